@@ -1,0 +1,36 @@
+//! The only crate that knows protobuf: generated code, and total conversions between it and the pure crates.
+
+/// Generated code, nested as protobuf packages are.
+mod generated {
+    #![allow(missing_docs, clippy::all, unreachable_pub, rust_2018_idioms)]
+
+    pub mod google {
+        pub mod rpc {
+            tonic::include_proto!("google.rpc");
+        }
+    }
+    pub mod envoy {
+        pub mod service {
+            pub mod discovery {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.service.discovery.v3");
+                }
+            }
+        }
+    }
+    pub mod weft {
+        pub mod v1 {
+            tonic::include_proto!("weft.v1");
+        }
+    }
+}
+
+/// Messages, clients and servers of the delta xDS transport.
+pub use generated::envoy::service::discovery::v3 as xds;
+/// `google.rpc.Status`, named by the xDS transport.
+pub use generated::google::rpc;
+/// Messages, clients and servers of `weft.v1`, the public API.
+pub use generated::weft::v1;
+
+/// Every file descriptor of the public API, for server reflection.
+pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

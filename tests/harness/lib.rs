@@ -1,0 +1,1 @@
+//! Starts real processes of the mesh on free ports and temporary folders, for every test in this folder.
