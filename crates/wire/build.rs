@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weft/v1/discovery.proto",
         "weft/v1/decisions.proto",
         "weft/v1/operations.proto",
+        "sample/v1/orders.proto",
         "envoy/service/discovery/v3/discovery.proto",
     ];
     let descriptors = protox::compile(files, [&proto])?;

@@ -18,6 +18,11 @@ mod generated {
             }
         }
     }
+    pub mod sample {
+        pub mod v1 {
+            tonic::include_proto!("sample.v1");
+        }
+    }
     pub mod weft {
         pub mod v1 {
             tonic::include_proto!("weft.v1");
@@ -29,6 +34,8 @@ mod generated {
 pub use generated::envoy::service::discovery::v3 as xds;
 /// `google.rpc.Status`, named by the xDS transport.
 pub use generated::google::rpc;
+/// Messages, client and server of the example shop's gRPC service; no part of the mesh.
+pub use generated::sample::v1 as sample;
 /// Messages, clients and servers of `weft.v1`, the public API.
 pub use generated::weft::v1;
 
