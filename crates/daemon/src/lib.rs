@@ -1,0 +1,20 @@
+//! What any long-running process needs, whatever it does: tasks that have an owner and end in order, readiness, configuration
+//! problems that are told together, logs that a peer cannot forge, private files, back-off and a small admin server.
+//!
+//! Nothing here knows what the process is for.
+
+pub mod admin;
+pub mod backoff;
+pub mod files;
+pub mod logs;
+mod problems;
+mod readiness;
+mod signals;
+mod tasks;
+
+pub use backoff::Backoff;
+pub use problems::ConfigProblems;
+pub use readiness::Readiness;
+pub use signals::{Shutdown, wait_for_signals};
+pub use tasks::{Drained, TaskFailure, Tasks};
+pub use tokio_util::sync::CancellationToken;
