@@ -1,0 +1,109 @@
+//! The documents of this crate's kinds: what stands under `spec` of a `Service` and of the `Mesh`.
+//!
+//! Only shapes here; what the values must satisfy is checked where a document becomes a model.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weft_identity::{DnsLabel, WorkloadName};
+
+use crate::length::Length;
+use crate::protocol::Protocol;
+
+/// `kind: Service`: a name that workloads offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The workloads that may offer this service, `namespace/name` each.
+    #[schemars(length(min = 1))]
+    pub workloads: Vec<WorkloadName>,
+    /// The service's ports.
+    #[schemars(length(min = 1))]
+    pub ports: Vec<PortSpec>,
+    /// How a sidecar finds out whether its application is healthy; absent: it always is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// Whether an encoded slash may stand in a path where a rule has path conditions.
+    #[serde(default, skip_serializing_if = "EncodedSlashes::is_default")]
+    pub encoded_slashes: EncodedSlashes,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PortSpec {
+    /// What rules and server names call this port.
+    pub name: DnsLabel,
+    /// The number that clients use.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// The number that the application listens on; absent: `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub target_port: Option<u16>,
+    pub protocol: Protocol,
+}
+
+/// How to ask an application for its health: exactly one of `http` and `tcp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthSpec {
+    /// Healthy when a GET is answered with 2xx or 3xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpProbeSpec>,
+    /// Healthy when a connection is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpProbeSpec>,
+    /// Time between two probes, at least `100ms`; absent: `2s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Length>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpProbeSpec {
+    /// The path to ask for, with its leading slash.
+    pub path: String,
+    /// The name of the port to ask, of protocol `http`; absent: the first port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<DnsLabel>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpProbeSpec {
+    /// The name of the port to connect to; absent: the first port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<DnsLabel>,
+}
+
+/// What happens to a path that contains an encoded slash, where a rule has path conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodedSlashes {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The encoded slash is part of its segment.
+    Keep,
+}
+
+impl EncodedSlashes {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `kind: Mesh`: settings of the whole mesh. There is one, named `mesh`, without a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshSpec {
+    /// How long an SVID is valid, `1m` to `7d`; absent: `24h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Length>,
+    /// How often an SVID is replaced, at most half of `ttl`; absent: `1h`, or half of a shorter `ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_every: Option<Length>,
+    /// How long a sidecar serves without hearing from any control plane; absent: `ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stale: Option<Length>,
+}
