@@ -12,12 +12,29 @@
     )
 )]
 
+mod bundle;
+mod ca;
+mod csr;
 pub mod document;
+pub mod lineage;
 mod name;
+pub mod renewal;
+mod revocation;
+mod seal;
 mod spiffe;
+mod templates;
+mod token;
+mod verify;
 
+pub use bundle::{BundleError, TrustBundle, fingerprint};
+pub use ca::{CaError, Intermediate, IssuedSvid, Root, RootParts, SvidRequest};
+pub use csr::{CsrError, KeyAndCsr, PublicKey, new_key_and_csr, read_csr};
 pub use name::{
     DnsLabel, NameError, NameKind, Problem, RuleName, ServiceName, ServicePort, WorkloadName,
     parse_mesh_host, parse_server_name, server_name,
 };
+pub use revocation::Revocations;
+pub use seal::{SealError, WrappingKey, WrappingKeyError, open, seal};
 pub use spiffe::{SpiffeId, TrustDomain};
+pub use token::{JoinToken, TokenError};
+pub use verify::{Purpose, Serial, SerialError, Verified, VerifyError, verify_svid};
