@@ -1,1 +1,19 @@
 //! Starts real processes of the mesh on free ports and temporary folders, for every test in this folder.
+//!
+//! A [`Mesh`] is a control plane and an operator; [`Sidecar`]s are added to it; [`backend`] holds small programs to put
+//! behind them, run in the test's own process. What is dropped is stopped: nothing stays behind.
+
+pub mod backend;
+mod binaries;
+mod http;
+mod mesh;
+mod process;
+mod sidecar;
+mod wait;
+
+pub use binaries::binary;
+pub use http::{Response, get, raw, request};
+pub use mesh::{Mesh, MeshOptions, Ran};
+pub use process::Process;
+pub use sidecar::{Sidecar, SidecarSpec};
+pub use wait::{eventually, eventually_within};

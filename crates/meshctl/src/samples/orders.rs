@@ -65,12 +65,12 @@ impl Orders for Shop {
         request: Request<ListOrdersRequest>,
     ) -> Result<Response<OrderStream>, Status> {
         let (shop, count) = (self.clone(), request.into_inner().count);
-        Ok(Response::new(Box::pin(
-            tokio_stream::iter(1..=count).then(move |id| {
+        Ok(Response::new(Box::pin(tokio_stream::iter(1..=count).then(
+            move |id| {
                 let shop = shop.clone();
                 async move { shop.order(id).await }
-            }),
-        )))
+            },
+        ))))
     }
 
     async fn import(

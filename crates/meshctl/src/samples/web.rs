@@ -31,13 +31,19 @@ async fn answer(api: &str, method: &Method, path: &str) -> Answer {
         return Answer(StatusCode::METHOD_NOT_ALLOWED, json!({"error": "only GET"}));
     }
     let Some(id) = path.strip_prefix("/checkout/") else {
-        return Answer(StatusCode::OK, json!({"shop": "open", "try": "/checkout/1"}));
+        return Answer(
+            StatusCode::OK,
+            json!({"shop": "open", "try": "/checkout/1"}),
+        );
     };
     match get(&format!("http://{api}/orders/{id}"), None).await {
         Ok((status, body)) => {
             let order: Value = serde_json::from_str(&body).unwrap_or(Value::String(body));
             Answer(status, json!({"page": "checkout", "order": order}))
         }
-        Err(error) => Answer(StatusCode::BAD_GATEWAY, json!({"error": format!("{error:#}")})),
+        Err(error) => Answer(
+            StatusCode::BAD_GATEWAY,
+            json!({"error": format!("{error:#}")}),
+        ),
     }
 }
