@@ -1,0 +1,39 @@
+//! Policy: the allow-list as documents, as a model, as a compiled set, and as verdicts. One evaluator for the whole product.
+//!
+//! Pure: no socket, no file, no clock. `docs/POLICY.md` states the semantics in numbered sentences; tests quote the numbers.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod canonical;
+mod documents;
+mod header;
+mod http;
+mod lists;
+mod path;
+mod pattern;
+mod request;
+mod rule;
+mod set;
+mod source;
+
+pub use canonical::{EncodedSlashes, is_canonical};
+pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
+pub use header::{HeaderCondition, HeaderName, HeaderTest};
+pub use http::{HostPattern, HttpCondition, Method, Upgrade};
+pub use lists::{Match, NonEmpty};
+pub use path::PathPattern;
+pub use pattern::PatternError;
+pub use request::{
+    Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
+    Reason, Verdict,
+};
+pub use rule::{Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
+pub use set::PolicySet;
+pub use source::{NamePattern, SourcePattern};
