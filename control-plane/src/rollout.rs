@@ -1,0 +1,318 @@
+//! Who enforces which revision: what every connected sidecar must have, what it acknowledged, when it was last heard.
+//!
+//! A sidecar that was lost (not one that left) stays listed for a while, so that nobody takes its silence for consent.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tonic::Status;
+use weft_identity::SpiffeId;
+use weft_wire::{v1, write_duration, write_timestamp};
+
+use crate::hub::Hub;
+
+/// One sidecar process: several of one identity are its replicas.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SidecarKey {
+    pub id: SpiffeId,
+    pub instance: String,
+}
+
+/// What a sidecar says about itself when it connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    pub version: String,
+    pub policy_schema: u32,
+}
+
+/// All sidecars that are connected or were lost a short while ago.
+#[derive(Clone)]
+pub struct Rollouts {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sidecars: Mutex<Sidecars>,
+    /// Moves with everything that a waiter could wait for.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Sidecars {
+    by_key: BTreeMap<SidecarKey, Sidecar>,
+    /// Which to forget, and when they were lost, in that order.
+    lost: VecDeque<(Timestamp, SidecarKey)>,
+}
+
+#[derive(Clone, Debug)]
+struct Sidecar {
+    /// Tells the streams of one sidecar apart: a new one may begin before the old one's end is seen.
+    stream: u64,
+    announced: Announced,
+    acknowledged: u64,
+    nack: String,
+    last_heard: Timestamp,
+    lost_at: Option<Timestamp>,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The sidecar closed it: it is going away.
+    Left,
+    Lost,
+}
+
+/// A sidecar's stream while it lives. Dropped, it counts as lost.
+pub struct Tracked {
+    shared: Arc<Shared>,
+    key: SidecarKey,
+    stream: u64,
+    ended: Ended,
+}
+
+/// Why a sidecar cannot be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {SIDECARS_PER_IDENTITY} sidecars of one identity")]
+pub struct TooManySidecars;
+
+impl Default for Rollouts {
+    fn default() -> Self {
+        let (changes, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { sidecars: Mutex::default(), changes }) }
+    }
+}
+
+impl Rollouts {
+    pub fn connect(&self, key: SidecarKey, announced: Announced) -> Result<Tracked, TooManySidecars> {
+        let now = Timestamp::now();
+        let stream = {
+            let mut sidecars = self.shared.lock();
+            sidecars.forget_lost(now);
+            let replicas = sidecars.replicas(&key.id).filter(|(known, _)| **known != key).count();
+            if replicas >= SIDECARS_PER_IDENTITY {
+                return Err(TooManySidecars);
+            }
+            let stream = sidecars.by_key.get(&key).map_or(1, |sidecar| sidecar.stream + 1);
+            let nack = String::new();
+            let sidecar = Sidecar { stream, announced, acknowledged: 0, nack, last_heard: now, lost_at: None };
+            sidecars.by_key.insert(key.clone(), sidecar);
+            stream
+        };
+        self.shared.changed();
+        Ok(Tracked { shared: Arc::clone(&self.shared), key, stream, ended: Ended::Lost })
+    }
+
+    /// A connected sidecar of one of these identities that cannot read this schema.
+    pub fn cannot_read<'a>(&self, schema: u32, ids: impl IntoIterator<Item = &'a SpiffeId>) -> Option<SidecarKey> {
+        let sidecars = self.shared.lock();
+        ids.into_iter().find_map(|id| {
+            let mut replicas = sidecars.replicas(id);
+            let cannot = |sidecar: &Sidecar| sidecar.lost_at.is_none() && sidecar.announced.policy_schema < schema;
+            replicas.find(|(_, sidecar)| cannot(sidecar)).map(|(key, _)| key.clone())
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Everyone who is known, lost ones included.
+    fn snapshot(&self) -> BTreeMap<SidecarKey, Sidecar> {
+        let mut sidecars = self.shared.lock();
+        sidecars.forget_lost(Timestamp::now());
+        sidecars.by_key.clone()
+    }
+
+    /// Where the sidecars of these identities stand.
+    fn progress(&self, ids: &[SpiffeId], revision: u64) -> Progress {
+        let mut sidecars = self.shared.lock();
+        sidecars.forget_lost(Timestamp::now());
+        let mut progress = Progress::default();
+        for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
+            progress.affected += 1;
+            if sidecar.lost_at.is_none() && sidecar.acknowledged >= revision {
+                progress.acknowledged += 1;
+                continue;
+            }
+            progress.live_pending += usize::from(sidecar.lost_at.is_none());
+            progress.pending.push(v1::PendingSidecar {
+                instance: key.instance.clone(),
+                spiffe_id: key.id.to_string(),
+                last_heard: Some(write_timestamp(sidecar.last_heard)),
+                nack: sidecar.nack.clone(),
+            });
+        }
+        progress
+    }
+}
+
+impl Tracked {
+    /// The sidecar said something.
+    pub fn touch(&self) {
+        self.update(|sidecar| sidecar.last_heard = Timestamp::now());
+    }
+
+    /// Where the sidecar stands now.
+    pub fn heard(&self, acknowledged: u64, nack: String) {
+        let has_changed = self.update(|sidecar| {
+            let has_changed = sidecar.acknowledged != acknowledged || sidecar.nack != nack;
+            sidecar.acknowledged = acknowledged;
+            sidecar.nack = nack;
+            has_changed
+        });
+        if has_changed == Some(true) {
+            self.shared.changed();
+        }
+    }
+
+    pub fn end(mut self, ended: Ended) {
+        self.ended = ended;
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Sidecar) -> T) -> Option<T> {
+        let mut sidecars = self.shared.lock();
+        let sidecar = sidecars.by_key.get_mut(&self.key).filter(|sidecar| sidecar.stream == self.stream)?;
+        Some(change(sidecar))
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let now = Timestamp::now();
+        self.shared.lock().end(&self.key, self.stream, self.ended, now);
+        self.shared.changed();
+    }
+}
+
+impl Sidecars {
+    fn end(&mut self, key: &SidecarKey, stream: u64, ended: Ended, now: Timestamp) {
+        let Some(sidecar) = self.by_key.get_mut(key).filter(|sidecar| sidecar.stream == stream) else { return };
+        match ended {
+            Ended::Left => drop(self.by_key.remove(key)),
+            Ended::Lost => {
+                sidecar.lost_at = Some(now);
+                self.lost.push_back((now, key.clone()));
+            }
+        }
+    }
+
+    fn replicas(&self, id: &SpiffeId) -> impl Iterator<Item = (&SidecarKey, &Sidecar)> + use<'_> {
+        let first = SidecarKey { id: id.clone(), instance: String::new() };
+        let id = id.clone();
+        self.by_key.range(first..).take_while(move |(key, _)| key.id == id)
+    }
+
+    fn forget_lost(&mut self, now: Timestamp) {
+        let is_over = |lost_at: Timestamp| now.duration_since(lost_at) >= LOST_KEPT;
+        while self.lost.front().is_some_and(|(lost_at, _)| is_over(*lost_at)) {
+            let Some((_, key)) = self.lost.pop_front() else { return };
+            // It may have come back since, and been lost again.
+            if self.by_key.get(&key).is_some_and(|sidecar| sidecar.lost_at.is_some_and(is_over)) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Sidecars> {
+        // Every change is one assignment, so a panic elsewhere left nothing half done.
+        self.sidecars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|change| *change = change.wrapping_add(1));
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    affected: usize,
+    acknowledged: usize,
+    live_pending: usize,
+    pending: Vec<v1::PendingSidecar>,
+}
+
+/// Streams the progress of one revision until every live sidecar that it affects has acknowledged it, or the timeout.
+pub(crate) async fn wait(
+    hub: Arc<Hub>,
+    request: v1::WaitRolloutRequest,
+    statuses: mpsc::Sender<Result<v1::RolloutStatus, Status>>,
+) {
+    let started = Instant::now();
+    let timeout = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok()).unwrap_or(DEFAULT_TIMEOUT);
+    let deadline = started + timeout.min(LONGEST_TIMEOUT);
+    let mut changes = hub.rollouts.changes();
+    let mut is_late = tokio::time::timeout_at(deadline, hub.views.reached(request.revision)).await.is_err();
+    let affected = hub.views.touched_by(request.revision);
+    let mut last = None;
+    loop {
+        changes.mark_unchanged();
+        let progress = hub.rollouts.progress(&affected, request.revision);
+        let is_done = !is_late && progress.live_pending == 0;
+        let shown = (progress.affected, progress.acknowledged, progress.pending.len());
+        if is_done || is_late || last != Some(shown) {
+            last = Some(shown);
+            let status = rollout_status(progress, is_done, started.elapsed());
+            if statuses.send(Ok(status)).await.is_err() || is_done || is_late {
+                return;
+            }
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = statuses.closed() => return,
+            () = tokio::time::sleep_until(deadline) => is_late = true,
+        }
+    }
+}
+
+fn rollout_status(progress: Progress, done: bool, elapsed: Duration) -> v1::RolloutStatus {
+    let mut pending = progress.pending;
+    pending.truncate(PENDING_SHOWN);
+    v1::RolloutStatus {
+        affected: u32::try_from(progress.affected).unwrap_or(u32::MAX),
+        acknowledged: u32::try_from(progress.acknowledged).unwrap_or(u32::MAX),
+        done,
+        pending,
+        elapsed: Some(write_duration(elapsed)),
+    }
+}
+
+/// Every sidecar that is known, for operators.
+pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
+    let mut required: HashMap<SpiffeId, u64> = HashMap::new();
+    let sidecars = hub.rollouts.snapshot().into_iter().map(|(key, sidecar)| {
+        let required_revision = *required
+            .entry(key.id.clone())
+            .or_insert_with(|| hub.views.required(&key.id).unwrap_or_default());
+        v1::Sidecar {
+            instance: key.instance,
+            spiffe_id: key.id.to_string(),
+            connected: sidecar.lost_at.is_none(),
+            acknowledged_revision: sidecar.acknowledged,
+            required_revision,
+            last_heard: Some(write_timestamp(sidecar.last_heard)),
+            nack: sidecar.nack,
+            version: sidecar.announced.version,
+            policy_schema: sidecar.announced.policy_schema,
+        }
+    });
+    v1::ListSidecarsResponse { sidecars: sidecars.collect(), revision: hub.views.revision() }
+}
+
+/// How long a lost sidecar stays listed.
+const LOST_KEPT: SignedDuration = SignedDuration::from_secs(60);
+const SIDECARS_PER_IDENTITY: usize = 1000;
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Pending sidecars that one status names.
+const PENDING_SHOWN: usize = 100;
+
+#[cfg(test)]
+#[path = "rollout_tests.rs"]
+mod tests;
