@@ -9,6 +9,7 @@ mod http;
 mod mesh;
 mod process;
 mod sidecar;
+mod up;
 mod wait;
 
 pub use binaries::binary;
@@ -16,4 +17,5 @@ pub use http::{Response, get, raw, request};
 pub use mesh::{Mesh, MeshOptions, Ran};
 pub use process::Process;
 pub use sidecar::{Sidecar, SidecarSpec};
+pub use up::Up;
 pub use wait::{eventually, eventually_within};

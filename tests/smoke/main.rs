@@ -1,1 +1,3 @@
+//! Seconds: does the README's example do what the README says?
 
+mod shop;
