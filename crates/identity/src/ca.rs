@@ -300,3 +300,6 @@ pub enum CaError {
 
 /// Clocks of peers may be behind by this much.
 const BACKDATE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -168,7 +168,7 @@ fn uris<'c>(certificate: &'c X509Certificate<'_>) -> Result<Vec<&'c str>, Verify
 
 pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, VerifyError> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(VerifyError::Unreadable),
     }
 }
@@ -300,3 +300,6 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::RSA_PKCS1_2048_8192_SHA384,
     algorithms::RSA_PKCS1_2048_8192_SHA512,
 ];
+
+#[cfg(test)]
+mod tests;

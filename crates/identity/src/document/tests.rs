@@ -81,7 +81,7 @@ fn errors_name_file_line_column_and_the_nearest_word() {
         ),
         (
             "  methods: &a []",
-            "mesh.yaml:14:12: anchors, aliases and merge keys are not allowed",
+            "mesh.yaml:14:15: anchors, aliases and merge keys are not allowed",
         ),
     ] {
         assert_eq!(failure(spec), expected);
