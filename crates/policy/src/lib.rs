@@ -13,8 +13,11 @@
 
 mod canonical;
 mod documents;
+mod explain;
 mod header;
+mod hints;
 mod http;
+mod lint;
 mod lists;
 mod path;
 mod pattern;
@@ -22,11 +25,15 @@ mod request;
 mod rule;
 mod set;
 mod source;
+mod suggest;
+mod table;
 
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
+pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
 pub use http::{HostPattern, HttpCondition, Method, Upgrade};
+pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
@@ -37,3 +44,6 @@ pub use request::{
 pub use rule::{Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
+pub use table::{
+    Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
+};

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use weft_identity::{DnsLabel, SpiffeId};
 
 use crate::rule::Rule;
@@ -102,7 +104,10 @@ pub enum Verdict<'s> {
 }
 
 /// Why something was refused. The evaluator gives the first five; the rest are the sidecar's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
 pub enum Reason {
     /// No Allow in force matches.
     NoRule,

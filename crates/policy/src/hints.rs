@@ -1,0 +1,140 @@
+//! What else an operator should look at: typos, expired rules, rules in Audit mode.
+
+use crate::{
+    explain::{Judged, Question},
+    request::{Condition, Reason},
+    source::SourcePattern,
+};
+
+pub(crate) fn hints(judged: &[Judged<'_>], question: &Question<'_>, reason: Reason) -> Vec<String> {
+    let mut hints = Vec::new();
+    if let Some(hint) = hint_of_reason(reason) {
+        hints.push(hint.to_owned());
+    }
+    if judged.is_empty() && reason == Reason::NoRule {
+        hints.push(format!("no rule is about {}", question.target.service));
+    }
+    hints.extend(unknown_source(question));
+    for judged in judged.iter().take(RULES_LIMIT) {
+        hints.extend(hint_of_rule(judged, question));
+    }
+    hints.truncate(HINTS_LIMIT);
+    hints
+}
+
+fn hint_of_reason(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::Quarantined => Some("one end is under Quarantine, which beats every rule"),
+        Reason::PathNotCanonical => Some(
+            "a rule for this port has path conditions, so paths must be in canonical form: no rule can allow this one",
+        ),
+        Reason::Malformed => Some("a header that a rule for this port names came more than once"),
+        Reason::UpgradeNotAllowed => {
+            Some("an upgrade needs a rule that names it, CONNECT a rule without HTTP conditions")
+        }
+        Reason::NoRule
+        | Reason::Revoked
+        | Reason::UnknownTarget
+        | Reason::Misdirected
+        | Reason::WrongProtocol
+        | Reason::PolicyUnreadable
+        | Reason::Stale
+        | Reason::Unauthenticated => None,
+    }
+}
+
+fn unknown_source(question: &Question<'_>) -> Option<String> {
+    let source = question.source.workload()?;
+    let known = question.known_workloads;
+    if known.is_empty() || known.contains(&source) || !question.source.is_in(question.trust_domain)
+    {
+        return None;
+    }
+    let nearest = nearest_of(&source.to_string(), known.iter().map(ToString::to_string));
+    Some(match nearest {
+        Some(nearest) => format!("no workload is named {source}; did you mean {nearest}?"),
+        None => format!("no workload is named {source}"),
+    })
+}
+
+fn hint_of_rule(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
+    let name = &judged.rule.name;
+    match judged.failed.as_slice() {
+        [Condition::Expired] => {
+            let at = judged.rule.expires?;
+            Some(format!("rule {name} would allow this; it expired at {at}"))
+        }
+        [Condition::Audit] => Some(format!(
+            "rule {name} would allow this; it is in Audit mode and grants nothing"
+        )),
+        [Condition::Path] => path_hint(judged, question),
+        [Condition::Source, ..] => source_hint(judged, question),
+        [Condition::Port, ..] => {
+            let port = question.target.port.to_string();
+            let nearest = nearest_of(
+                &port,
+                judged.rule.ports.listed().iter().map(ToString::to_string),
+            )?;
+            Some(format!("rule {name} names port {nearest}, not {port}"))
+        }
+        _ => None,
+    }
+}
+
+/// A source that differs by a letter or two, and that no workload has as far as is known.
+fn source_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
+    let source = question.source_text();
+    let is_unknown = |pattern: &&SourcePattern| {
+        pattern
+            .exact(question.trust_domain)
+            .is_some_and(|id| match id.workload() {
+                Some(workload) => !question.known_workloads.contains(&workload),
+                None => true,
+            })
+    };
+    let candidates = judged.rule.from.iter().filter(is_unknown);
+    let nearest = nearest_of(&source, candidates.map(ToString::to_string))?;
+    let name = &judged.rule.name;
+    Some(if question.known_workloads.is_empty() {
+        format!("rule {name} names {nearest}, which is nearly {source}: a typo?")
+    } else {
+        format!("rule {name} names {nearest}, which no workload has; did it mean {source}?")
+    })
+}
+
+fn path_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
+    let path = question.http?.path;
+    let name = &judged.rule.name;
+    let patterns = judged.http?.paths.listed();
+    let other = match path.strip_suffix('/') {
+        Some(short) => short.to_owned(),
+        None => format!("{path}/"),
+    };
+    if patterns.iter().any(|pattern| pattern.matches(&other)) {
+        return Some(format!(
+            "rule {name} would allow {other}: the final `/` matters"
+        ));
+    }
+    let lower = path.to_ascii_lowercase();
+    let differs_by_case = patterns.iter().any(|pattern| {
+        let pattern = pattern.as_str().to_ascii_lowercase();
+        pattern
+            .parse::<crate::path::PathPattern>()
+            .is_ok_and(|pattern| pattern.matches(&lower))
+    });
+    differs_by_case
+        .then(|| format!("rule {name} would allow this path in another case: case matters"))
+}
+
+/// The candidate that `text` is likely a misspelling of; not `text` itself.
+pub(crate) fn nearest_of(text: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(text, &candidate), candidate))
+        .filter(|(distance, _)| (1..=TYPO_DISTANCE).contains(distance))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+const TYPO_DISTANCE: usize = 2;
+const RULES_LIMIT: usize = 50;
+const HINTS_LIMIT: usize = 10;

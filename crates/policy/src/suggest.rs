@@ -1,0 +1,156 @@
+//! The smallest rule that would allow a refused request, as a document to paste.
+//!
+//! Invariant: a suggestion was judged: with it the request passes.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use weft_identity::{DnsLabel, RuleName};
+
+use crate::{
+    explain::Question,
+    http::HttpCondition,
+    lists::{Match, NonEmpty},
+    request::{HttpRequest, Reason},
+    rule::{Mode, Rule},
+    set::PolicySet,
+    source::SourcePattern,
+};
+
+pub(crate) fn suggested_yaml(
+    set: &PolicySet,
+    question: &Question<'_>,
+    reason: Reason,
+) -> Option<String> {
+    match reason {
+        Reason::NoRule | Reason::UpgradeNotAllowed => {}
+        Reason::Quarantined
+        | Reason::PathNotCanonical
+        | Reason::Malformed
+        | Reason::Revoked
+        | Reason::UnknownTarget
+        | Reason::Misdirected
+        | Reason::WrongProtocol
+        | Reason::PolicyUnreadable
+        | Reason::Stale
+        | Reason::Unauthenticated => return None,
+    }
+    let rule = Rule {
+        name: RuleName {
+            namespace: question.target.service.namespace.clone(),
+            name: free_name(set, question)?,
+        },
+        service: question.target.service.clone(),
+        ports: Match::OneOf(NonEmpty::one(question.target.port.clone())),
+        from: NonEmpty::one(SourcePattern::for_id(
+            question.source,
+            question.trust_domain,
+        )),
+        http: smallest_http(question.http.as_ref())?,
+        expires: None,
+        mode: Mode::Enforce,
+    };
+    let yaml = to_yaml(&rule);
+    let rules = set.rules().iter().cloned().chain([Arc::new(rule)]);
+    let with_it = PolicySet::compile(
+        question.trust_domain.clone(),
+        set.service(),
+        rules,
+        question.encoded_slashes,
+    );
+    question.decide(&with_it).is_ok().then_some(yaml)
+}
+
+/// `None` when no pattern says just this request.
+fn smallest_http(request: Option<&HttpRequest<'_>>) -> Option<Match<HttpCondition>> {
+    let Some(request) = request.filter(|request| !request.connect) else {
+        return Some(Match::Any);
+    };
+    if request.path.contains('*') {
+        return None;
+    }
+    let upgrades = match request.upgrade {
+        None => Match::Any,
+        Some(offered) => {
+            let named = offered.split(',').map(|name| name.trim().parse());
+            Match::OneOf(NonEmpty::new(named.collect::<Result<_, _>>().ok()?)?)
+        }
+    };
+    Some(Match::OneOf(NonEmpty::one(HttpCondition {
+        methods: Match::OneOf(NonEmpty::one(request.method.parse().ok()?)),
+        paths: Match::OneOf(NonEmpty::one(request.path.parse().ok()?)),
+        upgrades,
+        ..HttpCondition::default()
+    })))
+}
+
+fn free_name(set: &PolicySet, question: &Question<'_>) -> Option<DnsLabel> {
+    let source = question.source.workload();
+    let source = source.as_ref().map_or("other", |w| w.name.as_str());
+    let service = question.target.service.name.as_str();
+    let base: String = format!("{source}-to-{service}")
+        .chars()
+        .take(NAME_LENGTH)
+        .collect();
+    let base = base.trim_end_matches('-');
+    let taken = |name: &str| {
+        set.rules()
+            .iter()
+            .any(|rule| rule.name.name.as_str() == name)
+    };
+    let numbered = (2..NAMES_TRIED).map(|number| format!("{base}-{number}"));
+    std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|name| !taken(name))?
+        .parse()
+        .ok()
+}
+
+/// The document in the layout that people write by hand.
+fn to_yaml(rule: &Rule) -> String {
+    let mut yaml = format!(
+        "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {{name: {}, namespace: {}}}\nspec:\n",
+        quoted(&rule.name.name),
+        quoted(&rule.name.namespace)
+    );
+    let ports = list(rule.ports.listed());
+    let service = quoted(&rule.service.name);
+    // writing to a String cannot fail
+    let _ = writeln!(yaml, "  to: {{service: {service}, ports: {ports}}}");
+    let _ = writeln!(yaml, "  from: {}", list(rule.from.as_slice()));
+    for condition in rule.http.listed() {
+        let mut parts = vec![
+            format!("methods: {}", list(condition.methods.listed())),
+            format!("paths: {}", list(condition.paths.listed())),
+        ];
+        if !condition.upgrades.is_any() {
+            parts.push(format!("upgrades: {}", list(condition.upgrades.listed())));
+        }
+        let _ = writeln!(yaml, "  http: [{{{}}}]", parts.join(", "));
+    }
+    yaml
+}
+
+fn list<T: ToString>(values: &[T]) -> String {
+    let values: Vec<_> = values.iter().map(quoted).collect();
+    format!("[{}]", values.join(", "))
+}
+
+/// Quoted where YAML could read something else than this text.
+fn quoted<T: ToString>(value: &T) -> String {
+    let text = value.to_string();
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-/".contains(&b))
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+    if plain {
+        text
+    } else {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
+/// What some YAML reader takes for a boolean or for nothing.
+const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+const NAME_LENGTH: usize = 58;
+const NAMES_TRIED: usize = 1000;

@@ -1,0 +1,274 @@
+//! `PolicyTest`: tables of expected verdicts, and the judge that holds rules against them.
+//!
+//! Invariant: the judge asks the same evaluator as a sidecar does; it has no opinion of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use weft_identity::{
+    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName,
+};
+
+use crate::{
+    canonical::EncodedSlashes,
+    explain::Question,
+    lists::NonEmpty,
+    request::{HttpRequest, Reason},
+    rule::{Quarantine, Rule},
+    set::PolicySet,
+    source::SourcePattern,
+};
+
+/// The kind as documents name it.
+pub const POLICY_TEST: &str = "PolicyTest";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyTestSpec {
+    pub cases: NonEmpty<Case>,
+}
+
+/// One question with its expected answer. Without any HTTP field it is about a TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Case {
+    pub name: String,
+    /// `namespace/name` or a whole SPIFFE ID.
+    pub from: SourcePattern,
+    /// `namespace/service:port`.
+    pub to: ServicePort,
+    /// `GET` where other HTTP fields are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// As on the wire; `/` where other HTTP fields are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// In order; a name may come twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<CaseHeader>,
+    /// The value of `Upgrade`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<String>,
+    /// The time to judge at; absent: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub at: Option<Timestamp>,
+    pub expect: Expect,
+    /// The rule that must be the one that allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleName>,
+    /// The reason that must be the one of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// `false`: no real connection can ask this (a foreign identity, another time).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub over_sockets: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CaseHeader {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Expect {
+    Allow,
+    /// Refused by policy: 403, or a closed connection.
+    Deny,
+    /// Refused as ambiguous or malformed: 400.
+    Error400,
+}
+
+impl Case {
+    pub fn is_http(&self) -> bool {
+        self.method.is_some()
+            || self.path.is_some()
+            || self.host.is_some()
+            || !self.headers.is_empty()
+            || self.upgrade.is_some()
+    }
+}
+
+/// What the cases are judged against.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub trust_domain: TrustDomain,
+    pub rules: Vec<Arc<Rule>>,
+    pub quarantines: Vec<Quarantine>,
+    /// Empty: services are not known, so that each target is taken to exist.
+    pub services: BTreeMap<ServiceName, ServiceFacts>,
+}
+
+/// What a verdict needs to know of a `Service`.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceFacts {
+    pub workloads: Vec<WorkloadName>,
+    pub ports: Vec<DnsLabel>,
+    pub encoded_slashes: EncodedSlashes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Expect,
+    pub rule: Option<RuleName>,
+    pub reason: Option<Reason>,
+    /// How the answer differs from the expected one; `None`: it does not.
+    pub mismatch: Option<String>,
+}
+
+impl World {
+    /// Judges cases at `now`, unless they say another time. Compiles each service's rules once.
+    pub fn judge<'c>(
+        &self,
+        cases: impl IntoIterator<Item = &'c Case>,
+        now: Timestamp,
+    ) -> Vec<Outcome> {
+        let mut sets = BTreeMap::new();
+        cases
+            .into_iter()
+            .map(|case| {
+                let service = &case.to.service;
+                let set = sets.entry(service).or_insert_with(|| self.compile(service));
+                outcome(case, self.answer(case, set, case.at.unwrap_or(now)))
+            })
+            .collect()
+    }
+
+    fn compile(&self, service: &ServiceName) -> PolicySet {
+        PolicySet::compile(
+            self.trust_domain.clone(),
+            service,
+            self.rules.iter().cloned(),
+            self.encoded_slashes(service),
+        )
+    }
+
+    fn encoded_slashes(&self, service: &ServiceName) -> EncodedSlashes {
+        self.services
+            .get(service)
+            .map(|facts| facts.encoded_slashes)
+            .unwrap_or_default()
+    }
+
+    fn answer(&self, case: &Case, set: &PolicySet, now: Timestamp) -> Result<Answer, String> {
+        let source = case
+            .from
+            .exact(&self.trust_domain)
+            .ok_or("`from` must be one identity")?;
+        if self.is_unknown(&case.to) {
+            return Ok(Err(Reason::UnknownTarget));
+        }
+        let headers: Vec<_> = case
+            .headers
+            .iter()
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect();
+        let method = case.method.as_deref().unwrap_or("GET");
+        let connect = method == "CONNECT";
+        let whole_path = case
+            .path
+            .as_deref()
+            .unwrap_or(if connect { "" } else { "/" });
+        let request = HttpRequest {
+            method,
+            path: whole_path.split('?').next().unwrap_or_default(),
+            authority: case.host.as_deref(),
+            headers: &headers,
+            upgrade: case.upgrade.as_deref(),
+            connect,
+        };
+        let question = Question {
+            trust_domain: &self.trust_domain,
+            source: &source,
+            target: &case.to,
+            quarantined: self.is_quarantined(&source, &case.to.service),
+            http: case.is_http().then_some(request),
+            encoded_slashes: self.encoded_slashes(&case.to.service),
+            now,
+            known_workloads: &[],
+        };
+        Ok(question.decide(set).map(|rule| rule.name.clone()))
+    }
+
+    fn is_unknown(&self, target: &ServicePort) -> bool {
+        !self.services.is_empty()
+            && self
+                .services
+                .get(&target.service)
+                .is_none_or(|facts| !facts.ports.contains(&target.port))
+    }
+
+    /// Whether a connection between them meets a quarantined end, whichever of the service's workloads it reaches.
+    pub fn is_quarantined(&self, source: &SpiffeId, service: &ServiceName) -> bool {
+        let cut = |workload: &WorkloadName| {
+            self.quarantines
+                .iter()
+                .any(|quarantine| quarantine.workload == *workload)
+        };
+        let source_is_cut =
+            source.is_in(&self.trust_domain) && source.workload().is_some_and(|w| cut(&w));
+        let target_is_cut = self
+            .services
+            .get(service)
+            .is_some_and(|facts| !facts.workloads.is_empty() && facts.workloads.iter().all(cut));
+        source_is_cut || target_is_cut
+    }
+}
+
+type Answer = Result<RuleName, Reason>;
+
+fn outcome(case: &Case, answer: Result<Answer, String>) -> Outcome {
+    let (verdict, rule, reason, problem) = match answer {
+        Ok(Ok(rule)) => (Expect::Allow, Some(rule), None, None),
+        Ok(Err(reason)) if reason.is_bad_request() => (Expect::Error400, None, Some(reason), None),
+        Ok(Err(reason)) => (Expect::Deny, None, Some(reason), None),
+        Err(problem) => (Expect::Deny, None, None, Some(problem)),
+    };
+    let matches = verdict == case.expect
+        && (case.rule.is_none() || case.rule == rule)
+        && (case.reason.is_none() || case.reason == reason);
+    let mismatch = problem.or_else(|| {
+        (!matches).then(|| {
+            let wanted = shown(case.expect, case.rule.as_ref(), case.reason);
+            format!(
+                "expected {wanted}, got {}",
+                shown(verdict, rule.as_ref(), reason)
+            )
+        })
+    });
+    Outcome {
+        verdict,
+        rule,
+        reason,
+        mismatch,
+    }
+}
+
+fn shown(verdict: Expect, rule: Option<&RuleName>, reason: Option<Reason>) -> String {
+    let word = match verdict {
+        Expect::Allow => "allow",
+        Expect::Deny => "deny",
+        Expect::Error400 => "error400",
+    };
+    match (rule, reason) {
+        (Some(rule), _) => format!("{word} by {rule}"),
+        (None, Some(reason)) => format!("{word} ({reason})"),
+        (None, None) => word.to_owned(),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
