@@ -120,6 +120,21 @@ impl Backend {
             .clone()
     }
 
+    /// The hash of the client's certificate in the newest request, as the sidecar wrote it.
+    pub fn last_certificate_hash(&self) -> Option<String> {
+        let seen = self.seen.lock().expect("no test panicked while it wrote");
+        let header = seen
+            .last()?
+            .headers
+            .get("x-forwarded-client-cert")?
+            .to_str()
+            .ok()?;
+        header
+            .split(';')
+            .find_map(|part| part.strip_prefix("Hash="))
+            .map(str::to_owned)
+    }
+
     #[track_caller]
     pub fn last(&self) -> Seen {
         self.seen().last().cloned().expect("a request has come")

@@ -5,7 +5,9 @@
 
 pub mod backend;
 mod binaries;
+pub mod documents;
 mod http;
+mod load;
 mod mesh;
 mod process;
 mod sidecar;
@@ -14,6 +16,7 @@ mod wait;
 
 pub use binaries::binary;
 pub use http::{Response, get, raw, request};
+pub use load::{Load, Outcome};
 pub use mesh::{Mesh, MeshOptions, Ran};
 pub use process::Process;
 pub use sidecar::{Sidecar, SidecarSpec};

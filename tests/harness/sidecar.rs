@@ -177,9 +177,13 @@ impl Sidecar {
         }
     }
 
-    /// Starts it again after its process was killed; addresses may change.
+    /// Kills it and starts it again, its inbound address as before: others know it.
     pub async fn restart(&mut self) {
         self.process.kill();
+        let text = std::fs::read_to_string(&self.config).expect("the configuration can be read");
+        let mut config: Value = serde_json::from_str(&text).expect("the configuration is ours");
+        config["inbound"]["listen"] = json!(self.inbound.to_string());
+        std::fs::write(&self.config, config.to_string()).expect("the configuration is written");
         *self = Self::spawn(
             self.instance.clone(),
             self.config.clone(),

@@ -1,1 +1,3 @@
+//! Each capability from outside: real processes, real sockets.
 
+mod rollout;

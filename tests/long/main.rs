@@ -1,0 +1,4 @@
+//! Timed runs, minutes each; their figures are in docs/PERFORMANCE.md.
+
+mod outage;
+mod rotation;
