@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_catalog::{Endpoint, Port};
+use weft_catalog::{Endpoint, Port, Service};
 use weft_identity::{Revocations, ServiceName, SpiffeId, WorkloadName};
-use weft_policy::{Match, Mode, Rule};
+use weft_policy::Rule;
 use weft_wire::{InboundView, OutboundView, encoded_slashes, v1};
 
 use crate::world::{Entry, World};
@@ -29,16 +29,21 @@ pub(super) fn outbound(world: &World, id: &SpiffeId, name: &ServiceName, now: Ti
     let view = OutboundView {
         service: name.clone(),
         ports,
-        endpoints: entry.endpoints.values().cloned().collect(),
+        endpoints: entry.endpoints.values().filter(|endpoint| is_offered(world, service, endpoint)).cloned().collect(),
         rules,
         encoded_slashes: encoded_slashes(service.encoded_slashes),
     };
     Some((&view).into())
 }
 
+/// Who may no longer offer a service has no endpoints there, even while its lease lives.
+fn is_offered(world: &World, service: &Service, endpoint: &Endpoint) -> bool {
+    local_workload(world, &endpoint.identity).is_some_and(|workload| service.may_be_offered_by(&workload))
+}
+
 /// The rules that open this service to the identity now, as its sidecar may know them.
 pub(crate) fn rules_for(world: &World, entry: &Entry, id: &SpiffeId, now: Timestamp) -> Vec<Arc<Rule>> {
-    let in_force = entry.rules.values().filter(|rule| is_in_force(rule, now));
+    let in_force = entry.rules.values().filter(|rule| rule.is_in_force(now));
     in_force.filter_map(|rule| rule.narrowed_to(id, &world.trust_domain)).map(Arc::new).collect()
 }
 
@@ -96,14 +101,6 @@ fn endpoints(entry: &Arc<Entry>) -> impl Iterator<Item = &Endpoint> {
     entry.endpoints.values()
 }
 
-/// A rule that is being tried out opens nothing, and neither does one that has expired.
-fn is_in_force(rule: &Rule, now: Timestamp) -> bool {
-    rule.mode == Mode::Enforce && rule.expires.is_none_or(|expires| now < expires)
-}
-
 fn is_opened(port: &Port, rules: &[Arc<Rule>]) -> bool {
-    rules.iter().any(|rule| match &rule.ports {
-        Match::Any => true,
-        Match::OneOf(names) => names.iter().any(|name| *name == port.name),
-    })
+    rules.iter().any(|rule| rule.matches_port(&port.name))
 }

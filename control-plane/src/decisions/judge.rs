@@ -1,0 +1,200 @@
+//! What the mesh would say to a call, judged as the sidecars at both ends judge it: by the same evaluator, with the
+//! rules that each of them has.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use weft_catalog::{Port, Service};
+use weft_identity::{NameError, ServiceName, ServicePort, SpiffeId, WorkloadName};
+use weft_policy::{HeaderLookup, HeaderValue, HttpRequest, Question, Rule};
+use weft_wire::{ConversionError, encoded_slashes, read_timestamp, v1};
+
+use crate::views::{local_workload, rules_for};
+use crate::world::{Entry, World};
+
+/// Why a question cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum QuestionError {
+    #[error("source: {0}")]
+    Source(NameError),
+    #[error("target: {0}")]
+    Target(NameError),
+    #[error("at: {0}")]
+    At(ConversionError),
+}
+
+/// Judges one question.
+pub(super) fn explain(
+    world: &World,
+    request: &v1::ExplainRequest,
+    now: Timestamp,
+) -> Result<v1::Explanation, QuestionError> {
+    let source = read_source(world, &request.source).map_err(QuestionError::Source)?;
+    let target: ServicePort = request.target.parse().map_err(QuestionError::Target)?;
+    let at = request.at.as_ref().map(read_timestamp).transpose().map_err(QuestionError::At)?;
+    let known = |service: &Arc<Service>| Some((Arc::clone(service), find_port(service, target.port.as_str())?.clone()));
+    let mut explanation = match world.service(&target.service).map(known) {
+        None => unknown_target(unknown_service(world, &target.service)),
+        Some(None) => unknown_target(unknown_port(world, &target)),
+        Some(Some((service, port))) => {
+            let target = ServicePort { service: target.service.clone(), port: port.name.clone() };
+            let asked = Asked { world, source: &source, target: &target, now: at.unwrap_or(now) };
+            asked.judge(&service, &port, request)
+        }
+    };
+    explanation.source = source.to_string();
+    explanation.target = target.to_string();
+    Ok(explanation)
+}
+
+/// What the rules say now about a call that was refused; `None`: too little of it is known.
+pub(super) fn explain_decision(world: &World, decision: &v1::Decision, now: Timestamp) -> Option<v1::Explanation> {
+    if decision.source.is_empty() || decision.service.is_empty() || decision.port.is_empty() {
+        return None;
+    }
+    let request = v1::ExplainRequest {
+        source: decision.source.clone(),
+        target: format!("{}:{}", decision.service, decision.port),
+        method: decision.method.clone(),
+        path: decision.path.clone(),
+        host: decision.host.clone(),
+        ..v1::ExplainRequest::default()
+    };
+    let mut explanation = explain(world, &request, now).ok()?;
+    if explanation.allowed {
+        explanation.hints.push("the rules of now allow this call; they were others, or the sidecar had not heard of them".to_owned());
+    }
+    Some(explanation)
+}
+
+/// A question whose target exists.
+struct Asked<'a> {
+    world: &'a World,
+    source: &'a SpiffeId,
+    target: &'a ServicePort,
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    fn judge(&self, service: &Service, port: &Port, request: &v1::ExplainRequest) -> v1::Explanation {
+        let distrust = &self.world.distrust;
+        if distrust.identities.contains(self.source) {
+            return refused(v1::Reason::Revoked, vec![format!("{} is revoked", self.source)]);
+        }
+        let headers = Headers(&request.headers);
+        let path = request.path.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/");
+        let http = (port.protocol.is_http() && !request.method.is_empty()).then(|| HttpRequest {
+            method: &request.method,
+            path,
+            authority: Some(request.host.as_str()).filter(|host| !host.is_empty()),
+            headers: &headers,
+            upgrade: Some(request.upgrade.as_str()).filter(|upgrade| !upgrade.is_empty()),
+            connect: request.method == "CONNECT",
+        });
+        let question = Question {
+            trust_domain: &self.world.trust_domain,
+            source: self.source,
+            target: self.target,
+            quarantined: self.is_quarantined(service),
+            http,
+            encoded_slashes: encoded_slashes(service.encoded_slashes),
+            now: self.now,
+            known_workloads: &known_workloads(self.world),
+        };
+        let Some(entry) = self.world.entry(&self.target.service) else {
+            return unknown_target(unknown_service(self.world, &self.target.service));
+        };
+        self.both_sides(entry, &question)
+    }
+
+    /// The server's side is the authority; the client's must agree where the client is one of ours.
+    fn both_sides(&self, entry: &Entry, question: &Question<'_>) -> v1::Explanation {
+        let inbound: Vec<Arc<Rule>> = entry.rules.values().cloned().collect();
+        let judged = weft_policy::explain(&inbound, question);
+        if judged.allowed && local_workload(self.world, self.source).is_some() {
+            let outbound = rules_for(self.world, entry, self.source, self.now);
+            let client = weft_policy::explain(&outbound, question);
+            if client.rule != judged.rule {
+                return (&client).into();
+            }
+        }
+        (&judged).into()
+    }
+
+    /// Either end: a service is cut off when everyone who offers it is.
+    fn is_quarantined(&self, service: &Service) -> bool {
+        let quarantined = &self.world.distrust.quarantined;
+        let is_cut = |workload| quarantined.contains(&SpiffeId::for_workload(&self.world.trust_domain, workload));
+        quarantined.contains(self.source) || service.workloads.iter().all(is_cut)
+    }
+}
+
+fn read_source(world: &World, text: &str) -> Result<SpiffeId, NameError> {
+    if text.starts_with("spiffe://") {
+        return text.parse();
+    }
+    let workload: WorkloadName = text.parse()?;
+    Ok(SpiffeId::for_workload(&world.trust_domain, &workload))
+}
+
+/// By its name, or by the number that clients use.
+fn find_port<'a>(service: &'a Service, text: &str) -> Option<&'a Port> {
+    let named = service.ports.iter().find(|port| port.name.as_str() == text);
+    named.or_else(|| text.parse().ok().and_then(|number| service.port_numbered(number)))
+}
+
+fn known_workloads(world: &World) -> Vec<WorkloadName> {
+    let services = world.services().filter_map(|(_, entry)| entry.service.as_ref());
+    let mut workloads: Vec<WorkloadName> = services.flat_map(|service| service.workloads.iter().cloned()).collect();
+    workloads.sort();
+    workloads.dedup();
+    workloads
+}
+
+fn unknown_service(world: &World, name: &ServiceName) -> String {
+    let known = world.services().filter(|(_, entry)| entry.service.is_some()).map(|(name, _)| name.to_string());
+    match nearest(&name.to_string(), known) {
+        Some(near) => format!("there is no service {name}; did you mean {near}?"),
+        None => format!("there is no service {name}"),
+    }
+}
+
+fn unknown_port(world: &World, target: &ServicePort) -> String {
+    let ports = world.service(&target.service).map(|service| service.ports.as_slice()).unwrap_or_default();
+    let ports: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+    format!("service {} has no port `{}`; its ports are {}", target.service, target.port, ports.join(", "))
+}
+
+fn nearest(text: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let near = known.map(|name| (strsim::damerau_levenshtein(text, &name), name));
+    near.min().filter(|(distance, _)| *distance <= TYPO_DISTANCE).map(|(_, name)| name)
+}
+
+fn unknown_target(hint: String) -> v1::Explanation {
+    refused(v1::Reason::UnknownTarget, vec![hint])
+}
+
+fn refused(reason: v1::Reason, hints: Vec<String>) -> v1::Explanation {
+    v1::Explanation { allowed: false, reason: reason.into(), hints, ..v1::Explanation::default() }
+}
+
+/// The headers of a question.
+struct Headers<'a>(&'a [v1::Header]);
+
+impl HeaderLookup for Headers<'_> {
+    fn lookup(&self, name: &str) -> HeaderValue<'_> {
+        let mut values = self.0.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        match (values.next(), values.next()) {
+            (None, _) => HeaderValue::Absent,
+            (Some(one), None) => HeaderValue::One(one.value.as_bytes()),
+            (Some(_), Some(_)) => HeaderValue::Many,
+        }
+    }
+}
+
+/// Letters by which a mistyped name differs from the one that was meant.
+const TYPO_DISTANCE: usize = 3;
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
