@@ -1,0 +1,162 @@
+//! The library judges the corpus that `meshctl policy test` and a real sidecar judge too.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use weft_identity::{
+    DnsLabel, ServiceName, WorkloadName,
+    document::{Origin, read, read_envelope},
+};
+use weft_policy::{
+    ALLOW, AllowSpec, Case, EncodedSlashes, POLICY_TEST, PolicyTestSpec, QUARANTINE, Quarantine,
+    QuarantineSpec, Rule, ServiceFacts, World,
+};
+
+#[test]
+fn the_library_judges_the_whole_corpus_as_expected() {
+    let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+    let (mut count, mut not_over_sockets, mut wrong) = (0, 0, Vec::new());
+    for (file, world, cases) in corpus() {
+        for (case, outcome) in cases.iter().zip(world.judge(&cases, now)) {
+            count += 1;
+            not_over_sockets += usize::from(!case.over_sockets);
+            if let Some(mismatch) = outcome.mismatch {
+                wrong.push(format!("{file}: {}: {mismatch}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 120, "only {count} cases");
+    assert!(
+        not_over_sockets < 25,
+        "{not_over_sockets} cases need no sidecar"
+    );
+}
+
+#[test]
+fn every_case_names_the_rule_that_allows_or_the_reason_that_refuses() {
+    for (file, _, cases) in corpus() {
+        for case in cases {
+            let says_why = case.rule.is_some() != case.reason.is_some();
+            assert!(says_why, "{file}: {}", case.name);
+        }
+    }
+}
+
+#[test]
+fn one_mesh_can_hold_all_files_together() {
+    let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+    let mut files = corpus().into_iter();
+    let (_, mut world, mut cases) = files.next().unwrap();
+    for (file, other, more) in files {
+        let before = world.services.len();
+        let added = other.services.len();
+        world.services.extend(other.services);
+        assert_eq!(world.services.len(), before + added, "{file} reuses a name");
+        world.rules.extend(other.rules);
+        world.quarantines.extend(other.quarantines);
+        cases.extend(more);
+    }
+    for (case, outcome) in cases.iter().zip(world.judge(&cases, now)) {
+        assert_eq!(outcome.mismatch, None, "{}", case.name);
+    }
+}
+
+fn corpus() -> Vec<(String, World, Vec<Case>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/policy");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    files.sort();
+    files.iter().map(|path| read_file(path)).collect()
+}
+
+fn read_file(path: &Path) -> (String, World, Vec<Case>) {
+    let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut world = World {
+        trust_domain: "weft.local".parse().unwrap(),
+        rules: Vec::new(),
+        quarantines: Vec::new(),
+        services: BTreeMap::new(),
+    };
+    let mut cases = Vec::new();
+    for (first_line, text) in documents(&fs::read_to_string(path).unwrap()) {
+        let origin = Origin {
+            file: file.clone(),
+            first_line,
+        };
+        match read_envelope(&text, &origin).unwrap().kind.as_str() {
+            ALLOW => {
+                let document = read::<AllowSpec>(&text, &origin, ALLOW).unwrap();
+                world
+                    .rules
+                    .push(Arc::new(Rule::from_document(&document).unwrap()));
+            }
+            QUARANTINE => {
+                let document = read::<QuarantineSpec>(&text, &origin, QUARANTINE).unwrap();
+                world
+                    .quarantines
+                    .push(Quarantine::from_document(&document).unwrap());
+            }
+            POLICY_TEST => {
+                let document = read::<PolicyTestSpec>(&text, &origin, POLICY_TEST).unwrap();
+                cases.extend(document.spec.cases.into_vec());
+            }
+            "Service" => {
+                let document = read::<ServiceSpec>(&text, &origin, "Service").unwrap();
+                let name = ServiceName {
+                    namespace: document.metadata.namespace.unwrap(),
+                    name: document.metadata.name,
+                };
+                world.services.insert(name, document.spec.facts());
+            }
+            other => panic!("{file}: kind {other}"),
+        }
+    }
+    (file, world, cases)
+}
+
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (index, line) in text.lines().enumerate() {
+        if line == "---" {
+            documents.push((index + 2, String::new()));
+        } else {
+            let last = &mut documents.last_mut().unwrap().1;
+            last.push_str(line);
+            last.push('\n');
+        }
+    }
+    documents
+}
+
+/// The parts of a `Service` that verdicts need; `catalog` owns the whole kind.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceSpec {
+    workloads: Vec<WorkloadName>,
+    ports: Vec<Port>,
+    #[serde(default)]
+    encoded_slashes: String,
+}
+
+#[derive(Deserialize)]
+struct Port {
+    name: DnsLabel,
+}
+
+impl ServiceSpec {
+    fn facts(self) -> ServiceFacts {
+        ServiceFacts {
+            workloads: self.workloads,
+            ports: self.ports.into_iter().map(|port| port.name).collect(),
+            encoded_slashes: match self.encoded_slashes.as_str() {
+                "keep" => EncodedSlashes::Keep,
+                _ => EncodedSlashes::Refuse,
+            },
+        }
+    }
+}
