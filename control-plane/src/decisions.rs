@@ -35,37 +35,68 @@ impl Decisions for Desk {
         self.hub.reports.admit(&id, decisions.len())?;
         let world = self.hub.views.world();
         let now = Timestamp::now();
-        let reporter = report::Reporter { id: &id, workload: &workload, world: &world, now };
-        let taken: Vec<v1::Decision> =
-            decisions.into_iter().filter_map(|decision| reporter.read(decision)).collect();
+        let reporter = report::Reporter {
+            id: &id,
+            workload: &workload,
+            world: &world,
+            now,
+        };
+        let taken: Vec<v1::Decision> = decisions
+            .into_iter()
+            .filter_map(|decision| reporter.read(decision))
+            .collect();
         if taken.is_empty() {
             return Ok(Response::new(v1::ReportDecisionsResponse { accepted: 0 }));
         }
-        let written = self.hub.store.write(move |tx| -> Result<_, StoreError> { tx.put_decisions(now, taken) });
+        let written = self
+            .hub
+            .store
+            .write(move |tx| -> Result<_, StoreError> { tx.put_decisions(now, taken) });
         let accepted = written.await.map_err(internal)?.value;
         Ok(Response::new(v1::ReportDecisionsResponse { accepted }))
     }
 
-    async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::WhyResponse>, Status> {
+    async fn why(
+        &self,
+        request: Request<v1::WhyRequest>,
+    ) -> Result<Response<v1::WhyResponse>, Status> {
         let id = request.into_inner().id.to_ascii_uppercase();
         if !report::is_decision_id(&id) {
-            return Err(Status::invalid_argument("id: a decision id has 26 letters and digits"));
+            return Err(Status::invalid_argument(
+                "id: a decision id has 26 letters and digits",
+            ));
         }
-        let stored = self.hub.store.read().and_then(|reader| reader.decision(&id)).map_err(internal)?;
+        let stored = self
+            .hub
+            .store
+            .read()
+            .and_then(|reader| reader.decision(&id))
+            .map_err(internal)?;
         let decision = stored.ok_or_else(|| {
-            Status::not_found(format!("there is no decision {id}: it has not been reported yet, or is past its retention"))
+            Status::not_found(format!(
+                "there is no decision {id}: it has not been reported yet, or is past its retention"
+            ))
         })?;
         let world = self.hub.views.world();
         let explanation = judge::explain_decision(&world, &decision, Timestamp::now());
-        Ok(Response::new(v1::WhyResponse { decision: Some(decision), explanation, judged_at: world.revision }))
+        Ok(Response::new(v1::WhyResponse {
+            decision: Some(decision),
+            explanation,
+            judged_at: world.revision,
+        }))
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::Explanation>, Status> {
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::Explanation>, Status> {
         // What was applied a moment ago is part of the answer.
         self.hub.views.reached(self.hub.store.revision()).await;
         let world = self.hub.views.world();
         let explained = judge::explain(&world, &request.into_inner(), Timestamp::now());
-        explained.map(Response::new).map_err(|error| Status::invalid_argument(escape::line(&error.to_string(), ERROR_CHARS)))
+        explained.map(Response::new).map_err(|error| {
+            Status::invalid_argument(escape::line(&error.to_string(), ERROR_CHARS))
+        })
     }
 }
 

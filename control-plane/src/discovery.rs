@@ -43,7 +43,12 @@ impl AggregatedDiscoveryService for Discovery {
         let (id, _) = caller_workload(&request)?;
         let (responses, answers) = mpsc::channel(QUEUED_RESPONSES);
         let hub = Arc::clone(&self.hub);
-        let stream = Stream { id, requests: request.into_inner(), responses, hub };
+        let stream = Stream {
+            id,
+            requests: request.into_inner(),
+            responses,
+            hub,
+        };
         self.hub.tasks.connection("discovery", stream.serve());
         Ok(Response::new(ReceiverStream::new(answers)))
     }
@@ -69,7 +74,11 @@ impl Stream {
         };
         let tracked = match self.hub.rollouts.connect(key, announced) {
             Ok(tracked) => tracked,
-            Err(error) => return self.refuse(Status::resource_exhausted(error.to_string())).await,
+            Err(error) => {
+                return self
+                    .refuse(Status::resource_exhausted(error.to_string()))
+                    .await;
+            }
         };
         match self.exchange(first, &tracked).await {
             Ok(()) => tracked.end(Ended::Left),
@@ -80,7 +89,11 @@ impl Stream {
         }
     }
 
-    async fn exchange(&mut self, first: DeltaDiscoveryRequest, tracked: &Tracked) -> Result<(), Status> {
+    async fn exchange(
+        &mut self,
+        first: DeltaDiscoveryRequest,
+        tracked: &Tracked,
+    ) -> Result<(), Status> {
         let mut views = self.hub.views.subscribe(&self.id);
         let mut exchange = Exchange::default();
         let draining = self.hub.tasks.draining();
@@ -116,18 +129,42 @@ impl Stream {
 }
 
 /// Who this sidecar says it is, beside its identity, and what it understands.
-fn announced(id: &weft_identity::SpiffeId, node: Option<&Node>) -> Result<(SidecarKey, Announced), Status> {
+fn announced(
+    id: &weft_identity::SpiffeId,
+    node: Option<&Node>,
+) -> Result<(SidecarKey, Announced), Status> {
     let node = node.ok_or_else(|| Status::invalid_argument("the first request carries no node"))?;
-    check_instance(&node.id).map_err(|error| Status::invalid_argument(format!("node.id: {error}")))?;
-    let schema = node.client_features.iter().find_map(|feature| feature.strip_prefix(SCHEMA_FEATURE));
+    check_instance(&node.id)
+        .map_err(|error| Status::invalid_argument(format!("node.id: {error}")))?;
+    let schema = node
+        .client_features
+        .iter()
+        .find_map(|feature| feature.strip_prefix(SCHEMA_FEATURE));
     let policy_schema = match schema.map(str::parse) {
         None => weft_policy::SCHEMA.min(1),
-        Some(Ok(0)) => return Err(Status::failed_precondition("schema 0 cannot be served: a newer sidecar is needed")),
+        Some(Ok(0)) => {
+            return Err(Status::failed_precondition(
+                "schema 0 cannot be served: a newer sidecar is needed",
+            ));
+        }
         Some(Ok(schema)) => schema,
-        Some(Err(_)) => return Err(Status::invalid_argument("client_features: `weft.schema` is not a number")),
+        Some(Err(_)) => {
+            return Err(Status::invalid_argument(
+                "client_features: `weft.schema` is not a number",
+            ));
+        }
     };
     let version = escape::line(&node.user_agent_version, VERSION_CHARS);
-    Ok((SidecarKey { id: id.clone(), instance: node.id.clone() }, Announced { version, policy_schema }))
+    Ok((
+        SidecarKey {
+            id: id.clone(),
+            instance: node.id.clone(),
+        },
+        Announced {
+            version,
+            policy_schema,
+        },
+    ))
 }
 
 fn invalid(error: exchange::ExchangeError) -> Status {

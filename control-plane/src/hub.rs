@@ -41,7 +41,12 @@ pub struct Hub {
 impl Hub {
     /// Loads the world, and follows the store from then on.
     pub fn start(config: HubConfig) -> Result<Arc<Self>, WorldError> {
-        let HubConfig { store, tasks, trust_domain, lease_grace } = config;
+        let HubConfig {
+            store,
+            tasks,
+            trust_domain,
+            lease_grace,
+        } = config;
         let watch = store.watch();
         let reader = store.read()?;
         let world = World::load(&trust_domain, &reader)?;
@@ -57,7 +62,8 @@ impl Hub {
         });
         hub.tasks.vital("world", follow(Arc::clone(&hub), watch));
         let expiring = Arc::clone(&hub);
-        hub.tasks.background("leases", move || leases::expire(Arc::clone(&expiring)));
+        hub.tasks
+            .background("leases", move || leases::expire(Arc::clone(&expiring)));
         Ok(hub)
     }
 }
@@ -118,11 +124,17 @@ struct Kept {
 
 impl History {
     fn from(revision: u64) -> Self {
-        Self(Mutex::new(Kept { after: revision, commits: VecDeque::new() }))
+        Self(Mutex::new(Kept {
+            after: revision,
+            commits: VecDeque::new(),
+        }))
     }
 
     fn restart(&self, revision: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept { after: revision, commits: VecDeque::new() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept {
+            after: revision,
+            commits: VecDeque::new(),
+        };
     }
 
     fn push(&self, commit: Arc<Commit>) {
@@ -138,18 +150,29 @@ impl History {
     /// What happened after a revision; `None`: that is no longer known.
     pub(crate) fn after(&self, revision: u64) -> Option<Vec<Arc<Commit>>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = kept.commits.back().map_or(kept.after, |commit| commit.revision);
+        let newest = kept
+            .commits
+            .back()
+            .map_or(kept.after, |commit| commit.revision);
         if revision < kept.after || revision > newest {
             return None;
         }
-        Some(kept.commits.iter().filter(|commit| commit.revision > revision).cloned().collect())
+        Some(
+            kept.commits
+                .iter()
+                .filter(|commit| commit.revision > revision)
+                .cloned()
+                .collect(),
+        )
     }
 }
 
 /// The verified caller.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<SpiffeId, Status> {
     let caller = request.extensions().get::<Caller>();
-    caller.map(|caller| caller.id.clone()).ok_or_else(|| Status::unauthenticated("no verified identity"))
+    caller
+        .map(|caller| caller.id.clone())
+        .ok_or_else(|| Status::unauthenticated("no verified identity"))
 }
 
 /// The verified caller, which must be a workload.

@@ -60,9 +60,21 @@ impl Leases {
     /// `found` are endpoints from before this process; their sidecars have some time to come back.
     pub fn new(grace: Duration, found: &[OwnedEndpoints]) -> Self {
         let end = End::after(grace.max(RESTART_GRACE));
-        let lease = Lease { stream: 0, ends: Some(end) };
-        let leases = found.iter().map(|owned| ((owned.owner.clone(), owned.instance.clone()), lease)).collect();
-        Self { shared: Arc::new(Shared { grace, leases: Mutex::new(leases), has_new_deadline: Notify::new() }) }
+        let lease = Lease {
+            stream: 0,
+            ends: Some(end),
+        };
+        let leases = found
+            .iter()
+            .map(|owned| ((owned.owner.clone(), owned.instance.clone()), lease))
+            .collect();
+        Self {
+            shared: Arc::new(Shared {
+                grace,
+                leases: Mutex::new(leases),
+                has_new_deadline: Notify::new(),
+            }),
+        }
     }
 
     pub fn grace(&self) -> Duration {
@@ -74,14 +86,20 @@ impl Leases {
         let mut leases = self.shared.lock();
         let stream = match leases.get(&key) {
             Some(lease) => lease.stream + 1,
-            None if leases.keys().filter(|(known, _)| known == owner).count() >= INSTANCES_PER_IDENTITY => {
+            None if leases.keys().filter(|(known, _)| known == owner).count()
+                >= INSTANCES_PER_IDENTITY =>
+            {
                 return Err(TooManyInstances);
             }
             None => 1,
         };
         leases.insert(key.clone(), Lease { stream, ends: None });
         drop(leases);
-        Ok(Hold { shared: Arc::clone(&self.shared), key, stream })
+        Ok(Hold {
+            shared: Arc::clone(&self.shared),
+            key,
+            stream,
+        })
     }
 
     /// When a lease ends; `None`: it is held.
@@ -92,13 +110,18 @@ impl Leases {
     }
 
     fn is_held(&self, key: &LeaseKey) -> bool {
-        self.shared.lock().get(key).is_some_and(|lease| lease.ends.is_none())
+        self.shared
+            .lock()
+            .get(key)
+            .is_some_and(|lease| lease.ends.is_none())
     }
 
     /// What is over, and when the next one will be.
     fn over(&self, now: Instant) -> (Vec<LeaseKey>, Option<Instant>) {
         let leases = self.shared.lock();
-        let ends = leases.iter().filter_map(|(key, lease)| lease.ends.map(|end| (key, end.at)));
+        let ends = leases
+            .iter()
+            .filter_map(|(key, lease)| lease.ends.map(|end| (key, end.at)));
         let (over, ahead): (Vec<_>, Vec<_>) = ends.partition(|(_, at)| *at <= now);
         let next = ahead.into_iter().map(|(_, at)| at).min();
         (over.into_iter().map(|(key, _)| key.clone()).collect(), next)
@@ -117,13 +140,19 @@ impl Leases {
 impl Hold {
     /// Whether no newer stream of the same sidecar has taken over.
     pub fn is_current(&self) -> bool {
-        self.shared.lock().get(&self.key).is_some_and(|lease| lease.stream == self.stream)
+        self.shared
+            .lock()
+            .get(&self.key)
+            .is_some_and(|lease| lease.stream == self.stream)
     }
 
     /// Gives the lease up at once: the endpoints are gone already.
     pub fn leave(self) {
         let mut leases = self.shared.lock();
-        if leases.get(&self.key).is_some_and(|lease| lease.stream == self.stream) {
+        if leases
+            .get(&self.key)
+            .is_some_and(|lease| lease.stream == self.stream)
+        {
             leases.remove(&self.key);
         }
     }
@@ -133,7 +162,12 @@ impl Drop for Hold {
     fn drop(&mut self) {
         {
             let mut leases = self.shared.lock();
-            let Some(lease) = leases.get_mut(&self.key).filter(|lease| lease.stream == self.stream) else { return };
+            let Some(lease) = leases
+                .get_mut(&self.key)
+                .filter(|lease| lease.stream == self.stream)
+            else {
+                return;
+            };
             lease.ends = Some(End::after(self.shared.grace));
         }
         self.shared.has_new_deadline.notify_one();
@@ -148,7 +182,10 @@ impl Shared {
 
 impl End {
     fn after(grace: Duration) -> Self {
-        Self { at: Instant::now() + grace, shown: Timestamp::now() + grace }
+        Self {
+            at: Instant::now() + grace,
+            shown: Timestamp::now() + grace,
+        }
     }
 }
 
@@ -176,7 +213,10 @@ async fn remove(hub: &Hub, over: Vec<LeaseKey>) -> Result<(), StoreError> {
         .store
         .write(move |tx| -> Result<_, StoreError> {
             // A sidecar that came back meanwhile writes after it took its lease, so it is seen here.
-            let over: Vec<LeaseKey> = over.into_iter().filter(|key| !leases.is_held(key)).collect();
+            let over: Vec<LeaseKey> = over
+                .into_iter()
+                .filter(|key| !leases.is_held(key))
+                .collect();
             for (owner, instance) in &over {
                 tx.put_endpoints(instance, owner, Vec::new())?;
             }
@@ -215,7 +255,10 @@ mod tests {
         drop(leases.hold("web", "web-1").unwrap());
         let now = Instant::now();
         assert_eq!(leases.over(now), (Vec::new(), Some(now + GRACE)));
-        assert_eq!(leases.over(now + GRACE).0, [("web".to_owned(), "web-1".to_owned())]);
+        assert_eq!(
+            leases.over(now + GRACE).0,
+            [("web".to_owned(), "web-1".to_owned())]
+        );
         assert!(leases.expires("web", "web-1").is_some());
     }
 
@@ -231,7 +274,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn endpoints_from_before_a_restart_have_time_to_come_back() {
-        let found = OwnedEndpoints { owner: "web".into(), instance: "web-1".into(), endpoints: Vec::new() };
+        let found = OwnedEndpoints {
+            owner: "web".into(),
+            instance: "web-1".into(),
+            endpoints: Vec::new(),
+        };
         let leases = Leases::new(Duration::from_secs(1), &[found]);
         let now = Instant::now();
         assert!(leases.over(now + Duration::from_secs(29)).0.is_empty());

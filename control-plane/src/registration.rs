@@ -37,7 +37,12 @@ impl Registration for Registrar {
     ) -> Result<Response<Self::RegisterStream>, Status> {
         let (id, workload) = caller_workload(&request)?;
         let (responses, answers) = mpsc::channel(QUEUED_RESPONSES);
-        let lease = Lease { hub: Arc::clone(&self.hub), id, workload, requests: request.into_inner() };
+        let lease = Lease {
+            hub: Arc::clone(&self.hub),
+            id,
+            workload,
+            requests: request.into_inner(),
+        };
         self.hub.tasks.connection("registration", async move {
             if let Err(status) = lease.serve(&responses).await {
                 // A sidecar that has gone needs no reason.
@@ -60,28 +65,39 @@ type Responses = mpsc::Sender<Result<v1::RegisterResponse, Status>>;
 
 impl Lease {
     async fn serve(mut self, responses: &Responses) -> Result<(), Status> {
-        let Some(mut request) = self.requests.message().await? else { return Ok(()) };
+        let Some(mut request) = self.requests.message().await? else {
+            return Ok(());
+        };
         let instance = request.instance.clone();
-        check_instance(&instance).map_err(|error| Status::invalid_argument(format!("instance: {error}")))?;
+        check_instance(&instance)
+            .map_err(|error| Status::invalid_argument(format!("instance: {error}")))?;
         let hold = self.hub.leases.hold(self.id.as_str(), &instance);
         let hold = hold.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let draining = self.hub.tasks.draining();
         loop {
             if request.instance != instance {
-                return Err(Status::invalid_argument("instance: it cannot change within a stream"));
+                return Err(Status::invalid_argument(
+                    "instance: it cannot change within a stream",
+                ));
             }
             if !hold.is_current() {
-                return Err(Status::aborted("a newer stream of this instance has taken over"));
+                return Err(Status::aborted(
+                    "a newer stream of this instance has taken over",
+                ));
             }
             let is_leaving = request.leaving;
             let revision = self.store(&instance, request).await?;
             let lease = Some(write_duration(self.hub.leases.grace()));
             if is_leaving {
                 Hold::leave(hold);
-                let _ = responses.send(Ok(v1::RegisterResponse { revision, lease })).await;
+                let _ = responses
+                    .send(Ok(v1::RegisterResponse { revision, lease }))
+                    .await;
                 return Ok(());
             }
-            let sent = responses.send(Ok(v1::RegisterResponse { revision, lease })).await;
+            let sent = responses
+                .send(Ok(v1::RegisterResponse { revision, lease }))
+                .await;
             sent.map_err(|_| Status::unavailable("the sidecar has gone"))?;
             request = tokio::select! {
                 () = draining.cancelled() => return Err(Status::unavailable("the control plane is stopping")),
@@ -96,9 +112,17 @@ impl Lease {
 
     /// Replaces what this sidecar offers; answers the revision at which that is so.
     async fn store(&self, instance: &str, request: v1::RegisterRequest) -> Result<u64, Status> {
-        let offered = if request.leaving { Vec::new() } else { request.endpoints };
+        let offered = if request.leaving {
+            Vec::new()
+        } else {
+            request.endpoints
+        };
         let (services, endpoints) = read(&self.id, instance, offered)?;
-        let (owner, workload, instance) = (self.id.to_string(), self.workload.clone(), instance.to_owned());
+        let (owner, workload, instance) = (
+            self.id.to_string(),
+            self.workload.clone(),
+            instance.to_owned(),
+        );
         let written = self.hub.store.write(move |tx| {
             for service in &services {
                 if !may_offer(tx, service, &workload)? {
@@ -124,10 +148,15 @@ impl Lease {
             outcome: Outcome::Refused,
             detail: "the identity is not among the service's workloads".to_owned(),
         };
-        let audited = self.hub.store.write(move |tx| -> Result<_, StoreError> { tx.audit(entry) });
+        let audited = self
+            .hub
+            .store
+            .write(move |tx| -> Result<_, StoreError> { tx.audit(entry) });
         match audited.await {
             // Whether the service exists is none of the caller's business.
-            Ok(_) => Status::permission_denied(format!("{} may not offer {service}", self.workload)),
+            Ok(_) => {
+                Status::permission_denied(format!("{} may not offer {service}", self.workload))
+            }
             Err(error) => internal(error),
         }
     }
@@ -144,9 +173,15 @@ impl From<StoreError> for Refused {
     }
 }
 
-fn may_offer(tx: &WriteTx<'_>, service: &ServiceName, workload: &WorkloadName) -> Result<bool, StoreError> {
+fn may_offer(
+    tx: &WriteTx<'_>,
+    service: &ServiceName,
+    workload: &WorkloadName,
+) -> Result<bool, StoreError> {
     let stored = tx.resource(&(&ResourceKey::service(service)).into())?;
-    let Some(v1::resource::Spec::Service(spec)) = stored.and_then(|resource| resource.spec) else { return Ok(false) };
+    let Some(v1::resource::Spec::Service(spec)) = stored.and_then(|resource| resource.spec) else {
+        return Ok(false);
+    };
     let workload = workload.to_string();
     Ok(spec.workloads.contains(&workload))
 }
@@ -158,7 +193,9 @@ fn read(
     offered: Vec<v1::OfferedEndpoint>,
 ) -> Result<(Vec<ServiceName>, StoredEndpoints), Status> {
     if offered.len() > ENDPOINTS_LIMIT {
-        return Err(Status::invalid_argument(format!("endpoints: more than {ENDPOINTS_LIMIT}")));
+        return Err(Status::invalid_argument(format!(
+            "endpoints: more than {ENDPOINTS_LIMIT}"
+        )));
     }
     let mut services = HashSet::new();
     let mut endpoints = Vec::new();
@@ -166,13 +203,20 @@ fn read(
         let invalid = |field: &str, problem: String| {
             Status::invalid_argument(format!("endpoints[{i}].{field}: {problem}"))
         };
-        let service: ServiceName = endpoint.service.parse().map_err(|error| invalid("service", format!("{error}")))?;
-        let address: SocketAddr =
-            endpoint.address.parse().map_err(|_| invalid("address", "is not `ip:port`".to_owned()))?;
+        let service: ServiceName = endpoint
+            .service
+            .parse()
+            .map_err(|error| invalid("service", format!("{error}")))?;
+        let address: SocketAddr = endpoint
+            .address
+            .parse()
+            .map_err(|_| invalid("address", "is not `ip:port`".to_owned()))?;
         check_address(&address).map_err(|error| invalid("address", error.to_string()))?;
         match v1::Health::try_from(endpoint.health) {
             Ok(v1::Health::Healthy | v1::Health::Unhealthy | v1::Health::Draining) => {}
-            Ok(v1::Health::Unspecified) | Err(_) => return Err(invalid("health", "is required".to_owned())),
+            Ok(v1::Health::Unspecified) | Err(_) => {
+                return Err(invalid("health", "is required".to_owned()));
+            }
         }
         endpoints.push(v1::CatalogEndpoint {
             service: service.to_string(),
@@ -190,15 +234,33 @@ fn read(
 }
 
 /// The endpoints of one service or of all, with the end of their leases.
-pub fn list_endpoints(hub: &Hub, request: &v1::ListEndpointsRequest) -> Result<v1::ListEndpointsResponse, Status> {
+pub fn list_endpoints(
+    hub: &Hub,
+    request: &v1::ListEndpointsRequest,
+) -> Result<v1::ListEndpointsResponse, Status> {
     let mut endpoints = Vec::new();
-    for owned in hub.store.read().map_err(internal)?.endpoints().map_err(internal)? {
-        let expires = hub.leases.expires(&owned.owner, &owned.instance).map(write_timestamp);
+    for owned in hub
+        .store
+        .read()
+        .map_err(internal)?
+        .endpoints()
+        .map_err(internal)?
+    {
+        let expires = hub
+            .leases
+            .expires(&owned.owner, &owned.instance)
+            .map(write_timestamp);
         let asked = owned.endpoints.into_iter();
-        let asked = asked.filter(|endpoint| request.service.is_empty() || endpoint.service == request.service);
-        endpoints.extend(asked.map(|endpoint| v1::CatalogEndpoint { lease_expires: expires, ..endpoint }));
+        let asked = asked
+            .filter(|endpoint| request.service.is_empty() || endpoint.service == request.service);
+        endpoints.extend(asked.map(|endpoint| v1::CatalogEndpoint {
+            lease_expires: expires,
+            ..endpoint
+        }));
     }
-    endpoints.sort_by(|a, b| (&a.service, &a.identity, &a.instance).cmp(&(&b.service, &b.identity, &b.instance)));
+    endpoints.sort_by(|a, b| {
+        (&a.service, &a.identity, &a.instance).cmp(&(&b.service, &b.identity, &b.instance))
+    });
     Ok(v1::ListEndpointsResponse { endpoints })
 }
 

@@ -33,7 +33,10 @@ pub struct Catalog {
 
 #[tonic::async_trait]
 impl Resources for Catalog {
-    async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
+    async fn apply(
+        &self,
+        request: Request<v1::ApplyRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
         let actor = caller(&request)?;
         let is_dry_run = request.get_ref().dry_run;
         let edit = Edit::read_apply(&self.hub.trust_domain, request.into_inner())?;
@@ -42,25 +45,52 @@ impl Resources for Catalog {
         let mut warnings = edit.warnings(&self.hub.views.world(), Timestamp::now());
         let decided = self.edit(edit, &actor, is_dry_run).await?;
         warnings.extend(decided.warnings);
-        Ok(Response::new(v1::ApplyResponse { revision: decided.revision, changes: decided.changes, warnings }))
+        Ok(Response::new(v1::ApplyResponse {
+            revision: decided.revision,
+            changes: decided.changes,
+            warnings,
+        }))
     }
 
-    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
         let actor = caller(&request)?;
         let is_dry_run = request.get_ref().dry_run;
         let edit = Edit::read_delete(request.into_inner())?;
         let decided = self.edit(edit, &actor, is_dry_run).await?;
-        Ok(Response::new(v1::DeleteResponse { revision: decided.revision, changes: decided.changes }))
+        Ok(Response::new(v1::DeleteResponse {
+            revision: decided.revision,
+            changes: decided.changes,
+        }))
     }
 
-    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Resource>, Status> {
-        let key = request.into_inner().key.ok_or_else(|| Status::invalid_argument("key: is required"))?;
-        let key = ResourceKey::try_from(&key).map_err(|error| Status::invalid_argument(format!("key.{error}")))?;
-        let stored = self.hub.store.read().and_then(|reader| reader.resource(&(&key).into())).map_err(internal)?;
-        stored.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no {key}")))
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Resource>, Status> {
+        let key = request
+            .into_inner()
+            .key
+            .ok_or_else(|| Status::invalid_argument("key: is required"))?;
+        let key = ResourceKey::try_from(&key)
+            .map_err(|error| Status::invalid_argument(format!("key.{error}")))?;
+        let stored = self
+            .hub
+            .store
+            .read()
+            .and_then(|reader| reader.resource(&(&key).into()))
+            .map_err(internal)?;
+        stored
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found(format!("there is no {key}")))
     }
 
-    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListResponse>, Status> {
         let reader = self.hub.store.read().map_err(internal)?;
         let revision = reader.revision().map_err(internal)?;
         let resources = reader.resources().map_err(internal)?;
@@ -69,7 +99,10 @@ impl Resources for Catalog {
 
     type WatchStream = ReceiverStream<Result<v1::WatchEvent, Status>>;
 
-    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let (events, answers) = mpsc::channel(QUEUED_EVENTS);
         let watching = watch::Watching::begin(Arc::clone(&self.hub), &request.into_inner())?;
         self.hub.tasks.connection("resource watch", async move {
@@ -89,18 +122,28 @@ impl Resources for Catalog {
     ) -> Result<Response<Self::WaitRolloutStream>, Status> {
         let request = request.into_inner();
         if request.revision > self.hub.store.revision() {
-            return Err(Status::out_of_range(format!("there is no revision {} yet", request.revision)));
+            return Err(Status::out_of_range(format!(
+                "there is no revision {} yet",
+                request.revision
+            )));
         }
         let (statuses, answers) = mpsc::channel(QUEUED_EVENTS);
         let hub = Arc::clone(&self.hub);
-        self.hub.tasks.connection("rollout", rollout::wait(hub, request, statuses));
+        self.hub
+            .tasks
+            .connection("rollout", rollout::wait(hub, request, statuses));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
 
 impl Catalog {
     /// Decides and, unless it is a dry run, writes and audits, in one transaction.
-    async fn edit(&self, edit: Edit, actor: &SpiffeId, is_dry_run: bool) -> Result<Decided, Status> {
+    async fn edit(
+        &self,
+        edit: Edit,
+        actor: &SpiffeId,
+        is_dry_run: bool,
+    ) -> Result<Decided, Status> {
         let actor = actor.to_string();
         let written = self.hub.store.write(move |tx| {
             let outcome = apply::decide(&edit, tx)?;
@@ -109,9 +152,15 @@ impl Catalog {
             }
             Ok(outcome)
         });
-        let written = written.await.map_err(|error: apply::ApplyError| error.into_status())?;
+        let written = written
+            .await
+            .map_err(|error: apply::ApplyError| error.into_status())?;
         let outcome = written.value;
-        Ok(Decided { revision: written.revision, changes: outcome.changes, warnings: outcome.warnings })
+        Ok(Decided {
+            revision: written.revision,
+            changes: outcome.changes,
+            warnings: outcome.warnings,
+        })
     }
 
     /// A rule that a connected sidecar could not read would leave its service closed there.
@@ -136,7 +185,11 @@ struct Decided {
     warnings: Vec<String>,
 }
 
-fn write(outcome: &apply::Outcome, actor: &str, tx: &mut crate::store::WriteTx<'_>) -> Result<(), apply::ApplyError> {
+fn write(
+    outcome: &apply::Outcome,
+    actor: &str,
+    tx: &mut crate::store::WriteTx<'_>,
+) -> Result<(), apply::ApplyError> {
     for (key, resource) in &outcome.writes {
         let action = match resource {
             Some(resource) => {

@@ -83,37 +83,72 @@ pub struct TooManySidecars;
 impl Default for Rollouts {
     fn default() -> Self {
         let (changes, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { sidecars: Mutex::default(), changes }) }
+        Self {
+            shared: Arc::new(Shared {
+                sidecars: Mutex::default(),
+                changes,
+            }),
+        }
     }
 }
 
 impl Rollouts {
-    pub fn connect(&self, key: SidecarKey, announced: Announced) -> Result<Tracked, TooManySidecars> {
+    pub fn connect(
+        &self,
+        key: SidecarKey,
+        announced: Announced,
+    ) -> Result<Tracked, TooManySidecars> {
         let now = Timestamp::now();
         let stream = {
             let mut sidecars = self.shared.lock();
             sidecars.forget_lost(now);
-            let replicas = sidecars.replicas(&key.id).filter(|(known, _)| **known != key).count();
+            let replicas = sidecars
+                .replicas(&key.id)
+                .filter(|(known, _)| **known != key)
+                .count();
             if replicas >= SIDECARS_PER_IDENTITY {
                 return Err(TooManySidecars);
             }
-            let stream = sidecars.by_key.get(&key).map_or(1, |sidecar| sidecar.stream + 1);
+            let stream = sidecars
+                .by_key
+                .get(&key)
+                .map_or(1, |sidecar| sidecar.stream + 1);
             let nack = String::new();
-            let sidecar = Sidecar { stream, announced, acknowledged: 0, nack, last_heard: now, lost_at: None };
+            let sidecar = Sidecar {
+                stream,
+                announced,
+                acknowledged: 0,
+                nack,
+                last_heard: now,
+                lost_at: None,
+            };
             sidecars.by_key.insert(key.clone(), sidecar);
             stream
         };
         self.shared.changed();
-        Ok(Tracked { shared: Arc::clone(&self.shared), key, stream, ended: Ended::Lost })
+        Ok(Tracked {
+            shared: Arc::clone(&self.shared),
+            key,
+            stream,
+            ended: Ended::Lost,
+        })
     }
 
     /// A connected sidecar of one of these identities that cannot read this schema.
-    pub fn cannot_read<'a>(&self, schema: u32, ids: impl IntoIterator<Item = &'a SpiffeId>) -> Option<SidecarKey> {
+    pub fn cannot_read<'a>(
+        &self,
+        schema: u32,
+        ids: impl IntoIterator<Item = &'a SpiffeId>,
+    ) -> Option<SidecarKey> {
         let sidecars = self.shared.lock();
         ids.into_iter().find_map(|id| {
             let mut replicas = sidecars.replicas(id);
-            let cannot = |sidecar: &Sidecar| sidecar.lost_at.is_none() && sidecar.announced.policy_schema < schema;
-            replicas.find(|(_, sidecar)| cannot(sidecar)).map(|(key, _)| key.clone())
+            let cannot = |sidecar: &Sidecar| {
+                sidecar.lost_at.is_none() && sidecar.announced.policy_schema < schema
+            };
+            replicas
+                .find(|(_, sidecar)| cannot(sidecar))
+                .map(|(key, _)| key.clone())
         })
     }
 
@@ -176,7 +211,10 @@ impl Tracked {
 
     fn update<T>(&self, change: impl FnOnce(&mut Sidecar) -> T) -> Option<T> {
         let mut sidecars = self.shared.lock();
-        let sidecar = sidecars.by_key.get_mut(&self.key).filter(|sidecar| sidecar.stream == self.stream)?;
+        let sidecar = sidecars
+            .by_key
+            .get_mut(&self.key)
+            .filter(|sidecar| sidecar.stream == self.stream)?;
         Some(change(sidecar))
     }
 }
@@ -184,14 +222,22 @@ impl Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         let now = Timestamp::now();
-        self.shared.lock().end(&self.key, self.stream, self.ended, now);
+        self.shared
+            .lock()
+            .end(&self.key, self.stream, self.ended, now);
         self.shared.changed();
     }
 }
 
 impl Sidecars {
     fn end(&mut self, key: &SidecarKey, stream: u64, ended: Ended, now: Timestamp) {
-        let Some(sidecar) = self.by_key.get_mut(key).filter(|sidecar| sidecar.stream == stream) else { return };
+        let Some(sidecar) = self
+            .by_key
+            .get_mut(key)
+            .filter(|sidecar| sidecar.stream == stream)
+        else {
+            return;
+        };
         match ended {
             Ended::Left => drop(self.by_key.remove(key)),
             Ended::Lost => {
@@ -202,17 +248,32 @@ impl Sidecars {
     }
 
     fn replicas(&self, id: &SpiffeId) -> impl Iterator<Item = (&SidecarKey, &Sidecar)> + use<'_> {
-        let first = SidecarKey { id: id.clone(), instance: String::new() };
+        let first = SidecarKey {
+            id: id.clone(),
+            instance: String::new(),
+        };
         let id = id.clone();
-        self.by_key.range(first..).take_while(move |(key, _)| key.id == id)
+        self.by_key
+            .range(first..)
+            .take_while(move |(key, _)| key.id == id)
     }
 
     fn forget_lost(&mut self, now: Timestamp) {
         let is_over = |lost_at: Timestamp| now.duration_since(lost_at) >= LOST_KEPT;
-        while self.lost.front().is_some_and(|(lost_at, _)| is_over(*lost_at)) {
-            let Some((_, key)) = self.lost.pop_front() else { return };
+        while self
+            .lost
+            .front()
+            .is_some_and(|(lost_at, _)| is_over(*lost_at))
+        {
+            let Some((_, key)) = self.lost.pop_front() else {
+                return;
+            };
             // It may have come back since, and been lost again.
-            if self.by_key.get(&key).is_some_and(|sidecar| sidecar.lost_at.is_some_and(is_over)) {
+            if self
+                .by_key
+                .get(&key)
+                .is_some_and(|sidecar| sidecar.lost_at.is_some_and(is_over))
+            {
                 self.by_key.remove(&key);
             }
         }
@@ -226,7 +287,8 @@ impl Shared {
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|change| *change = change.wrapping_add(1));
+        self.changes
+            .send_modify(|change| *change = change.wrapping_add(1));
     }
 }
 
@@ -245,17 +307,26 @@ pub(crate) async fn wait(
     statuses: mpsc::Sender<Result<v1::RolloutStatus, Status>>,
 ) {
     let started = Instant::now();
-    let timeout = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok()).unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = request
+        .timeout
+        .and_then(|timeout| Duration::try_from(timeout).ok())
+        .unwrap_or(DEFAULT_TIMEOUT);
     let deadline = started + timeout.min(LONGEST_TIMEOUT);
     let mut changes = hub.rollouts.changes();
-    let mut is_late = tokio::time::timeout_at(deadline, hub.views.reached(request.revision)).await.is_err();
+    let mut is_late = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
+        .await
+        .is_err();
     let affected = hub.views.touched_by(request.revision);
     let mut last = None;
     loop {
         changes.mark_unchanged();
         let progress = hub.rollouts.progress(&affected, request.revision);
         let is_done = !is_late && progress.live_pending == 0;
-        let shown = (progress.affected, progress.acknowledged, progress.pending.len());
+        let shown = (
+            progress.affected,
+            progress.acknowledged,
+            progress.pending.len(),
+        );
         if is_done || is_late || last != Some(shown) {
             last = Some(shown);
             let status = rollout_status(progress, is_done, started.elapsed());
@@ -302,7 +373,10 @@ pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
             policy_schema: sidecar.announced.policy_schema,
         }
     });
-    v1::ListSidecarsResponse { sidecars: sidecars.collect(), revision: hub.views.revision() }
+    v1::ListSidecarsResponse {
+        sidecars: sidecars.collect(),
+        revision: hub.views.revision(),
+    }
 }
 
 /// How long a lost sidecar stays listed.

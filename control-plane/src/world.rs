@@ -9,7 +9,8 @@
 //!   `registration::service(hub)`  weft.v1.Registration
 //!   `decisions::service(hub)`     weft.v1.Decisions
 //!   `discovery::service(hub)`     envoy.service.discovery.v3.AggregatedDiscoveryService
-//! and for weft.v1.Operations:
+//! (`lib.rs` declares `pub mod decisions, discovery, hub, leases, registration, resources, rollout, views, world` and
+//! `mod escape`; callers are taken from `authorize::Caller` in the request's extensions) and for weft.v1.Operations:
 //!   `registration::list_endpoints(&hub, &request)`, `rollout::list(&hub)`
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +122,11 @@ impl World {
     }
 
     /// Takes one commit. What a commit does not carry is read from the store, which may be ahead of it by then.
-    pub fn apply(&mut self, commit: &Commit, reader: impl Fn() -> Result<Reader, StoreError>) -> Result<Changes, WorldError> {
+    pub fn apply(
+        &mut self,
+        commit: &Commit,
+        reader: impl Fn() -> Result<Reader, StoreError>,
+    ) -> Result<Changes, WorldError> {
         let mut changes = Changes::default();
         let mut has_distrust_changed = false;
         for change in &commit.changes {
@@ -130,8 +135,18 @@ impl World {
                     has_distrust_changed |= key.kind == "Quarantine";
                     self.change_resource(before.as_deref(), after.as_deref(), &mut changes)?;
                 }
-                StoreChange::Endpoints { owner, before, after, .. } => {
-                    self.change_endpoints(owner, before.as_deref(), after.as_deref(), &mut changes)?;
+                StoreChange::Endpoints {
+                    owner,
+                    before,
+                    after,
+                    ..
+                } => {
+                    self.change_endpoints(
+                        owner,
+                        before.as_deref(),
+                        after.as_deref(),
+                        &mut changes,
+                    )?;
                 }
                 StoreChange::Revocations => has_distrust_changed = true,
                 StoreChange::Bundle => {
@@ -177,10 +192,16 @@ impl World {
                 let before = before.and_then(service_of);
                 self.change_service((before, Some(Arc::new(after))), changes);
             }
-            (Some(Spec::Service(before)), None) => self.change_service((Some(Arc::new(before)), None), changes),
-            (before, Some(Spec::Allow(after))) => self.change_rule((before.and_then(rule_of), Some(after)), changes),
+            (Some(Spec::Service(before)), None) => {
+                self.change_service((Some(Arc::new(before)), None), changes)
+            }
+            (before, Some(Spec::Allow(after))) => {
+                self.change_rule((before.and_then(rule_of), Some(after)), changes)
+            }
             (Some(Spec::Allow(before)), None) => self.change_rule((Some(before), None), changes),
-            (_, Some(Spec::Quarantine(after))) => drop(self.quarantines.insert(after.name.clone(), after)),
+            (_, Some(Spec::Quarantine(after))) => {
+                drop(self.quarantines.insert(after.name.clone(), after))
+            }
             (Some(Spec::Quarantine(before)), None) => drop(self.quarantines.remove(&before.name)),
             (None, None) => {}
         }
@@ -201,10 +222,14 @@ impl World {
 
     fn change_rule(&mut self, pair: Pair<Rule>, changes: &mut Changes) {
         if let Some(before) = &pair.0 {
-            self.change_entry(&before.service, |entry| drop(entry.rules.remove(&before.name)));
+            self.change_entry(&before.service, |entry| {
+                drop(entry.rules.remove(&before.name))
+            });
         }
         if let Some(after) = &pair.1 {
-            self.change_entry(&after.service, |entry| drop(entry.rules.insert(after.name.clone(), Arc::clone(after))));
+            self.change_entry(&after.service, |entry| {
+                drop(entry.rules.insert(after.name.clone(), Arc::clone(after)))
+            });
         }
         changes.rules.push(pair);
     }
@@ -226,15 +251,23 @@ impl World {
             self.change_entry(service, |entry| drop(entry.endpoints.remove(&key)));
             match after.contains_key(service) {
                 true => drop(changes.moved.insert(service.clone())),
-                false => changes.endpoints.push((service.clone(), endpoint.identity.clone(), false)),
+                false => {
+                    changes
+                        .endpoints
+                        .push((service.clone(), endpoint.identity.clone(), false))
+                }
             }
         }
         for (service, endpoint) in after {
             if !before.contains_key(&service) {
-                changes.endpoints.push((service.clone(), endpoint.identity.clone(), true));
+                changes
+                    .endpoints
+                    .push((service.clone(), endpoint.identity.clone(), true));
             }
             let key = (endpoint.identity.clone(), endpoint.instance.clone());
-            self.change_entry(&service, |entry| drop(entry.endpoints.insert(key, endpoint)));
+            self.change_entry(&service, |entry| {
+                drop(entry.endpoints.insert(key, endpoint))
+            });
         }
         Ok(())
     }
@@ -249,9 +282,14 @@ impl World {
     }
 
     fn read_distrust(&self, reader: &Reader) -> Result<Distrust, WorldError> {
-        let quarantined = self.quarantines.values().map(|quarantine| &quarantine.workload);
+        let quarantined = self
+            .quarantines
+            .values()
+            .map(|quarantine| &quarantine.workload);
         let mut distrust = Distrust {
-            quarantined: quarantined.map(|workload| SpiffeId::for_workload(&self.trust_domain, workload)).collect(),
+            quarantined: quarantined
+                .map(|workload| SpiffeId::for_workload(&self.trust_domain, workload))
+                .collect(),
             ..Distrust::default()
         };
         for revocation in reader.revocations()? {
@@ -261,7 +299,9 @@ impl World {
                 None => None,
             };
             if let RevocationTarget::Identity(id) = &revocation.target {
-                distrust.identities.insert(id.parse().map_err(|_| unreadable(id))?);
+                distrust
+                    .identities
+                    .insert(id.parse().map_err(|_| unreadable(id))?);
             }
             for serial in &revocation.serials {
                 let read = serial.parse::<Serial>().map_err(|_| unreadable(serial))?;
@@ -281,10 +321,18 @@ impl Distrust {
     fn difference(&self, after: &Self) -> Distrusted {
         let identities = self.identities.symmetric_difference(&after.identities);
         let quarantined = self.quarantined.symmetric_difference(&after.quarantined);
-        let mut distrusted =
-            Distrusted { identities: identities.chain(quarantined).cloned().collect(), is_everyone: false };
-        let gone = self.serials.iter().filter(|(serial, _)| !after.serials.contains_key(serial));
-        let new = after.serials.iter().filter(|(serial, _)| !self.serials.contains_key(serial));
+        let mut distrusted = Distrusted {
+            identities: identities.chain(quarantined).cloned().collect(),
+            is_everyone: false,
+        };
+        let gone = self
+            .serials
+            .iter()
+            .filter(|(serial, _)| !after.serials.contains_key(serial));
+        let new = after
+            .serials
+            .iter()
+            .filter(|(serial, _)| !self.serials.contains_key(serial));
         for (_, identity) in gone.chain(new) {
             match identity {
                 Some(id) => drop(distrusted.identities.insert(id.clone())),
@@ -313,8 +361,14 @@ fn read_resource(resource: &v1::Resource) -> Result<Spec, WorldError> {
     match Resource::try_from(resource) {
         Ok(resource) => Ok(resource.spec),
         Err(source) => {
-            let name = resource.metadata.as_ref().map(|metadata| format!("{}/{}", metadata.namespace, metadata.name));
-            Err(WorldError::Resource { name: name.unwrap_or_default(), source })
+            let name = resource
+                .metadata
+                .as_ref()
+                .map(|metadata| format!("{}/{}", metadata.namespace, metadata.name));
+            Err(WorldError::Resource {
+                name: name.unwrap_or_default(),
+                source,
+            })
         }
     }
 }
@@ -325,7 +379,10 @@ fn read_endpoints(
     endpoints: Option<&StoredEndpoints>,
 ) -> Result<BTreeMap<ServiceName, Endpoint>, WorldError> {
     let read = |endpoint: &v1::CatalogEndpoint| {
-        let service = endpoint.service.parse::<ServiceName>().map_err(|error| error.to_string())?;
+        let service = endpoint
+            .service
+            .parse::<ServiceName>()
+            .map_err(|error| error.to_string())?;
         Endpoint::try_from(&wire_endpoint(endpoint))
             .map(|endpoint| (service, endpoint))
             .map_err(|error| error.to_string())
@@ -333,7 +390,12 @@ fn read_endpoints(
     endpoints
         .into_iter()
         .flatten()
-        .map(|endpoint| read(endpoint).map_err(|problem| WorldError::Endpoints { owner: owner.to_owned(), problem }))
+        .map(|endpoint| {
+            read(endpoint).map_err(|problem| WorldError::Endpoints {
+                owner: owner.to_owned(),
+                problem,
+            })
+        })
         .collect()
 }
 

@@ -31,14 +31,32 @@ pub(super) fn explain(
 ) -> Result<v1::Explanation, QuestionError> {
     let source = read_source(world, &request.source).map_err(QuestionError::Source)?;
     let target: ServicePort = request.target.parse().map_err(QuestionError::Target)?;
-    let at = request.at.as_ref().map(read_timestamp).transpose().map_err(QuestionError::At)?;
-    let known = |service: &Arc<Service>| Some((Arc::clone(service), find_port(service, target.port.as_str())?.clone()));
+    let at = request
+        .at
+        .as_ref()
+        .map(read_timestamp)
+        .transpose()
+        .map_err(QuestionError::At)?;
+    let known = |service: &Arc<Service>| {
+        Some((
+            Arc::clone(service),
+            find_port(service, target.port.as_str())?.clone(),
+        ))
+    };
     let mut explanation = match world.service(&target.service).map(known) {
         None => unknown_target(unknown_service(world, &target.service)),
         Some(None) => unknown_target(unknown_port(world, &target)),
         Some(Some((service, port))) => {
-            let target = ServicePort { service: target.service.clone(), port: port.name.clone() };
-            let asked = Asked { world, source: &source, target: &target, now: at.unwrap_or(now) };
+            let target = ServicePort {
+                service: target.service.clone(),
+                port: port.name.clone(),
+            };
+            let asked = Asked {
+                world,
+                source: &source,
+                target: &target,
+                now: at.unwrap_or(now),
+            };
             asked.judge(&service, &port, request)
         }
     };
@@ -48,7 +66,11 @@ pub(super) fn explain(
 }
 
 /// What the rules say now about a call that was refused; `None`: too little of it is known.
-pub(super) fn explain_decision(world: &World, decision: &v1::Decision, now: Timestamp) -> Option<v1::Explanation> {
+pub(super) fn explain_decision(
+    world: &World,
+    decision: &v1::Decision,
+    now: Timestamp,
+) -> Option<v1::Explanation> {
     if decision.source.is_empty() || decision.service.is_empty() || decision.port.is_empty() {
         return None;
     }
@@ -76,13 +98,26 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn judge(&self, service: &Service, port: &Port, request: &v1::ExplainRequest) -> v1::Explanation {
+    fn judge(
+        &self,
+        service: &Service,
+        port: &Port,
+        request: &v1::ExplainRequest,
+    ) -> v1::Explanation {
         let distrust = &self.world.distrust;
         if distrust.identities.contains(self.source) {
-            return refused(v1::Reason::Revoked, vec![format!("{} is revoked", self.source)]);
+            return refused(
+                v1::Reason::Revoked,
+                vec![format!("{} is revoked", self.source)],
+            );
         }
         let headers = Headers(&request.headers);
-        let path = request.path.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/");
+        let path = request
+            .path
+            .split('?')
+            .next()
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/");
         let http = (port.protocol.is_http() && !request.method.is_empty()).then(|| HttpRequest {
             method: &request.method,
             path,
@@ -124,7 +159,9 @@ impl Asked<'_> {
     /// Either end: a service is cut off when everyone who offers it is.
     fn is_quarantined(&self, service: &Service) -> bool {
         let quarantined = &self.world.distrust.quarantined;
-        let is_cut = |workload| quarantined.contains(&SpiffeId::for_workload(&self.world.trust_domain, workload));
+        let is_cut = |workload| {
+            quarantined.contains(&SpiffeId::for_workload(&self.world.trust_domain, workload))
+        };
         quarantined.contains(self.source) || service.workloads.iter().all(is_cut)
     }
 }
@@ -140,19 +177,30 @@ fn read_source(world: &World, text: &str) -> Result<SpiffeId, NameError> {
 /// By its name, or by the number that clients use.
 fn find_port<'a>(service: &'a Service, text: &str) -> Option<&'a Port> {
     let named = service.ports.iter().find(|port| port.name.as_str() == text);
-    named.or_else(|| text.parse().ok().and_then(|number| service.port_numbered(number)))
+    named.or_else(|| {
+        text.parse()
+            .ok()
+            .and_then(|number| service.port_numbered(number))
+    })
 }
 
 fn known_workloads(world: &World) -> Vec<WorkloadName> {
-    let services = world.services().filter_map(|(_, entry)| entry.service.as_ref());
-    let mut workloads: Vec<WorkloadName> = services.flat_map(|service| service.workloads.iter().cloned()).collect();
+    let services = world
+        .services()
+        .filter_map(|(_, entry)| entry.service.as_ref());
+    let mut workloads: Vec<WorkloadName> = services
+        .flat_map(|service| service.workloads.iter().cloned())
+        .collect();
     workloads.sort();
     workloads.dedup();
     workloads
 }
 
 fn unknown_service(world: &World, name: &ServiceName) -> String {
-    let known = world.services().filter(|(_, entry)| entry.service.is_some()).map(|(name, _)| name.to_string());
+    let known = world
+        .services()
+        .filter(|(_, entry)| entry.service.is_some())
+        .map(|(name, _)| name.to_string());
     match nearest(&name.to_string(), known) {
         Some(near) => format!("there is no service {name}; did you mean {near}?"),
         None => format!("there is no service {name}"),
@@ -160,14 +208,24 @@ fn unknown_service(world: &World, name: &ServiceName) -> String {
 }
 
 fn unknown_port(world: &World, target: &ServicePort) -> String {
-    let ports = world.service(&target.service).map(|service| service.ports.as_slice()).unwrap_or_default();
+    let ports = world
+        .service(&target.service)
+        .map(|service| service.ports.as_slice())
+        .unwrap_or_default();
     let ports: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-    format!("service {} has no port `{}`; its ports are {}", target.service, target.port, ports.join(", "))
+    format!(
+        "service {} has no port `{}`; its ports are {}",
+        target.service,
+        target.port,
+        ports.join(", ")
+    )
 }
 
 fn nearest(text: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let near = known.map(|name| (strsim::damerau_levenshtein(text, &name), name));
-    near.min().filter(|(distance, _)| *distance <= TYPO_DISTANCE).map(|(_, name)| name)
+    near.min()
+        .filter(|(distance, _)| *distance <= TYPO_DISTANCE)
+        .map(|(_, name)| name)
 }
 
 fn unknown_target(hint: String) -> v1::Explanation {
@@ -175,7 +233,12 @@ fn unknown_target(hint: String) -> v1::Explanation {
 }
 
 fn refused(reason: v1::Reason, hints: Vec<String>) -> v1::Explanation {
-    v1::Explanation { allowed: false, reason: reason.into(), hints, ..v1::Explanation::default() }
+    v1::Explanation {
+        allowed: false,
+        reason: reason.into(),
+        hints,
+        ..v1::Explanation::default()
+    }
 }
 
 /// The headers of a question.
@@ -183,7 +246,10 @@ struct Headers<'a>(&'a [v1::Header]);
 
 impl HeaderLookup for Headers<'_> {
     fn lookup(&self, name: &str) -> HeaderValue<'_> {
-        let mut values = self.0.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        let mut values = self
+            .0
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case(name));
         match (values.next(), values.next()) {
             (None, _) => HeaderValue::Absent,
             (Some(one), None) => HeaderValue::One(one.value.as_bytes()),

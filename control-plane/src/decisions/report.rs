@@ -24,7 +24,10 @@ impl Reporter<'_> {
     /// The decision as it is stored; `None`: it is not readable, or not the reporter's to tell.
     pub(super) fn read(&self, decision: v1::Decision) -> Option<v1::Decision> {
         let is_readable = is_decision_id(&decision.id)
-            && !matches!(v1::Reason::try_from(decision.reason), Ok(v1::Reason::Unspecified) | Err(_))
+            && !matches!(
+                v1::Reason::try_from(decision.reason),
+                Ok(v1::Reason::Unspecified) | Err(_)
+            )
             && (decision.source.is_empty() || decision.source.parse::<SpiffeId>().is_ok())
             && (decision.service.is_empty() || decision.service.parse::<ServiceName>().is_ok())
             && (decision.port.is_empty() || DnsLabel::is_valid(&decision.port));
@@ -38,7 +41,9 @@ impl Reporter<'_> {
             host: escape::line(&decision.host, HOST_CHARS),
             detail: escape::line(&decision.detail, DETAIL_CHARS),
             count: decision.count.max(1),
-            first_seen: Some(write_timestamp(self.past(decision.first_seen).min(last_seen))),
+            first_seen: Some(write_timestamp(
+                self.past(decision.first_seen).min(last_seen),
+            )),
             last_seen: Some(write_timestamp(last_seen)),
             reported_by: self.id.to_string(),
             ..decision
@@ -51,7 +56,11 @@ impl Reporter<'_> {
             Ok(v1::Side::Client) => decision.source == self.id.as_str(),
             Ok(v1::Side::Server) if decision.service.is_empty() => true,
             Ok(v1::Side::Server) => {
-                let service = decision.service.parse().ok().and_then(|name| self.world.service(&name));
+                let service = decision
+                    .service
+                    .parse()
+                    .ok()
+                    .and_then(|name| self.world.service(&name));
                 service.is_some_and(|service| service.may_be_offered_by(self.workload))
             }
             Ok(v1::Side::Unspecified) | Err(_) => false,
@@ -67,7 +76,8 @@ impl Reporter<'_> {
 
 /// 26 characters of Crockford's base32, a ULID.
 pub(super) fn is_decision_id(id: &str) -> bool {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (byte.is_ascii_uppercase() && !b"ILOU".contains(&byte));
+    let is_digit =
+        |byte: u8| byte.is_ascii_digit() || (byte.is_ascii_uppercase() && !b"ILOU".contains(&byte));
     id.len() == 26 && id.bytes().all(is_digit)
 }
 
@@ -87,22 +97,31 @@ struct Bucket {
 
 impl Default for Reports {
     fn default() -> Self {
-        Self(Mutex::new(Buckets { all: Bucket::full(ALL.burst), by_reporter: HashMap::new() }))
+        Self(Mutex::new(Buckets {
+            all: Bucket::full(ALL.burst),
+            by_reporter: HashMap::new(),
+        }))
     }
 }
 
 impl Reports {
     /// Takes a report of so many decisions, or refuses it as too much.
     pub(crate) fn admit(&self, reporter: &SpiffeId, count: usize) -> Result<(), Status> {
-        let count = u32::try_from(count).ok().filter(|count| *count <= REPORT_LIMIT);
-        let count = count.ok_or_else(|| Status::invalid_argument(format!("decisions: at most {REPORT_LIMIT}")))?;
+        let count = u32::try_from(count)
+            .ok()
+            .filter(|count| *count <= REPORT_LIMIT);
+        let count = count.ok_or_else(|| {
+            Status::invalid_argument(format!("decisions: at most {REPORT_LIMIT}"))
+        })?;
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.forget_full();
         let Buckets { all, by_reporter } = &mut *buckets;
         if by_reporter.len() >= REPORTERS_LIMIT && !by_reporter.contains_key(reporter) {
             return Err(too_many());
         }
-        let own = by_reporter.entry(reporter.clone()).or_insert_with(|| Bucket::full(ONE.burst));
+        let own = by_reporter
+            .entry(reporter.clone())
+            .or_insert_with(|| Bucket::full(ONE.burst));
         if own.holds(count, ONE) && all.holds(count, ALL) {
             own.tokens -= f64::from(count);
             all.tokens -= f64::from(count);
@@ -116,19 +135,24 @@ impl Buckets {
     /// Who has been silent long enough is as good as new.
     fn forget_full(&mut self) {
         if self.by_reporter.len() >= REPORTERS_LIMIT {
-            self.by_reporter.retain(|_, bucket| !bucket.holds(ONE.burst, ONE));
+            self.by_reporter
+                .retain(|_, bucket| !bucket.holds(ONE.burst, ONE));
         }
     }
 }
 
 impl Bucket {
     fn full(burst: u32) -> Self {
-        Self { tokens: f64::from(burst), at: Instant::now() }
+        Self {
+            tokens: f64::from(burst),
+            at: Instant::now(),
+        }
     }
 
     fn holds(&mut self, count: u32, rate: Rate) -> bool {
         let now = Instant::now();
-        let filled = self.tokens + now.duration_since(self.at).as_secs_f64() * f64::from(rate.per_second);
+        let filled =
+            self.tokens + now.duration_since(self.at).as_secs_f64() * f64::from(rate.per_second);
         self.tokens = filled.min(f64::from(rate.burst));
         self.at = now;
         self.tokens >= f64::from(count)
@@ -145,8 +169,14 @@ struct Rate {
     per_second: u32,
 }
 
-const ONE: Rate = Rate { burst: 500, per_second: 50 };
-const ALL: Rate = Rate { burst: 5000, per_second: 500 };
+const ONE: Rate = Rate {
+    burst: 500,
+    per_second: 50,
+};
+const ALL: Rate = Rate {
+    burst: 5000,
+    per_second: 500,
+};
 const REPORT_LIMIT: u32 = 500;
 const REPORTERS_LIMIT: usize = 10_000;
 const METHOD_CHARS: usize = 32;

@@ -58,7 +58,8 @@ pub(super) enum ExchangeError {
 impl Exchange {
     /// Takes one request: an ACK, a NACK, a change of the subscription, or both.
     pub(super) fn receive(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), ExchangeError> {
-        let kind = Kind::of_type_url(&request.type_url).ok_or_else(|| unknown_type(&request.type_url))?;
+        let kind =
+            Kind::of_type_url(&request.type_url).ok_or_else(|| unknown_type(&request.type_url))?;
         self.settle(kind, request);
         let is_first = !self.subscriptions.contains_key(&kind);
         let subscription = self.subscriptions.entry(kind).or_default();
@@ -76,10 +77,16 @@ impl Exchange {
         let mut differences: Vec<(Kind, Difference)> = self
             .subscriptions
             .iter_mut()
-            .filter_map(|(kind, subscription)| Some((*kind, subscription.difference(view.of(*kind))?)))
+            .filter_map(|(kind, subscription)| {
+                Some((*kind, subscription.difference(view.of(*kind))?))
+            })
             .collect();
         differences.sort_by_key(|(kind, difference)| {
-            (*kind != Kind::Revocations, difference.removed.is_empty(), *kind)
+            (
+                *kind != Kind::Revocations,
+                difference.removed.is_empty(),
+                *kind,
+            )
         });
         let previous = self.current;
         self.current = view.revision;
@@ -100,14 +107,41 @@ impl Exchange {
 
     /// What the client could not read, for people; empty: nothing.
     pub(super) fn refused(&self) -> String {
-        let refused = self.subscriptions.values().flat_map(|subscription| subscription.refused.values());
-        refused.collect::<BTreeSet<_>>().into_iter().take(1).cloned().collect()
+        let refused = self
+            .subscriptions
+            .values()
+            .flat_map(|subscription| subscription.refused.values());
+        refused
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .take(1)
+            .cloned()
+            .collect()
     }
 
-    fn respond(&mut self, kind: Kind, part: Difference, revision: u64, previous: u64) -> DeltaDiscoveryResponse {
+    fn respond(
+        &mut self,
+        kind: Kind,
+        part: Difference,
+        revision: u64,
+        previous: u64,
+    ) -> DeltaDiscoveryResponse {
         self.last_nonce += 1;
-        let names = part.changed.iter().map(|(name, _)| name).chain(&part.removed).cloned().collect();
-        self.open.insert(self.last_nonce, OpenResponse { kind, names, previous });
+        let names = part
+            .changed
+            .iter()
+            .map(|(name, _)| name)
+            .chain(&part.removed)
+            .cloned()
+            .collect();
+        self.open.insert(
+            self.last_nonce,
+            OpenResponse {
+                kind,
+                names,
+                previous,
+            },
+        );
         let resources = part.changed.into_iter().map(|(name, item)| Resource {
             version: item.version.clone(),
             resource: Some(item.any.clone()),
@@ -125,13 +159,22 @@ impl Exchange {
 
     /// Matches an answer with its response. A nonce that is not open is a client's mistake and means nothing.
     fn settle(&mut self, kind: Kind, request: &DeltaDiscoveryRequest) {
-        let Ok(nonce) = request.response_nonce.parse::<u64>() else { return };
+        let Ok(nonce) = request.response_nonce.parse::<u64>() else {
+            return;
+        };
         if self.open.get(&nonce).is_none_or(|open| open.kind != kind) {
             return;
         }
-        let Some(open) = self.open.remove(&nonce) else { return };
-        let Some(subscription) = self.subscriptions.get_mut(&kind) else { return };
-        let reason = request.error_detail.as_ref().map(|status| shown(&status.message));
+        let Some(open) = self.open.remove(&nonce) else {
+            return;
+        };
+        let Some(subscription) = self.subscriptions.get_mut(&kind) else {
+            return;
+        };
+        let reason = request
+            .error_detail
+            .as_ref()
+            .map(|status| shown(&status.message));
         for name in open.names {
             match &reason {
                 Some(reason) => subscription.refused.insert(name, reason.clone()),
@@ -142,12 +185,21 @@ impl Exchange {
     }
 
     fn settle_view(&mut self) {
-        let is_refused = self.subscriptions.values().any(|subscription| !subscription.refused.is_empty());
-        let is_whole = ENFORCED.iter().all(|kind| self.subscriptions.contains_key(kind));
+        let is_refused = self
+            .subscriptions
+            .values()
+            .any(|subscription| !subscription.refused.is_empty());
+        let is_whole = ENFORCED
+            .iter()
+            .all(|kind| self.subscriptions.contains_key(kind));
         if is_refused || !is_whole {
             return;
         }
-        let reached = self.open.values().next().map_or(self.current, |oldest| oldest.previous);
+        let reached = self
+            .open
+            .values()
+            .next()
+            .map_or(self.current, |oldest| oldest.previous);
         self.acknowledged = self.acknowledged.max(reached);
     }
 }
@@ -160,7 +212,11 @@ impl Subscription {
         }
         self.is_wildcard = request.resource_names_subscribe.is_empty();
         self.owes_answer = true;
-        self.sent = request.initial_resource_versions.clone().into_iter().collect();
+        self.sent = request
+            .initial_resource_versions
+            .clone()
+            .into_iter()
+            .collect();
         Ok(())
     }
 
@@ -216,10 +272,17 @@ impl Subscription {
             .collect();
         let (mut changed, mut removed): (BTreeSet<String>, BTreeSet<String>) = {
             let difference = diff(&self.sent, &versions);
-            (difference.changed.into_iter().cloned().collect(), difference.removed.into_iter().cloned().collect())
+            (
+                difference.changed.into_iter().cloned().collect(),
+                difference.removed.into_iter().cloned().collect(),
+            )
         };
         // A refused response is sent again in whole with the first change to it: only so can it be acknowledged.
-        if self.refused.keys().any(|name| changed.contains(name) || removed.contains(name)) {
+        if self
+            .refused
+            .keys()
+            .any(|name| changed.contains(name) || removed.contains(name))
+        {
             self.asked.extend(self.refused.keys().cloned());
         }
         for name in std::mem::take(&mut self.asked) {
@@ -233,8 +296,13 @@ impl Subscription {
             return None;
         }
         self.sent = versions;
-        let changed = changed.into_iter().filter_map(|name| now.get(&name).cloned().map(|item| (name, item)));
-        Some(Difference { changed: changed.collect(), removed: removed.into_iter().collect() })
+        let changed = changed
+            .into_iter()
+            .filter_map(|name| now.get(&name).cloned().map(|item| (name, item)));
+        Some(Difference {
+            changed: changed.collect(),
+            removed: removed.into_iter().collect(),
+        })
     }
 }
 
@@ -247,14 +315,21 @@ struct Difference {
 impl Difference {
     /// Parts that each fit into a message; removals go with the first.
     fn split(self) -> Vec<Difference> {
-        let mut parts = vec![Difference { changed: Vec::new(), removed: self.removed }];
+        let mut parts = vec![Difference {
+            changed: Vec::new(),
+            removed: self.removed,
+        }];
         let mut bytes = 0;
         for (name, item) in self.changed {
             bytes += name.len() + item.any.value.len();
-            let is_full = bytes > RESPONSE_BYTES && parts.last().is_some_and(|part| !part.changed.is_empty());
+            let is_full =
+                bytes > RESPONSE_BYTES && parts.last().is_some_and(|part| !part.changed.is_empty());
             if is_full {
                 bytes = name.len() + item.any.value.len();
-                parts.push(Difference { changed: Vec::new(), removed: Vec::new() });
+                parts.push(Difference {
+                    changed: Vec::new(),
+                    removed: Vec::new(),
+                });
             }
             if let Some(part) = parts.last_mut() {
                 part.changed.push((name, item));

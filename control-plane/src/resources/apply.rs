@@ -37,11 +37,22 @@ pub(super) struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApplyError {
     #[error("{key}: its revision is {found}, not {expected}: it was changed meanwhile")]
-    Conflict { key: ResourceKey, expected: u64, found: u64 },
+    Conflict {
+        key: ResourceKey,
+        expected: u64,
+        found: u64,
+    },
     #[error("there is no {0}")]
     Missing(ResourceKey),
-    #[error("Allow/{rule}: spec.to.ports: service {service} has no port `{port}`; its ports are {ports}")]
-    NoSuchPort { rule: RuleName, service: ServiceName, port: DnsLabel, ports: String },
+    #[error(
+        "Allow/{rule}: spec.to.ports: service {service} has no port `{port}`; its ports are {ports}"
+    )]
+    NoSuchPort {
+        rule: RuleName,
+        service: ServiceName,
+        port: DnsLabel,
+        ports: String,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -59,16 +70,25 @@ impl ApplyError {
 
 impl Edit {
     /// Reads every resource or none.
-    pub(super) fn read_apply(trust_domain: &TrustDomain, request: v1::ApplyRequest) -> Result<Self, Status> {
+    pub(super) fn read_apply(
+        trust_domain: &TrustDomain,
+        request: v1::ApplyRequest,
+    ) -> Result<Self, Status> {
         check_count("resources", request.resources.len())?;
         let set = read_set(&request.set)?;
         if request.prune && set.is_none() {
-            return Err(Status::invalid_argument("prune: needs a set, as only members of a set are pruned"));
+            return Err(Status::invalid_argument(
+                "prune: needs a set, as only members of a set are pruned",
+            ));
         }
-        let mut edit = Self { preconditions: read_preconditions(&request.preconditions)?, ..Self::default() };
+        let mut edit = Self {
+            preconditions: read_preconditions(&request.preconditions)?,
+            ..Self::default()
+        };
         for (i, message) in request.resources.iter().enumerate() {
-            let mut resource = Resource::try_from(message)
-                .map_err(|error| Status::invalid_argument(format!("{}: {error}", shown_name(i, message))))?;
+            let mut resource = Resource::try_from(message).map_err(|error| {
+                Status::invalid_argument(format!("{}: {error}", shown_name(i, message)))
+            })?;
             admit(&resource, trust_domain).map_err(|problem| {
                 Status::invalid_argument(format!("{}: {problem}", resource.key()))
             })?;
@@ -76,7 +96,9 @@ impl Edit {
             resource.set = set.clone();
             let key = resource.key();
             if edit.puts.insert(key.clone(), resource).is_some() {
-                return Err(Status::invalid_argument(format!("{key}: appears twice in one request")));
+                return Err(Status::invalid_argument(format!(
+                    "{key}: appears twice in one request"
+                )));
             }
         }
         edit.prunes = set.filter(|_| request.prune);
@@ -87,48 +109,78 @@ impl Edit {
         check_count("keys", request.keys.len())?;
         let preconditions = read_preconditions(&request.preconditions)?;
         let deletes = request.keys.iter().enumerate().map(|(i, key)| {
-            ResourceKey::try_from(key).map_err(|error| Status::invalid_argument(format!("keys[{i}].{error}")))
+            ResourceKey::try_from(key)
+                .map_err(|error| Status::invalid_argument(format!("keys[{i}].{error}")))
         });
-        Ok(Self { deletes: deletes.collect::<Result<_, _>>()?, preconditions, ..Self::default() })
+        Ok(Self {
+            deletes: deletes.collect::<Result<_, _>>()?,
+            preconditions,
+            ..Self::default()
+        })
     }
 
     pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.puts.values().filter_map(|resource| match &resource.spec {
-            Spec::Allow(rule) => Some(rule),
-            Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) => None,
-        })
+        self.puts
+            .values()
+            .filter_map(|resource| match &resource.spec {
+                Spec::Allow(rule) => Some(rule),
+                Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) => None,
+            })
     }
 
     fn services(&self) -> impl Iterator<Item = &Service> {
-        self.puts.values().filter_map(|resource| match &resource.spec {
-            Spec::Service(service) => Some(service),
-            Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
-        })
+        self.puts
+            .values()
+            .filter_map(|resource| match &resource.spec {
+                Spec::Service(service) => Some(service),
+                Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+            })
     }
 
     /// The linter's word on the mesh as it would be. Advice, so a world that is a moment old is good enough.
     pub(super) fn warnings(&self, world: &World, now: Timestamp) -> Vec<String> {
-        let stored = world.services().filter(|(_, entry)| entry.service.is_some()).map(|(name, _)| name);
-        let services: BTreeSet<&ServiceName> = stored.chain(self.services().map(|service| &service.name)).collect();
+        let stored = world
+            .services()
+            .filter(|(_, entry)| entry.service.is_some())
+            .map(|(name, _)| name);
+        let services: BTreeSet<&ServiceName> = stored
+            .chain(self.services().map(|service| &service.name))
+            .collect();
         let services: Vec<ServiceName> = services.into_iter().cloned().collect();
         let own: BTreeSet<&RuleName> = self.rules().map(|rule| &rule.name).collect();
         let touched: BTreeSet<&ServiceName> = self.rules().map(|rule| &rule.service).collect();
-        let siblings = touched.into_iter().filter_map(|name| world.entry(name)).flat_map(|entry| entry.rules.values());
+        let siblings = touched
+            .into_iter()
+            .filter_map(|name| world.entry(name))
+            .flat_map(|entry| entry.rules.values());
         let siblings = siblings.filter(|rule| !own.contains(&rule.name));
         let rules: Vec<Arc<Rule>> = self.rules().chain(siblings).cloned().collect();
         let linted = weft_policy::lint(&rules, Some(&services), now);
         let about_own = linted.iter().filter(|warning| own.contains(&warning.rule));
-        about_own.map(ToString::to_string).chain(self.dangling(world)).collect()
+        about_own
+            .map(ToString::to_string)
+            .chain(self.dangling(world))
+            .collect()
     }
 
     /// Stored rules that name a port which their service would no longer have.
     fn dangling<'a>(&'a self, world: &'a World) -> impl Iterator<Item = String> + 'a {
         self.services().flat_map(move |service| {
-            let rules = world.entry(&service.name).into_iter().flat_map(|entry| entry.rules.values());
-            let stored = rules.filter(|rule| !self.puts.contains_key(&ResourceKey::allow(&rule.name)));
-            let ports = stored.flat_map(|rule| rule.ports.listed().iter().map(move |port| (rule, port)));
+            let rules = world
+                .entry(&service.name)
+                .into_iter()
+                .flat_map(|entry| entry.rules.values());
+            let stored =
+                rules.filter(|rule| !self.puts.contains_key(&ResourceKey::allow(&rule.name)));
+            let ports =
+                stored.flat_map(|rule| rule.ports.listed().iter().map(move |port| (rule, port)));
             let missing = ports.filter(|(_, port)| service.port(port).is_none());
-            missing.map(|(rule, port)| format!("Allow/{}: names port `{port}`, which {} would not have", rule.name, service.name))
+            missing.map(|(rule, port)| {
+                format!(
+                    "Allow/{}: names port `{port}`, which {} would not have",
+                    rule.name, service.name
+                )
+            })
         })
     }
 }
@@ -136,9 +188,15 @@ impl Edit {
 /// Compares the request with what is stored. Nothing is written here.
 pub(super) fn decide(edit: &Edit, tx: &WriteTx<'_>) -> Result<Outcome, ApplyError> {
     for (key, expected) in &edit.preconditions {
-        let found = tx.resource(&key.into())?.map_or(0, |resource| resource.revision);
+        let found = tx
+            .resource(&key.into())?
+            .map_or(0, |resource| resource.revision);
         if found != *expected {
-            return Err(ApplyError::Conflict { key: key.clone(), expected: *expected, found });
+            return Err(ApplyError::Conflict {
+                key: key.clone(),
+                expected: *expected,
+                found,
+            });
         }
     }
     let mut outcome = Outcome::default();
@@ -146,7 +204,9 @@ pub(super) fn decide(edit: &Edit, tx: &WriteTx<'_>) -> Result<Outcome, ApplyErro
         put(key, resource, tx, &mut outcome)?;
     }
     for key in &edit.deletes {
-        let stored = tx.resource(&key.into())?.ok_or_else(|| ApplyError::Missing(key.clone()))?;
+        let stored = tx
+            .resource(&key.into())?
+            .ok_or_else(|| ApplyError::Missing(key.clone()))?;
         outcome.delete(key.clone(), stored);
     }
     if let Some(set) = &edit.prunes {
@@ -156,7 +216,12 @@ pub(super) fn decide(edit: &Edit, tx: &WriteTx<'_>) -> Result<Outcome, ApplyErro
     Ok(outcome)
 }
 
-fn put(key: &ResourceKey, resource: &Resource, tx: &WriteTx<'_>, outcome: &mut Outcome) -> Result<(), ApplyError> {
+fn put(
+    key: &ResourceKey,
+    resource: &Resource,
+    tx: &WriteTx<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), ApplyError> {
     let mut wanted = v1::Resource::from(resource);
     let stored = tx.resource(&key.into())?;
     if let Some(stored) = &stored {
@@ -164,26 +229,48 @@ fn put(key: &ResourceKey, resource: &Resource, tx: &WriteTx<'_>, outcome: &mut O
         if wanted.set.is_empty() {
             wanted.set.clone_from(&stored.set);
         } else if !stored.set.is_empty() && stored.set != wanted.set {
-            outcome.warnings.push(format!("{key} moves from set `{}` to `{}`", stored.set, wanted.set));
+            outcome.warnings.push(format!(
+                "{key} moves from set `{}` to `{}`",
+                stored.set, wanted.set
+            ));
         }
     }
-    let is_same = stored.as_ref().is_some_and(|stored| v1::Resource { revision: 0, ..stored.clone() } == wanted);
+    let is_same = stored.as_ref().is_some_and(|stored| {
+        v1::Resource {
+            revision: 0,
+            ..stored.clone()
+        } == wanted
+    });
     let action = match (&stored, is_same) {
         (Some(_), true) => Action::Unchanged,
         (Some(_), false) => Action::Updated,
         (None, _) => Action::Created,
     };
-    outcome.changes.push(v1::Change { key: Some(key.into()), action: action.into(), before: stored });
+    outcome.changes.push(v1::Change {
+        key: Some(key.into()),
+        action: action.into(),
+        before: stored,
+    });
     if !is_same {
         outcome.writes.push((key.clone(), Some(wanted)));
     }
     Ok(())
 }
 
-fn prune(edit: &Edit, set: &DnsLabel, tx: &WriteTx<'_>, outcome: &mut Outcome) -> Result<(), ApplyError> {
-    let members = tx.resources()?.into_iter().filter(|resource| resource.set == set.as_str());
+fn prune(
+    edit: &Edit,
+    set: &DnsLabel,
+    tx: &WriteTx<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), ApplyError> {
+    let members = tx
+        .resources()?
+        .into_iter()
+        .filter(|resource| resource.set == set.as_str());
     for member in members {
-        let Ok(key) = weft_wire::key_of(&member) else { continue };
+        let Ok(key) = weft_wire::key_of(&member) else {
+            continue;
+        };
         if !edit.puts.contains_key(&key) {
             outcome.delete(key, member);
         }
@@ -194,8 +281,15 @@ fn prune(edit: &Edit, set: &DnsLabel, tx: &WriteTx<'_>, outcome: &mut Outcome) -
 /// A rule may come before its service, but it may not name a port that its service lacks.
 fn check_ports(edit: &Edit, tx: &WriteTx<'_>) -> Result<(), ApplyError> {
     for rule in edit.rules() {
-        let Some(ports) = ports_of(edit, &rule.service, tx)? else { continue };
-        if let Some(port) = rule.ports.listed().iter().find(|port| !ports.iter().any(|name| name == port.as_str())) {
+        let Some(ports) = ports_of(edit, &rule.service, tx)? else {
+            continue;
+        };
+        if let Some(port) = rule
+            .ports
+            .listed()
+            .iter()
+            .find(|port| !ports.iter().any(|name| name == port.as_str()))
+        {
             return Err(ApplyError::NoSuchPort {
                 rule: rule.name.clone(),
                 service: rule.service.clone(),
@@ -208,22 +302,42 @@ fn check_ports(edit: &Edit, tx: &WriteTx<'_>) -> Result<(), ApplyError> {
 }
 
 /// The names of a service's ports as they would be; `None`: there would be no such service.
-fn ports_of(edit: &Edit, service: &ServiceName, tx: &WriteTx<'_>) -> Result<Option<Vec<String>>, ApplyError> {
+fn ports_of(
+    edit: &Edit,
+    service: &ServiceName,
+    tx: &WriteTx<'_>,
+) -> Result<Option<Vec<String>>, ApplyError> {
     let key = ResourceKey::service(service);
     if let Some(Spec::Service(service)) = edit.puts.get(&key).map(|resource| &resource.spec) {
-        return Ok(Some(service.ports.iter().map(|port| port.name.to_string()).collect()));
+        return Ok(Some(
+            service
+                .ports
+                .iter()
+                .map(|port| port.name.to_string())
+                .collect(),
+        ));
     }
     let stored = tx.resource(&(&key).into())?;
-    Ok(stored.and_then(|resource| resource.spec).and_then(|spec| match spec {
-        v1::resource::Spec::Service(service) => Some(service.ports.into_iter().map(|port| port.name).collect()),
-        v1::resource::Spec::Mesh(_) | v1::resource::Spec::Allow(_) | v1::resource::Spec::Quarantine(_) => None,
-    }))
+    Ok(stored
+        .and_then(|resource| resource.spec)
+        .and_then(|spec| match spec {
+            v1::resource::Spec::Service(service) => {
+                Some(service.ports.into_iter().map(|port| port.name).collect())
+            }
+            v1::resource::Spec::Mesh(_)
+            | v1::resource::Spec::Allow(_)
+            | v1::resource::Spec::Quarantine(_) => None,
+        }))
 }
 
 impl Outcome {
     fn delete(&mut self, key: ResourceKey, stored: v1::Resource) {
         let action = Action::Deleted.into();
-        self.changes.push(v1::Change { key: Some((&key).into()), action, before: Some(stored) });
+        self.changes.push(v1::Change {
+            key: Some((&key).into()),
+            action,
+            before: Some(stored),
+        });
         self.writes.push((key, None));
     }
 }
@@ -231,10 +345,17 @@ impl Outcome {
 /// What a resource must satisfy in this mesh, beyond being readable. A rule is compiled as a sidecar would.
 fn admit(resource: &Resource, trust_domain: &TrustDomain) -> Result<(), String> {
     match &resource.spec {
-        Spec::Service(service) => service.check_server_names(trust_domain).map_err(|error| error.to_string()),
+        Spec::Service(service) => service
+            .check_server_names(trust_domain)
+            .map_err(|error| error.to_string()),
         Spec::Allow(rule) => {
             let slashes = encoded_slashes(weft_catalog::EncodedSlashes::default());
-            PolicySet::compile(trust_domain.clone(), &rule.service, [Arc::clone(rule)], slashes);
+            PolicySet::compile(
+                trust_domain.clone(),
+                &rule.service,
+                [Arc::clone(rule)],
+                slashes,
+            );
             Ok(())
         }
         Spec::Quarantine(quarantine) if quarantine.workload.is_reserved() => {
@@ -256,15 +377,23 @@ fn read_set(set: &str) -> Result<Option<DnsLabel>, Status> {
     if set.is_empty() {
         return Ok(None);
     }
-    set.parse().map(Some).map_err(|error| Status::invalid_argument(format!("set: {error}")))
+    set.parse()
+        .map(Some)
+        .map_err(|error| Status::invalid_argument(format!("set: {error}")))
 }
 
-fn read_preconditions(preconditions: &[v1::Precondition]) -> Result<Vec<(ResourceKey, u64)>, Status> {
+fn read_preconditions(
+    preconditions: &[v1::Precondition],
+) -> Result<Vec<(ResourceKey, u64)>, Status> {
     check_count("preconditions", preconditions.len())?;
     let read = |(i, precondition): (usize, &v1::Precondition)| {
         let path = format!("preconditions[{i}].key");
-        let key = precondition.key.as_ref().ok_or_else(|| Status::invalid_argument(format!("{path}: is required")))?;
-        let key = ResourceKey::try_from(key).map_err(|error| Status::invalid_argument(format!("{path}.{error}")))?;
+        let key = precondition
+            .key
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument(format!("{path}: is required")))?;
+        let key = ResourceKey::try_from(key)
+            .map_err(|error| Status::invalid_argument(format!("{path}.{error}")))?;
         Ok((key, precondition.revision))
     };
     preconditions.iter().enumerate().map(read).collect()
@@ -272,7 +401,9 @@ fn read_preconditions(preconditions: &[v1::Precondition]) -> Result<Vec<(Resourc
 
 fn check_count(field: &str, count: usize) -> Result<(), Status> {
     if count > RESOURCES_LIMIT {
-        return Err(Status::invalid_argument(format!("{field}: has {count} elements; at most {RESOURCES_LIMIT}")));
+        return Err(Status::invalid_argument(format!(
+            "{field}: has {count} elements; at most {RESOURCES_LIMIT}"
+        )));
     }
     Ok(())
 }

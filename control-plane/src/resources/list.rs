@@ -18,7 +18,11 @@ pub(super) fn page(
     let size = read_size(request.page_size)?;
     let is_asked = |key: &ResourceKey, resource: &v1::Resource| {
         kind.is_none_or(|kind| key.kind == kind)
-            && (request.namespace.is_empty() || key.namespace.as_ref().is_some_and(|name| name.as_str() == request.namespace))
+            && (request.namespace.is_empty()
+                || key
+                    .namespace
+                    .as_ref()
+                    .is_some_and(|name| name.as_str() == request.namespace))
             && (request.set.is_empty() || resource.set == request.set)
             && after.as_ref().is_none_or(|after| key > after)
     };
@@ -28,12 +32,16 @@ pub(super) fn page(
         .filter(|(key, resource)| is_asked(key, resource))
         .collect();
     asked.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut page = v1::ListResponse { revision, ..v1::ListResponse::default() };
+    let mut page = v1::ListResponse {
+        revision,
+        ..v1::ListResponse::default()
+    };
     let mut bytes = 0;
     let mut last = None;
     for (key, resource) in asked {
         bytes += resource.encoded_len();
-        let is_full = page.resources.len() >= size || (bytes > PAGE_BYTES && !page.resources.is_empty());
+        let is_full =
+            page.resources.len() >= size || (bytes > PAGE_BYTES && !page.resources.is_empty());
         if is_full {
             page.next_page_token = last.as_ref().map(write_token).unwrap_or_default();
             break;
@@ -49,14 +57,18 @@ pub(super) fn read_kind(kind: &str) -> Result<Option<Kind>, Status> {
         return Ok(None);
     }
     let known = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
-    known.map(Some).ok_or_else(|| Status::invalid_argument("kind: is not Mesh, Service, Allow or Quarantine"))
+    known
+        .map(Some)
+        .ok_or_else(|| Status::invalid_argument("kind: is not Mesh, Service, Allow or Quarantine"))
 }
 
 fn read_size(size: u32) -> Result<usize, Status> {
     match usize::try_from(size) {
         Ok(0) => Ok(DEFAULT_PAGE),
         Ok(size) if size <= LARGEST_PAGE => Ok(size),
-        _ => Err(Status::invalid_argument(format!("page_size: at most {LARGEST_PAGE}"))),
+        _ => Err(Status::invalid_argument(format!(
+            "page_size: at most {LARGEST_PAGE}"
+        ))),
     }
 }
 
@@ -65,8 +77,11 @@ fn read_token(token: &str) -> Result<Option<ResourceKey>, Status> {
         return Ok(None);
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).ok();
-    let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.parse().ok());
-    key.map(Some).ok_or_else(|| Status::invalid_argument("page_token: is none of this server's"))
+    let key = bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| text.parse().ok());
+    key.map(Some)
+        .ok_or_else(|| Status::invalid_argument("page_token: is none of this server's"))
 }
 
 fn write_token(key: &ResourceKey) -> String {

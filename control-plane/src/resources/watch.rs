@@ -27,10 +27,18 @@ struct Filter {
 
 impl Watching {
     pub(super) fn begin(hub: Arc<Hub>, request: &v1::WatchRequest) -> Result<Self, Status> {
-        let filter = Filter { kind: read_kind(&request.kind)?, namespace: request.namespace.clone() };
+        let filter = Filter {
+            kind: read_kind(&request.kind)?,
+            namespace: request.namespace.clone(),
+        };
         // First watch, then read: what happens between is seen twice and skipped once.
         let changes = hub.store.watch();
-        Ok(Self { hub, filter, from_revision: request.from_revision, changes })
+        Ok(Self {
+            hub,
+            filter,
+            from_revision: request.from_revision,
+            changes,
+        })
     }
 
     pub(super) async fn serve(mut self, events: &Events) -> Result<(), Status> {
@@ -53,8 +61,12 @@ impl Watching {
                     revision = commit.revision;
                     self.send_commit(&commit, events).await?;
                 }
-                Err(Lagged::Missed(_)) => return Err(Status::out_of_range("the watcher was too slow: list again")),
-                Err(Lagged::Closed) => return Err(Status::unavailable("the control plane is stopping")),
+                Err(Lagged::Missed(_)) => {
+                    return Err(Status::out_of_range("the watcher was too slow: list again"));
+                }
+                Err(Lagged::Closed) => {
+                    return Err(Status::unavailable("the control plane is stopping"));
+                }
             }
         }
     }
@@ -77,7 +89,9 @@ impl Watching {
             self.hub.views.reached(reached).await;
         }
         let missed = self.hub.history.after(from);
-        let missed = missed.ok_or_else(|| Status::out_of_range(format!("revision {from} is no longer kept: list again")))?;
+        let missed = missed.ok_or_else(|| {
+            Status::out_of_range(format!("revision {from} is no longer kept: list again"))
+        })?;
         for commit in &missed {
             self.send_commit(commit, events).await?;
         }
@@ -86,7 +100,9 @@ impl Watching {
 
     async fn send_commit(&self, commit: &Commit, events: &Events) -> Result<(), Status> {
         for change in &commit.changes {
-            let StoreChange::Resource { key, after, .. } = change else { continue };
+            let StoreChange::Resource { key, after, .. } = change else {
+                continue;
+            };
             if !self.filter.admits(Some(key)) {
                 continue;
             }
@@ -110,6 +126,12 @@ impl Filter {
 }
 
 async fn send(events: &Events, revision: u64, event: v1::watch_event::Event) -> Result<(), Status> {
-    let event = v1::WatchEvent { revision, event: Some(event) };
-    events.send(Ok(event)).await.map_err(|_| Status::unavailable("the watcher has gone"))
+    let event = v1::WatchEvent {
+        revision,
+        event: Some(event),
+    };
+    events
+        .send(Ok(event))
+        .await
+        .map_err(|_| Status::unavailable("the watcher has gone"))
 }

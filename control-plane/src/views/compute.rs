@@ -15,21 +15,36 @@ use weft_wire::{InboundView, OutboundView, encoded_slashes, v1};
 use crate::world::{Entry, World};
 
 /// The service as this identity may call it; `None`: it may not know of it.
-pub(super) fn outbound(world: &World, id: &SpiffeId, name: &ServiceName, now: Timestamp) -> Option<v1::Outbound> {
+pub(super) fn outbound(
+    world: &World,
+    id: &SpiffeId,
+    name: &ServiceName,
+    now: Timestamp,
+) -> Option<v1::Outbound> {
     if world.distrust.quarantined.contains(id) || world.distrust.identities.contains(id) {
         return None;
     }
     let entry = world.entry(name)?;
     let service = entry.service.as_ref()?;
     let rules = rules_for(world, entry, id, now);
-    let ports: Vec<Port> = service.ports.iter().filter(|port| is_opened(port, &rules)).cloned().collect();
+    let ports: Vec<Port> = service
+        .ports
+        .iter()
+        .filter(|port| is_opened(port, &rules))
+        .cloned()
+        .collect();
     if ports.is_empty() {
         return None;
     }
     let view = OutboundView {
         service: name.clone(),
         ports,
-        endpoints: entry.endpoints.values().filter(|endpoint| is_offered(world, service, endpoint)).cloned().collect(),
+        endpoints: entry
+            .endpoints
+            .values()
+            .filter(|endpoint| is_offered(world, service, endpoint))
+            .cloned()
+            .collect(),
         rules,
         encoded_slashes: encoded_slashes(service.encoded_slashes),
     };
@@ -38,13 +53,22 @@ pub(super) fn outbound(world: &World, id: &SpiffeId, name: &ServiceName, now: Ti
 
 /// Who may no longer offer a service has no endpoints there, even while its lease lives.
 fn is_offered(world: &World, service: &Service, endpoint: &Endpoint) -> bool {
-    local_workload(world, &endpoint.identity).is_some_and(|workload| service.may_be_offered_by(&workload))
+    local_workload(world, &endpoint.identity)
+        .is_some_and(|workload| service.may_be_offered_by(&workload))
 }
 
 /// The rules that open this service to the identity now, as its sidecar may know them.
-pub(crate) fn rules_for(world: &World, entry: &Entry, id: &SpiffeId, now: Timestamp) -> Vec<Arc<Rule>> {
+pub(crate) fn rules_for(
+    world: &World,
+    entry: &Entry,
+    id: &SpiffeId,
+    now: Timestamp,
+) -> Vec<Arc<Rule>> {
     let in_force = entry.rules.values().filter(|rule| rule.is_in_force(now));
-    in_force.filter_map(|rule| rule.narrowed_to(id, &world.trust_domain)).map(Arc::new).collect()
+    in_force
+        .filter_map(|rule| rule.narrowed_to(id, &world.trust_domain))
+        .map(Arc::new)
+        .collect()
 }
 
 /// The service with all its rules, if this identity may offer it.
@@ -67,23 +91,43 @@ pub(super) fn inbound(world: &World, id: &SpiffeId, name: &ServiceName) -> Optio
 
 /// Whom this identity must not trust, among those that it may meet: itself, the endpoints that it sees, the sources of
 /// rules for what it offers.
-pub(super) fn revocations(world: &World, id: &SpiffeId, seen: &[ServiceName], offered: &[ServiceName]) -> v1::Revocations {
+pub(super) fn revocations(
+    world: &World,
+    id: &SpiffeId,
+    seen: &[ServiceName],
+    offered: &[ServiceName],
+) -> v1::Revocations {
     let distrust = &world.distrust;
     if distrust.is_empty() {
         return (&Revocations::default()).into();
     }
-    let endpoints: BTreeSet<&SpiffeId> = entries(world, seen).flat_map(endpoints).map(|endpoint| &endpoint.identity).collect();
-    let rules: Vec<&Arc<Rule>> = entries(world, offered).flat_map(|entry| entry.rules.values()).collect();
+    let endpoints: BTreeSet<&SpiffeId> = entries(world, seen)
+        .flat_map(endpoints)
+        .map(|endpoint| &endpoint.identity)
+        .collect();
+    let rules: Vec<&Arc<Rule>> = entries(world, offered)
+        .flat_map(|entry| entry.rules.values())
+        .collect();
     let is_met = |other: &&SpiffeId| {
         *other == id
             || endpoints.contains(other)
-            || rules.iter().any(|rule| rule.matches_source(other, &world.trust_domain))
+            || rules
+                .iter()
+                .any(|rule| rule.matches_source(other, &world.trust_domain))
     };
-    let serials = distrust.serials.iter().filter(|(_, identity)| identity.as_ref().is_none_or(|id| is_met(&id)));
+    let serials = distrust
+        .serials
+        .iter()
+        .filter(|(_, identity)| identity.as_ref().is_none_or(|id| is_met(&id)));
     let revocations = Revocations {
         identities: distrust.identities.iter().filter(is_met).cloned().collect(),
         serials: serials.map(|(serial, _)| serial.clone()).collect(),
-        quarantined: distrust.quarantined.iter().filter(is_met).cloned().collect(),
+        quarantined: distrust
+            .quarantined
+            .iter()
+            .filter(is_met)
+            .cloned()
+            .collect(),
     };
     (&revocations).into()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weft_catalog::Service;
 use weft_identity::{RuleName, ServiceName, SpiffeId, TrustDomain, WorkloadName};
-use weft_policy::{Rule, SourcePattern};
+use weft_policy::Rule;
 
 use crate::world::World;
 
@@ -36,16 +36,22 @@ impl Index {
             seen_by: HashMap::new(),
         };
         for (name, entry) in world.services() {
-            entry.service.iter().for_each(|service| index.put_service(service));
+            entry
+                .service
+                .iter()
+                .for_each(|service| index.put_service(service));
             entry.rules.values().for_each(|rule| index.put_rule(rule));
-            entry.endpoints.values().for_each(|endpoint| index.put_endpoint(&endpoint.identity, name));
+            entry
+                .endpoints
+                .values()
+                .for_each(|endpoint| index.put_endpoint(&endpoint.identity, name));
         }
         index
     }
 
     pub(super) fn put_rule(&mut self, rule: &Arc<Rule>) {
         for pattern in rule.from.iter() {
-            match self.exact_source(pattern) {
+            match pattern.exact(&self.trust_domain) {
                 Some(id) => {
                     let rules = self.exact.entry(id).or_default();
                     rules.insert(rule.name.clone(), rule.service.clone());
@@ -59,7 +65,12 @@ impl Index {
 
     pub(super) fn remove_rule(&mut self, rule: &Rule) {
         self.wide.remove(&rule.name);
-        for id in rule.from.iter().filter_map(|pattern| self.exact_source(pattern)) {
+        let trust_domain = self.trust_domain.clone();
+        for id in rule
+            .from
+            .iter()
+            .filter_map(|pattern| pattern.exact(&trust_domain))
+        {
             if let Some(rules) = self.exact.get_mut(&id) {
                 rules.remove(&rule.name);
                 if rules.is_empty() {
@@ -71,7 +82,10 @@ impl Index {
 
     pub(super) fn put_service(&mut self, service: &Service) {
         for workload in &service.workloads {
-            self.offered_by.entry(workload.clone()).or_default().insert(service.name.clone());
+            self.offered_by
+                .entry(workload.clone())
+                .or_default()
+                .insert(service.name.clone());
         }
     }
 
@@ -82,11 +96,18 @@ impl Index {
     }
 
     pub(super) fn put_endpoint(&mut self, id: &SpiffeId, service: &ServiceName) {
-        *self.homes.entry(id.clone()).or_default().entry(service.clone()).or_default() += 1;
+        *self
+            .homes
+            .entry(id.clone())
+            .or_default()
+            .entry(service.clone())
+            .or_default() += 1;
     }
 
     pub(super) fn remove_endpoint(&mut self, id: &SpiffeId, service: &ServiceName) {
-        let Some(homes) = self.homes.get_mut(id) else { return };
+        let Some(homes) = self.homes.get_mut(id) else {
+            return;
+        };
         if let Some(count) = homes.get_mut(service) {
             *count -= 1;
             if *count == 0 {
@@ -100,7 +121,10 @@ impl Index {
 
     pub(super) fn set_seen(&mut self, service: &ServiceName, id: &SpiffeId, is_seen: bool) {
         if is_seen {
-            self.seen_by.entry(service.clone()).or_default().insert(id.clone());
+            self.seen_by
+                .entry(service.clone())
+                .or_default()
+                .insert(id.clone());
         } else {
             remove_from(&mut self.seen_by, service, id);
         }
@@ -114,13 +138,22 @@ impl Index {
     /// Services for which a rule of any mode has this identity as a source.
     pub(super) fn opened_to(&self, id: &SpiffeId) -> BTreeSet<ServiceName> {
         let exact = self.exact.get(id).into_iter().flat_map(BTreeMap::values);
-        let wide = self.wide.values().filter(|rule| rule.matches_source(id, &self.trust_domain));
-        exact.chain(wide.map(|rule| &rule.service)).cloned().collect()
+        let wide = self
+            .wide
+            .values()
+            .filter(|rule| rule.matches_source(id, &self.trust_domain));
+        exact
+            .chain(wide.map(|rule| &rule.service))
+            .cloned()
+            .collect()
     }
 
     pub(super) fn offered_by(&self, id: &SpiffeId) -> BTreeSet<ServiceName> {
         let workload = id.workload().filter(|_| id.is_in(&self.trust_domain));
-        workload.and_then(|workload| self.offered_by.get(&workload)).cloned().unwrap_or_default()
+        workload
+            .and_then(|workload| self.offered_by.get(&workload))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Services where this identity has endpoints.
@@ -129,16 +162,27 @@ impl Index {
     }
 
     /// The sources of a rule among these identities. Only a pattern makes it look at all of them.
-    pub(super) fn sources_among<V>(&self, rule: &Rule, ids: &BTreeMap<SpiffeId, V>) -> BTreeSet<SpiffeId> {
-        let exact: Option<Vec<SpiffeId>> = rule.from.iter().map(|pattern| self.exact_source(pattern)).collect();
+    pub(super) fn sources_among<V>(
+        &self,
+        rule: &Rule,
+        ids: &BTreeMap<SpiffeId, V>,
+    ) -> BTreeSet<SpiffeId> {
+        let exact: Option<Vec<SpiffeId>> = rule
+            .from
+            .iter()
+            .map(|pattern| pattern.exact(&self.trust_domain))
+            .collect();
         match exact {
-            Some(sources) => sources.into_iter().filter(|id| ids.contains_key(id)).collect(),
-            None => ids.keys().filter(|id| rule.matches_source(id, &self.trust_domain)).cloned().collect(),
+            Some(sources) => sources
+                .into_iter()
+                .filter(|id| ids.contains_key(id))
+                .collect(),
+            None => ids
+                .keys()
+                .filter(|id| rule.matches_source(id, &self.trust_domain))
+                .cloned()
+                .collect(),
         }
-    }
-
-    fn exact_source(&self, pattern: &SourcePattern) -> Option<SpiffeId> {
-        pattern.exact(&self.trust_domain)
     }
 }
 

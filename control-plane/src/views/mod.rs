@@ -75,7 +75,9 @@ impl Views {
             revision: watch::Sender::new(revision),
             recomputed: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The mesh as views show it now.
@@ -120,7 +122,11 @@ impl Views {
             // Unreachable: `connect` has just put it. An empty view is a closed one.
             None => watch::Sender::new(Arc::default()).subscribe(),
         };
-        Subscription { shared: Arc::clone(&self.shared), id: id.clone(), view }
+        Subscription {
+            shared: Arc::clone(&self.shared),
+            id: id.clone(),
+            view,
+        }
     }
 
     /// Takes in what one commit changed.
@@ -150,25 +156,45 @@ impl Views {
 
     /// When the next rule expires.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.shared.lock().expiries.first().map(|(expires, ..)| *expires)
+        self.shared
+            .lock()
+            .expiries
+            .first()
+            .map(|(expires, ..)| *expires)
     }
 
     /// The last revision that changed an identity's view; `None`: no sidecar of it is connected.
     pub fn required(&self, id: &SpiffeId) -> Option<u64> {
         let state = self.shared.lock();
-        state.connected.get(id).map(|connected| connected.view.borrow().revision)
+        state
+            .connected
+            .get(id)
+            .map(|connected| connected.view.borrow().revision)
     }
 
     /// Connected identities whose view a revision changed. For a revision of long ago: all whose view is as new.
     pub fn touched_by(&self, revision: u64) -> Vec<SpiffeId> {
         let state = self.shared.lock();
-        if state.touched.front().is_some_and(|(oldest, _)| *oldest <= revision) || revision >= state.world.revision {
-            let entries = state.touched.iter().filter(|(touched, _)| *touched == revision);
+        if state
+            .touched
+            .front()
+            .is_some_and(|(oldest, _)| *oldest <= revision)
+            || revision >= state.world.revision
+        {
+            let entries = state
+                .touched
+                .iter()
+                .filter(|(touched, _)| *touched == revision);
             let ids: BTreeSet<&SpiffeId> = entries.flat_map(|(_, ids)| ids.iter()).collect();
             return ids.into_iter().cloned().collect();
         }
         let is_newer = |connected: &Connected| connected.view.borrow().revision >= revision;
-        state.connected.iter().filter(|(_, connected)| is_newer(connected)).map(|(id, _)| id.clone()).collect()
+        state
+            .connected
+            .iter()
+            .filter(|(_, connected)| is_newer(connected))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Connected identities that a rule concerns: its sources, and whoever offers its service.
@@ -207,7 +233,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        let Some(connected) = state.connected.get_mut(&self.id) else { return };
+        let Some(connected) = state.connected.get_mut(&self.id) else {
+            return;
+        };
         connected.streams -= 1;
         if connected.streams == 0 {
             state.disconnect(&self.id);
@@ -248,7 +276,11 @@ impl State {
         *self = Self::of(world);
         for (id, connected) in &connected {
             let view = connected.view.borrow();
-            for name in view.of(Kind::Outbound).keys().filter_map(|name| name.parse().ok()) {
+            for name in view
+                .of(Kind::Outbound)
+                .keys()
+                .filter_map(|name| name.parse().ok())
+            {
                 self.index.set_seen(&name, id, true);
             }
         }
@@ -257,8 +289,14 @@ impl State {
     }
 
     fn connect(&mut self, id: &SpiffeId, now: Timestamp) -> u64 {
-        let view = Arc::new(View { revision: self.world.revision, ..View::default() });
-        self.connected.insert(id.clone(), Connected { view: watch::Sender::new(view), streams: 0 });
+        let view = Arc::new(View::new(self.world.revision));
+        self.connected.insert(
+            id.clone(),
+            Connected {
+                view: watch::Sender::new(view),
+                streams: 0,
+            },
+        );
         let (view, counted) = self.computed(id, &Work::everything(), now);
         if let (Some(view), Some(connected)) = (view, self.connected.get(id)) {
             connected.view.send_replace(Arc::new(view));
@@ -267,9 +305,15 @@ impl State {
     }
 
     fn disconnect(&mut self, id: &SpiffeId) {
-        let Some(connected) = self.connected.remove(id) else { return };
+        let Some(connected) = self.connected.remove(id) else {
+            return;
+        };
         let view = connected.view.borrow();
-        for name in view.of(Kind::Outbound).keys().filter_map(|name| name.parse().ok()) {
+        for name in view
+            .of(Kind::Outbound)
+            .keys()
+            .filter_map(|name| name.parse().ok())
+        {
             self.index.set_seen(&name, id, false);
         }
     }
@@ -287,7 +331,8 @@ impl State {
             }
         }
         if !touched.is_empty() || self.touched.is_empty() {
-            self.touched.push_back((self.world.revision, touched.into()));
+            self.touched
+                .push_back((self.world.revision, touched.into()));
         }
         if self.touched.len() > TOUCHED_KEPT {
             self.touched.pop_front();
@@ -297,12 +342,15 @@ impl State {
 
     /// The view of an identity after some work, if that changes it, and how many resources were computed.
     fn computed(&mut self, id: &SpiffeId, work: &Work, now: Timestamp) -> (Option<View>, u64) {
-        let Some(connected) = self.connected.get(id) else { return (None, 0) };
+        let Some(connected) = self.connected.get(id) else {
+            return (None, 0);
+        };
         let mut view = View::clone(&connected.view.borrow());
         let mut has_changed = false;
         let mut counted = 0;
         for name in work.outbound_of(&view, &self.index, id) {
-            let item = compute::outbound(&self.world, id, &name, now).map(|outbound| Item::new(&outbound));
+            let item =
+                compute::outbound(&self.world, id, &name, now).map(|outbound| Item::new(&outbound));
             self.index.set_seen(&name, id, item.is_some());
             has_changed |= view.put(Kind::Outbound, &name.to_string(), item);
             counted += 1;
@@ -318,19 +366,31 @@ impl State {
             has_changed |= view.put(Kind::Revocations, resource_name::REVOCATIONS, Some(item));
         }
         // Before the CA was made there is nothing to trust, and nobody can connect.
-        has_changed |= view.put(Kind::Bundle, resource_name::BUNDLE, Some(Arc::clone(&self.bundle)));
-        has_changed |= view.put(Kind::Mesh, resource_name::MESH, Some(Arc::clone(&self.mesh)));
+        has_changed |= view.put(
+            Kind::Bundle,
+            resource_name::BUNDLE,
+            Some(Arc::clone(&self.bundle)),
+        );
+        has_changed |= view.put(
+            Kind::Mesh,
+            resource_name::MESH,
+            Some(Arc::clone(&self.mesh)),
+        );
         view.revision = self.world.revision;
         (has_changed.then_some(view), counted)
     }
 }
 
 fn names(view: &View, kind: Kind) -> Vec<ServiceName> {
-    view.of(kind).keys().filter_map(|name| name.parse().ok()).collect()
+    view.of(kind)
+        .keys()
+        .filter_map(|name| name.parse().ok())
+        .collect()
 }
 
 fn expiry(rule: &Rule) -> Option<(Timestamp, RuleName, ServiceName)> {
-    rule.expires.map(|expires| (expires, rule.name.clone(), rule.service.clone()))
+    rule.expires
+        .map(|expires| (expires, rule.name.clone(), rule.service.clone()))
 }
 
 /// Revisions of which is remembered whom they touched.

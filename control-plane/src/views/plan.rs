@@ -27,17 +27,31 @@ type Plan = BTreeMap<SpiffeId, Work>;
 
 impl Work {
     pub(super) fn everything() -> Self {
-        Self { is_everything: true, has_revocations: true, ..Self::default() }
+        Self {
+            is_everything: true,
+            has_revocations: true,
+            ..Self::default()
+        }
     }
 
-    pub(super) fn outbound_of(&self, view: &View, index: &Index, id: &SpiffeId) -> BTreeSet<ServiceName> {
+    pub(super) fn outbound_of(
+        &self,
+        view: &View,
+        index: &Index,
+        id: &SpiffeId,
+    ) -> BTreeSet<ServiceName> {
         match self.is_everything {
             true => all_of(view, Kind::Outbound, index.opened_to(id)),
             false => self.outbound.clone(),
         }
     }
 
-    pub(super) fn inbound_of(&self, view: &View, index: &Index, id: &SpiffeId) -> BTreeSet<ServiceName> {
+    pub(super) fn inbound_of(
+        &self,
+        view: &View,
+        index: &Index,
+        id: &SpiffeId,
+    ) -> BTreeSet<ServiceName> {
         match self.is_everything {
             true => all_of(view, Kind::Inbound, index.offered_by(id)),
             false => self.inbound.clone(),
@@ -46,7 +60,11 @@ impl Work {
 }
 
 fn all_of(view: &View, kind: Kind, mut now: BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
-    now.extend(view.of(kind).keys().filter_map(|name| name.parse::<ServiceName>().ok()));
+    now.extend(
+        view.of(kind)
+            .keys()
+            .filter_map(|name| name.parse::<ServiceName>().ok()),
+    );
     now
 }
 
@@ -67,7 +85,11 @@ impl State {
                 false => self.index.remove_endpoint(id, service),
             }
         }
-        let changed = changes.endpoints.iter().map(|(service, ..)| service).chain(&changes.moved);
+        let changed = changes
+            .endpoints
+            .iter()
+            .map(|(service, ..)| service)
+            .chain(&changes.moved);
         for service in changed {
             self.plan_callers(service, &mut plan);
         }
@@ -79,9 +101,19 @@ impl State {
     /// What rules opened whose time is over by now.
     pub(super) fn expired(&mut self, now: Timestamp) -> Plan {
         let mut plan = Plan::new();
-        while self.expiries.first().is_some_and(|(expires, ..)| *expires <= now) {
-            let Some((_, rule, service)) = self.expiries.pop_first() else { break };
-            let rule = self.world.entry(&service).and_then(|entry| entry.rules.get(&rule)).cloned();
+        while self
+            .expiries
+            .first()
+            .is_some_and(|(expires, ..)| *expires <= now)
+        {
+            let Some((_, rule, service)) = self.expiries.pop_first() else {
+                break;
+            };
+            let rule = self
+                .world
+                .entry(&service)
+                .and_then(|entry| entry.rules.get(&rule))
+                .cloned();
             if let Some(rule) = rule {
                 self.plan_sources(&rule, &mut plan);
             }
@@ -91,12 +123,21 @@ impl State {
 
     /// Connected identities that may offer a service.
     pub(super) fn offering(&self, service: &ServiceName) -> Vec<SpiffeId> {
-        let workloads = self.world.service(service).into_iter().flat_map(|service| &service.workloads);
-        let ids = workloads.map(|workload| SpiffeId::for_workload(&self.world.trust_domain, workload));
+        let workloads = self
+            .world
+            .service(service)
+            .into_iter()
+            .flat_map(|service| &service.workloads);
+        let ids =
+            workloads.map(|workload| SpiffeId::for_workload(&self.world.trust_domain, workload));
         ids.filter(|id| self.connected.contains_key(id)).collect()
     }
 
-    fn plan_rule(&mut self, (before, after): (&Option<Arc<Rule>>, &Option<Arc<Rule>>), plan: &mut Plan) {
+    fn plan_rule(
+        &mut self,
+        (before, after): (&Option<Arc<Rule>>, &Option<Arc<Rule>>),
+        plan: &mut Plan,
+    ) {
         if let Some(before) = before {
             self.index.remove_rule(before);
             if let Some(expiry) = expiry(before) {
@@ -133,8 +174,12 @@ impl State {
                     work.has_revocations = true;
                 }
             }
-            let rules: Vec<Arc<Rule>> =
-                self.world.entry(&service.name).into_iter().flat_map(|entry| entry.rules.values().cloned()).collect();
+            let rules: Vec<Arc<Rule>> = self
+                .world
+                .entry(&service.name)
+                .into_iter()
+                .flat_map(|entry| entry.rules.values().cloned())
+                .collect();
             rules.iter().for_each(|rule| self.plan_sources(rule, plan));
             self.plan_callers(&service.name, plan);
         }
@@ -166,7 +211,10 @@ impl State {
             if self.connected.contains_key(distrusted) {
                 plan.insert(distrusted.clone(), Work::everything());
             }
-            let callers = self.index.homes(distrusted).flat_map(|service| self.index.seen_by(service).cloned());
+            let callers = self
+                .index
+                .homes(distrusted)
+                .flat_map(|service| self.index.seen_by(service).cloned());
             let offering = self.index.opened_to(distrusted);
             let offering = offering.iter().flat_map(|service| self.offering(service));
             for id in callers.chain(offering) {

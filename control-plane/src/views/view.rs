@@ -35,6 +35,13 @@ pub struct Item {
 }
 
 impl View {
+    pub(super) fn new(revision: u64) -> Self {
+        Self {
+            revision,
+            ..Self::default()
+        }
+    }
+
     /// The resources of one kind, by name.
     pub fn of(&self, kind: Kind) -> &BTreeMap<String, Arc<Item>> {
         self.resources.get(&kind).map_or(&NONE, Arc::as_ref)
@@ -56,7 +63,13 @@ impl View {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Revocations, Kind::Bundle, Kind::Mesh, Kind::Inbound, Kind::Outbound];
+    pub const ALL: [Kind; 5] = [
+        Kind::Revocations,
+        Kind::Bundle,
+        Kind::Mesh,
+        Kind::Inbound,
+        Kind::Outbound,
+    ];
 
     pub fn type_url(self) -> &'static str {
         match self {
@@ -77,7 +90,12 @@ impl Item {
     pub(crate) fn new<M: Packed>(message: &M) -> Arc<Self> {
         let any = pack(message);
         let digest = digest::digest(&digest::SHA256, &any.value);
-        let version = digest.as_ref().iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let version = digest
+            .as_ref()
+            .iter()
+            .take(VERSION_BYTES)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Arc::new(Self { version, any })
     }
 }
