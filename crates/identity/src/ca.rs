@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{CertificateParams, Issuer, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::{
     csr::PublicKey,
+    key::PrivateKey,
     spiffe::{SpiffeId, TrustDomain},
     templates::{self, Validity},
     verify::{self, Serial, VerifyError},
@@ -37,7 +38,7 @@ impl Root {
             not_before: backdated(now)?,
             not_after: after(now, lifetime)?,
         };
-        let key = new_key()?;
+        let key = PrivateKey::generate().map_err(CaError::Sign)?;
         let params = templates::root(trust_domain, validity, &serial)?;
         let certificate = params.self_signed(&key).map_err(CaError::Sign)?;
         Ok(Self(Authority::new(
@@ -52,13 +53,12 @@ impl Root {
     pub fn to_parts(&self) -> RootParts {
         RootParts {
             certificate: self.0.certificate.clone(),
-            key_pkcs8: Zeroizing::new(self.0.issuer.key().serialize_der()),
+            key_pkcs8: self.0.issuer.key().to_pkcs8(),
         }
     }
 
     pub fn from_parts(parts: &RootParts) -> Result<Self, CaError> {
-        let key =
-            KeyPair::try_from(parts.key_pkcs8.as_slice()).map_err(|_| CaError::KeyUnreadable)?;
+        let key = PrivateKey::from_pkcs8(&parts.key_pkcs8).map_err(|_| CaError::KeyUnreadable)?;
         let certificate = verify::parse(&parts.certificate).map_err(CaError::Certificate)?;
         if certificate.public_key().raw != key.subject_public_key_info() {
             return Err(CaError::KeyMismatch);
@@ -100,7 +100,7 @@ impl Root {
     ) -> Result<Intermediate, CaError> {
         let serial = usable_serial(serial)?;
         let validity = self.0.validity_within(now, lifetime)?;
-        let key = new_key()?;
+        let key = PrivateKey::generate().map_err(CaError::Sign)?;
         let params = templates::intermediate(&self.0.trust_domain, validity, &serial)?;
         let certificate = params
             .signed_by(&key, &self.0.issuer)
@@ -173,7 +173,7 @@ impl Intermediate {
 struct Authority {
     trust_domain: TrustDomain,
     certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, PrivateKey>,
     validity: Validity,
 }
 
@@ -182,7 +182,7 @@ impl Authority {
         trust_domain: TrustDomain,
         certificate: CertificateDer<'static>,
         params: CertificateParams,
-        key: KeyPair,
+        key: PrivateKey,
         validity: Validity,
     ) -> Self {
         Self {
@@ -240,10 +240,6 @@ fn issuer_trust_domain(
     } else {
         Err(CaError::NotCa)
     }
-}
-
-fn new_key() -> Result<KeyPair, CaError> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CaError::Sign)
 }
 
 /// RFC 5280 §4.1.2.2 wants a positive number.

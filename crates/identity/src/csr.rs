@@ -2,11 +2,11 @@
 //!
 //! Invariant: a request contributes its public key and nothing else; names, flags and lifetimes in it are never even read.
 
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use zeroize::Zeroizing;
 
-use crate::{bundle::sha256, templates};
+use crate::{bundle::sha256, key::PrivateKey, templates};
 
 /// A new private key, which stays on this host, and the request that may leave it.
 pub struct KeyAndCsr {
@@ -21,12 +21,12 @@ impl std::fmt::Debug for KeyAndCsr {
 }
 
 pub fn new_key_and_csr() -> Result<KeyAndCsr, CsrError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CsrError::Make)?;
+    let key = PrivateKey::generate().map_err(CsrError::Make)?;
     let csr = templates::request()
         .serialize_request(&key)
         .map_err(CsrError::Make)?;
     Ok(KeyAndCsr {
-        key_pkcs8: Zeroizing::new(key.serialize_der()),
+        key_pkcs8: key.to_pkcs8(),
         csr_der: csr.der().to_vec(),
     })
 }
@@ -90,7 +90,7 @@ const CSR_LIMIT_BYTES: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
     use super::*;
 

@@ -16,6 +16,7 @@ mod bundle;
 mod ca;
 mod csr;
 pub mod document;
+mod key;
 pub mod lineage;
 mod name;
 pub mod renewal;

@@ -1,4 +1,5 @@
 use jiff::ToSpan;
+use rcgen::KeyPair;
 use x509_parser::prelude::{ParsedExtension, X509Certificate};
 
 use super::*;

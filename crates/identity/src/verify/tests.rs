@@ -149,11 +149,12 @@ fn an_svid_of_the_mesh_is_verified_with_all_that_limits_it() {
 }
 
 type Change = fn(&mut CertificateParams);
+type Expected = fn(&VerifyError) -> bool;
 
 #[test]
 fn row_01_a_leaf_that_breaks_a_rule_is_refused() {
     use VerifyError as E;
-    let cases: &[(&str, Change, fn(&VerifyError) -> bool)] = &[
+    let cases: &[(&str, Change, Expected)] = &[
         (
             "expired",
             |p| p.not_after = date(-1),
