@@ -1,0 +1,200 @@
+//! Reads requests from a connection and writes their responses.
+//!
+//! Invariant: every HTTP/1.1 byte that hyper reads went through [`Guard`] first.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use weft_daemon::Tasks;
+
+use super::client::{CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, MAX_HEADER_LIST, SEND_BUFFER, STREAM_WINDOW};
+use super::guard::{Control, Guard, OpenRequest};
+use super::strict::Malformed;
+use super::{Body, Version};
+
+/// Answers the requests of one connection.
+pub trait Handler: Send + Sync + 'static {
+    /// `Err` ends the connection, or on HTTP/2 the stream, without a response.
+    fn handle(self: Arc<Self>, arrived: Arrived) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
+}
+
+/// A request, with what is known of the connection that it came over.
+pub struct Arrived {
+    pub request: Request<Incoming>,
+    /// Its framing is malformed; the request itself is a stand-in.
+    pub malformed: Option<Malformed>,
+    /// HTTP/1.1 only.
+    pub framing: Option<RequestFraming>,
+}
+
+/// The framing of one HTTP/1.1 request.
+pub struct RequestFraming {
+    pub control: Arc<Control>,
+    pub open: Option<OpenRequest>,
+    /// Nothing after the request is read until [`Control::resume`] or [`Control::become_tunnel`].
+    pub holds: bool,
+}
+
+/// The exchange ended without a response.
+#[derive(Debug, thiserror::Error)]
+#[error("policy no longer allows the exchange")]
+pub struct Aborted;
+
+/// What bounds a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub streams: u32,
+    pub head_timeout: Duration,
+}
+
+/// Serves one connection until its end. When `ending` resolves, no further request is taken.
+pub async fn serve<S, H, E>(stream: S, version: Version, bounds: Bounds, handler: Arc<H>, tasks: &Tasks, ending: E)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+    E: Future<Output = ()> + Send,
+{
+    let served = match version {
+        Version::Http1 => serve_http1(stream, bounds, handler, ending).await,
+        Version::Http2 => serve_http2(stream, bounds, handler, tasks, ending).await,
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn serve_http1<S, H, E>(stream: S, bounds: Bounds, handler: Arc<H>, ending: E) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+    E: Future<Output = ()> + Send,
+{
+    let (guard, control) = Guard::new(stream, bounds.head_timeout);
+    let count = AtomicU64::new(0);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let malformed = control.fault_at(count.fetch_add(1, Ordering::Relaxed));
+        let framing = RequestFraming {
+            open: Some(control.open_request()),
+            holds: request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT,
+            control: Arc::clone(&control),
+        };
+        let arrived = Arrived { request, malformed, framing: Some(framing) };
+        Box::pin(Arc::clone(&handler).handle(arrived))
+    });
+    let mut builder = http1::Builder::new();
+    // The guard keeps the time of heads; responses pass as they are, without an added Date.
+    builder.preserve_header_case(true).auto_date_header(false).header_read_timeout(None);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service).with_upgrades());
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        () = ending => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+async fn serve_http2<S, H, E>(
+    stream: S,
+    bounds: Bounds,
+    handler: Arc<H>,
+    tasks: &Tasks,
+    ending: E,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+    E: Future<Output = ()> + Send,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let arrived = Arrived { request, malformed: None, framing: None };
+        Box::pin(Arc::clone(&handler).handle(arrived))
+    });
+    let mut builder = http2::Builder::new(Spawn(tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        () = ending => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+/// What the first bytes of a plain connection say, without taking them.
+pub async fn sniff(stream: &TcpStream, limit: Duration) -> Option<Sniffed> {
+    tokio::time::timeout(limit, async {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            let count = stream.peek(&mut first).await.ok()?;
+            let seen = first.get(..count)?;
+            if seen.is_empty() {
+                return None;
+            }
+            if !PREFACE.starts_with(seen) {
+                let is_http = seen.first().is_some_and(u8::is_ascii_alphabetic);
+                return Some(if is_http { Sniffed::Http(Version::Http1) } else { Sniffed::Opaque });
+            }
+            if count == PREFACE.len() {
+                return Some(Sniffed::Http(Version::Http2));
+            }
+            // The rest of the preface is on its way; a socket that has bytes is always ready, so wait by the clock.
+            tokio::time::sleep(SNIFF_AGAIN).await;
+        }
+    })
+    .await
+    .ok()
+    .flatten()
+}
+
+/// What a connection seems to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sniffed {
+    Http(Version),
+    Opaque,
+}
+
+/// Runs what one HTTP/2 connection needs as tasks of the process.
+#[derive(Clone)]
+pub struct Spawn(pub Tasks);
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            future.await;
+        });
+        self.0.connection("h2 stream", future);
+    }
+}
+
+/// RFC 9113 §3.4, its first line.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+const SNIFF_AGAIN: Duration = Duration::from_millis(2);
+/// Streams that a peer may reset before they were looked at; more ends the connection.
+const PENDING_RESETS: usize = 32;
+/// Streams that errors of the peer may make this side reset; more ends the connection.
+const LOCAL_RESETS: usize = 256;

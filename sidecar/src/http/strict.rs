@@ -1,0 +1,581 @@
+//! Where one HTTP/1.1 request ends and the next begins, judged byte for byte before any other parser sees it.
+//!
+//! Invariant: bytes are passed on only when they belong to a message whose framing has exactly one reading
+//! (RFC 9112). A request that two parsers could read differently is refused, never repaired.
+//! Pure: no socket and no clock; [`super::guard`] does the reading.
+
+use thiserror::Error;
+
+/// Longest head of a request: request line, headers and the empty line.
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Most header lines of one head.
+pub const MAX_HEADERS: usize = 100;
+/// Longest line that carries a chunk's size and extensions.
+pub const MAX_CHUNK_LINE: usize = 1024;
+/// Longest trailer section.
+pub const MAX_TRAILERS: usize = 16 * 1024;
+
+/// Tracks one connection's messages: heads, bodies, chunks and trailers.
+#[derive(Debug)]
+pub struct Framing {
+    state: State,
+    /// Bytes of the pending head or trailers that were searched already.
+    searched: usize,
+    /// The message asks to leave HTTP; nothing after it passes until it is answered.
+    holds: bool,
+}
+
+/// What may be done with the bytes at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes at the front are well framed.
+    Pass(usize),
+    /// The same, and they are the end of a request's head.
+    PassHead(usize),
+    /// More bytes are needed to say anything.
+    More,
+    /// An upgrade or CONNECT waits for its answer.
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    Body { left: u64 },
+    ChunkSize,
+    ChunkData { left: u64 },
+    ChunkEnd,
+    Trailers,
+    Held,
+    /// After 101 or a CONNECT: no longer HTTP.
+    Tunnel,
+}
+
+/// Why a message was refused. Carries no bytes of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Malformed {
+    #[error("the request line is malformed")]
+    RequestLine,
+    #[error("the HTTP version is not 1.0 or 1.1")]
+    Version,
+    #[error("a line ends without CR LF")]
+    BareLineFeed,
+    #[error("a header name is malformed")]
+    HeaderName,
+    #[error("a header has a control character")]
+    HeaderValue,
+    #[error("a header is folded over lines")]
+    FoldedHeader,
+    #[error("the head is longer than {MAX_HEAD} bytes")]
+    HeadTooLong,
+    #[error("the head has more than {MAX_HEADERS} headers")]
+    TooManyHeaders,
+    #[error("Host is missing")]
+    NoHost,
+    #[error("Host is given twice")]
+    TwoHosts,
+    #[error("Host is malformed")]
+    Host,
+    #[error("Content-Length is given twice")]
+    TwoContentLengths,
+    #[error("Content-Length is not a number")]
+    ContentLength,
+    #[error("Transfer-Encoding is not exactly `chunked`")]
+    TransferEncoding,
+    #[error("Content-Length and Transfer-Encoding are both given")]
+    LengthAndEncoding,
+    #[error("a chunk's size is malformed")]
+    ChunkSize,
+    #[error("a chunk does not end with CR LF")]
+    ChunkEnd,
+    #[error("the trailers are malformed")]
+    Trailers,
+}
+
+impl Framing {
+    pub fn new() -> Self {
+        Self { state: State::Head, searched: 0, holds: false }
+    }
+
+    /// Judges the bytes that wait, which always begin where the last `Pass` ended.
+    pub fn advance(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+        match self.state {
+            State::Head => self.head(input),
+            State::Body { left } => Ok(self.body(input, left)),
+            State::ChunkSize => self.chunk_size(input),
+            State::ChunkData { left } => Ok(self.chunk_data(input, left)),
+            State::ChunkEnd => self.chunk_end(input),
+            State::Trailers => self.trailers(input),
+            State::Held => Ok(Step::Hold),
+            State::Tunnel if input.is_empty() => Ok(Step::More),
+            State::Tunnel => Ok(Step::Pass(input.len())),
+        }
+    }
+
+    /// How many of the next bytes pass whatever they are: they are body or tunnel.
+    pub fn unseen(&self) -> u64 {
+        match self.state {
+            State::Body { left } | State::ChunkData { left } => left,
+            State::Tunnel => u64::MAX,
+            State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers | State::Held => 0,
+        }
+    }
+
+    /// Notes that so many bytes of [`Framing::unseen`] went by.
+    pub fn passed(&mut self, count: u64) {
+        match self.state {
+            State::Body { left } => self.body_left(left.saturating_sub(count)),
+            State::ChunkData { left } => self.chunk_left(left.saturating_sub(count)),
+            State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers | State::Held | State::Tunnel => {}
+        }
+    }
+
+    /// Whether a request's head is what comes next.
+    pub fn expects_head(&self) -> bool {
+        self.state == State::Head
+    }
+
+    /// The upgrade was not taken: HTTP goes on.
+    pub fn resume(&mut self) {
+        if self.state == State::Held {
+            self.state = State::Head;
+        }
+        self.holds = false;
+    }
+
+    /// The upgrade was taken: what follows is no longer HTTP.
+    pub fn become_tunnel(&mut self) {
+        self.state = State::Tunnel;
+    }
+
+    fn head(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+        let Some(end) = self.section_end(input)? else {
+            return if input.len() >= MAX_HEAD { Err(Malformed::HeadTooLong) } else { Ok(Step::More) };
+        };
+        if end > MAX_HEAD {
+            return Err(Malformed::HeadTooLong);
+        }
+        let head = read_head(input.get(..end).unwrap_or_default())?;
+        self.searched = 0;
+        self.holds = head.leaves_http;
+        match head.body {
+            BodyLength::Chunked => self.state = State::ChunkSize,
+            BodyLength::Fixed(left) => self.body_left(left),
+        }
+        Ok(Step::PassHead(end))
+    }
+
+    /// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error.
+    fn section_end(&mut self, input: &[u8]) -> Result<Option<usize>, Malformed> {
+        let mut from = self.searched;
+        while let Some(at) = memchr::memchr(b'\n', input.get(from..).unwrap_or_default()) {
+            let line = input.get(..from + at).unwrap_or_default();
+            if !line.ends_with(b"\r") {
+                return Err(Malformed::BareLineFeed);
+            }
+            from += at + 1;
+            if line == b"\r" || line.ends_with(b"\r\n\r") {
+                return Ok(Some(from));
+            }
+        }
+        self.searched = from;
+        Ok(None)
+    }
+
+    fn body(&mut self, input: &[u8], left: u64) -> Step {
+        if input.is_empty() {
+            return Step::More;
+        }
+        let count = length(input).min(left);
+        self.body_left(left - count);
+        Step::Pass(usize::try_from(count).unwrap_or(input.len()))
+    }
+
+    fn body_left(&mut self, left: u64) {
+        if left == 0 { self.message_end() } else { self.state = State::Body { left } }
+    }
+
+    fn chunk_left(&mut self, left: u64) {
+        self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData { left } };
+    }
+
+    fn message_end(&mut self) {
+        self.state = if self.holds { State::Held } else { State::Head };
+    }
+
+    fn chunk_size(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+        let Some(end) = memchr::memchr(b'\n', input) else {
+            return if input.len() > MAX_CHUNK_LINE { Err(Malformed::ChunkSize) } else { Ok(Step::More) };
+        };
+        let line = input.get(..end).and_then(|line| line.strip_suffix(b"\r"));
+        let line = line.filter(|line| line.len() <= MAX_CHUNK_LINE).ok_or(Malformed::ChunkSize)?;
+        self.state = match read_chunk_size(line)? {
+            0 => State::Trailers,
+            left => State::ChunkData { left },
+        };
+        Ok(Step::Pass(end + 1))
+    }
+
+    fn chunk_data(&mut self, input: &[u8], left: u64) -> Step {
+        if input.is_empty() {
+            return Step::More;
+        }
+        let count = length(input).min(left);
+        self.chunk_left(left - count);
+        Step::Pass(usize::try_from(count).unwrap_or(input.len()))
+    }
+
+    fn chunk_end(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+        match input {
+            [b'\r', b'\n', ..] => {
+                self.state = State::ChunkSize;
+                Ok(Step::Pass(2))
+            }
+            [] | [b'\r'] => Ok(Step::More),
+            _ => Err(Malformed::ChunkEnd),
+        }
+    }
+
+    fn trailers(&mut self, input: &[u8]) -> Result<Step, Malformed> {
+        let Some(end) = self.section_end(input)? else {
+            return if input.len() > MAX_TRAILERS { Err(Malformed::Trailers) } else { Ok(Step::More) };
+        };
+        let section = input.get(..end).filter(|section| section.len() <= MAX_TRAILERS).ok_or(Malformed::Trailers)?;
+        for line in lines(section) {
+            read_header(line)?;
+        }
+        self.searched = 0;
+        self.message_end();
+        Ok(Step::Pass(end))
+    }
+}
+
+struct Head {
+    body: BodyLength,
+    leaves_http: bool,
+}
+
+enum BodyLength {
+    Fixed(u64),
+    Chunked,
+}
+
+/// Reads a whole head, its last empty line included.
+fn read_head(head: &[u8]) -> Result<Head, Malformed> {
+    let mut lines = lines(head);
+    let (method, version_1_1) = read_request_line(lines.next().unwrap_or_default())?;
+    let mut seen = Seen::default();
+    for (count, line) in lines.enumerate() {
+        if count >= MAX_HEADERS {
+            return Err(Malformed::TooManyHeaders);
+        }
+        let (name, value) = read_header(line)?;
+        seen.note(name, value)?;
+    }
+    if version_1_1 && !seen.host {
+        return Err(Malformed::NoHost);
+    }
+    let body = match (seen.length, seen.chunked) {
+        (Some(_), true) => return Err(Malformed::LengthAndEncoding),
+        (None, true) if !version_1_1 => return Err(Malformed::TransferEncoding),
+        (None, true) => BodyLength::Chunked,
+        (length, false) => BodyLength::Fixed(length.unwrap_or(0)),
+    };
+    Ok(Head { body, leaves_http: seen.upgrade || method == b"CONNECT" })
+}
+
+/// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
+fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Malformed::RequestLine);
+    };
+    // `#` never stands in a request target (RFC 9112 §3.2); parsers cut it off silently.
+    let target_is_clean = !target.is_empty() && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
+    if !is_token(method) || !target_is_clean {
+        return Err(Malformed::RequestLine);
+    }
+    match version {
+        b"HTTP/1.1" => Ok((method, true)),
+        b"HTTP/1.0" => Ok((method, false)),
+        _ => Err(Malformed::Version),
+    }
+}
+
+/// The headers that decide framing and routing, each of which may stand once.
+#[derive(Default)]
+struct Seen {
+    length: Option<u64>,
+    chunked: bool,
+    host: bool,
+    upgrade: bool,
+}
+
+impl Seen {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.replace(read_length(value)?).is_some() {
+                return Err(Malformed::TwoContentLengths);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::TransferEncoding);
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"host") {
+            if std::mem::replace(&mut self.host, true) {
+                return Err(Malformed::TwoHosts);
+            }
+            if value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
+                return Err(Malformed::Host);
+            }
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+        }
+        Ok(())
+    }
+}
+
+/// `name ":" OWS value OWS`, without a space before the colon (RFC 9112 §5.1) and without folding (§5.2).
+fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+        return Err(Malformed::FoldedHeader);
+    }
+    let colon = memchr::memchr(b':', line).ok_or(Malformed::HeaderName)?;
+    let (name, value) = line.split_at(colon);
+    let value = value.strip_prefix(b":").unwrap_or_default();
+    if !is_token(name) {
+        return Err(Malformed::HeaderName);
+    }
+    if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+        return Err(Malformed::HeaderValue);
+    }
+    Ok((name, trim(value)))
+}
+
+fn read_length(value: &[u8]) -> Result<u64, Malformed> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits);
+    text.and_then(|text| text.parse().ok()).ok_or(Malformed::ContentLength)
+}
+
+/// `1*HEXDIG [chunk-ext]`; an extension begins with `;` and holds neither control characters nor blanks before it.
+fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, extension) = line.split_at(digits);
+    let extension_is_clean = match extension {
+        [] => true,
+        [b';', name, ..] => is_token_byte(*name) && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f),
+        _ => false,
+    };
+    // Sixteen digits fit 64 bits; more could only overflow or hide behind zeros.
+    if digits.is_empty() || digits.len() > 16 || !extension_is_clean {
+        return Err(Malformed::ChunkSize);
+    }
+    let text = std::str::from_utf8(digits).map_err(|_| Malformed::ChunkSize)?;
+    u64::from_str_radix(text, 16).map_err(|_| Malformed::ChunkSize)
+}
+
+/// The lines before the empty line that ends a section.
+fn lines(section: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let section = section.strip_suffix(b"\r\n").unwrap_or(section);
+    section.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+fn length(input: &[u8]) -> u64 {
+    u64::try_from(input.len()).unwrap_or(u64::MAX)
+}
+
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte))
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the input whole; returns how many bytes passed, or the refusal.
+    fn judge(input: &[u8]) -> Result<usize, Malformed> {
+        feed(&mut Framing::new(), input, input.len())
+    }
+
+    /// Feeds the input in pieces as a socket would.
+    fn feed(framing: &mut Framing, input: &[u8], piece: usize) -> Result<usize, Malformed> {
+        let (mut passed, mut have) = (0, 0);
+        while have < input.len() {
+            have = (have + piece).min(input.len());
+            loop {
+                match framing.advance(&input[passed..have])? {
+                    Step::Pass(count) | Step::PassHead(count) => passed += count,
+                    Step::More | Step::Hold => break,
+                }
+                if passed == have && framing.unseen() == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(passed)
+    }
+
+    #[test]
+    fn well_framed_messages_pass_whole_in_pieces_of_any_size() {
+        let cases: [&[u8]; 7] = [
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.0\r\n\r\n",
+            b"GET / HTTP/1.1\r\nhost:a\r\n\r\nGET /b HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrail: er\r\nTwo: 2\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nX:\tpadded \t\r\nContent-Length: 0\r\n\r\n",
+        ];
+        for case in cases {
+            for piece in [1, 2, 3, 7, case.len()] {
+                let text = String::from_utf8_lossy(case);
+                assert_eq!(feed(&mut Framing::new(), case, piece), Ok(case.len()), "in pieces of {piece}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn row_05_ambiguous_heads_are_refused() {
+        let cases: [(&str, Malformed); 32] = [
+            ("Content-Length: 5\r\nContent-Length: 5", Malformed::TwoContentLengths),
+            ("Content-Length: 5\r\ncontent-length: 6", Malformed::TwoContentLengths),
+            ("Content-Length: 5, 5", Malformed::ContentLength),
+            ("Content-Length: +5", Malformed::ContentLength),
+            ("Content-Length: -1", Malformed::ContentLength),
+            ("Content-Length: 0x5", Malformed::ContentLength),
+            ("Content-Length: ", Malformed::ContentLength),
+            ("Content-Length: 5 5", Malformed::ContentLength),
+            ("Content-Length: 99999999999999999999", Malformed::ContentLength),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked", Malformed::LengthAndEncoding),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 0", Malformed::LengthAndEncoding),
+            ("Transfer-Encoding: gzip, chunked", Malformed::TransferEncoding),
+            ("Transfer-Encoding: chunked, chunked", Malformed::TransferEncoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Malformed::TransferEncoding),
+            ("Transfer-Encoding: identity", Malformed::TransferEncoding),
+            ("Transfer-Encoding: xchunked", Malformed::TransferEncoding),
+            ("Transfer-Encoding: \"chunked\"", Malformed::TransferEncoding),
+            ("Transfer-Encoding:\u{b}chunked", Malformed::HeaderValue),
+            ("Transfer-Encoding : chunked", Malformed::HeaderName),
+            ("Content-Length : 5", Malformed::HeaderName),
+            ("X: a\r\n b", Malformed::FoldedHeader),
+            ("X: a\r\n\tTransfer-Encoding: chunked", Malformed::FoldedHeader),
+            ("X: a\rTransfer-Encoding: chunked", Malformed::HeaderValue),
+            ("X: a\nTransfer-Encoding: chunked", Malformed::BareLineFeed),
+            ("X: a\0b", Malformed::HeaderValue),
+            ("X: a\u{7f}b", Malformed::HeaderValue),
+            ("X\0: a", Malformed::HeaderName),
+            ("no colon", Malformed::HeaderName),
+            (": empty", Malformed::HeaderName),
+            ("Host: b", Malformed::TwoHosts),
+            ("host: a", Malformed::TwoHosts),
+            ("(x): a", Malformed::HeaderName),
+        ];
+        for (header, expected) in cases {
+            let input = format!("POST / HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\nhello");
+            assert_eq!(judge(input.as_bytes()), Err(expected), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn row_05_request_lines_and_hosts_with_two_readings_are_refused() {
+        let cases: [(&str, Malformed); 15] = [
+            ("GET  / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET / HTTP/1.1 \r\nHost: a", Malformed::RequestLine),
+            ("GET /\tHTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET /a b HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET /a#b HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("G(T / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET / HTTP/1.1\rX: y\r\nHost: a", Malformed::RequestLine),
+            ("GET / HTTP/2.0\r\nHost: a", Malformed::Version),
+            ("GET / http/1.1\r\nHost: a", Malformed::Version),
+            ("GET /", Malformed::RequestLine),
+            ("\r\nGET / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET / HTTP/1.1\r\nX: y", Malformed::NoHost),
+            ("GET / HTTP/1.1\r\nHost: ", Malformed::Host),
+            ("GET / HTTP/1.1\r\nHost: a/b", Malformed::Host),
+            ("GET / HTTP/1.1\r\nHost: u@a", Malformed::Host),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(judge(format!("{head}\r\n\r\n").as_bytes()), Err(expected), "{head:?}");
+        }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(judge(old.as_bytes()), Err(Malformed::TransferEncoding));
+    }
+
+    #[test]
+    fn row_05_bad_chunks_are_refused() {
+        let cases: [(&str, Malformed); 18] = [
+            ("+5\r\nhello\r\n", Malformed::ChunkSize),
+            ("-5\r\nhello\r\n", Malformed::ChunkSize),
+            (" 5\r\nhello\r\n", Malformed::ChunkSize),
+            ("5 \r\nhello\r\n", Malformed::ChunkSize),
+            ("0x5\r\nhello\r\n", Malformed::ChunkSize),
+            ("5\nhello\r\n", Malformed::ChunkSize),
+            ("\r\nhello\r\n", Malformed::ChunkSize),
+            (";x\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;\r\nhello\r\n", Malformed::ChunkSize),
+            ("5; x\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x\ry\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x\0\r\nhello\r\n", Malformed::ChunkSize),
+            ("10000000000000000\r\nhello\r\n", Malformed::ChunkSize),
+            ("00000000000000005\r\nhello\r\n", Malformed::ChunkSize),
+            ("5\r\nhelloX\r\n", Malformed::ChunkEnd),
+            ("5\r\nhello\n0\r\n", Malformed::ChunkEnd),
+            ("0\r\nbad trailer\r\n\r\n", Malformed::HeaderName),
+            ("0\r\nX: y\n\r\n", Malformed::BareLineFeed),
+        ];
+        for (chunks, expected) in cases {
+            let input = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+            assert_eq!(judge(input.as_bytes()), Err(expected), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn row_11_a_head_that_never_ends_is_refused_at_its_limit() {
+        let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+        head.resize(MAX_HEAD, b'x');
+        assert_eq!(judge(&head), Err(Malformed::HeadTooLong));
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS));
+        assert_eq!(judge(many.as_bytes()), Err(Malformed::TooManyHeaders));
+        let chunk = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;{}", "x".repeat(2000));
+        assert_eq!(judge(chunk.as_bytes()), Err(Malformed::ChunkSize));
+    }
+
+    #[test]
+    fn nothing_passes_after_an_upgrade_until_it_is_answered() {
+        let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let mut framing = Framing::new();
+        assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
+        assert_eq!(framing.advance(b"GET / HTTP/1.1\r\n"), Ok(Step::Hold));
+        framing.resume();
+        assert_eq!(framing.advance(b"\x81\x00\n"), Err(Malformed::BareLineFeed));
+
+        let mut framing = Framing::new();
+        assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
+        framing.become_tunnel();
+        assert_eq!(framing.advance(b"\x81\x00\n"), Ok(Step::Pass(3)));
+    }
+
+    #[test]
+    fn connect_holds_too() {
+        let mut framing = Framing::new();
+        let connect = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n";
+        assert_eq!(framing.advance(connect), Ok(Step::PassHead(connect.len())));
+        assert_eq!(framing.advance(b"x"), Ok(Step::Hold));
+    }
+}

@@ -1,0 +1,251 @@
+//! The spine of the inbound side: handshake, target, registration, verdict, application.
+//!
+//! This side is the authority. The verdict is about the service that the peer's server name names, never about `Host`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use weft_catalog::Protocol;
+use weft_identity::SpiffeId;
+use weft_policy::Reason;
+
+use crate::access_log::Record;
+use crate::connections::{Carries, Live, Registered};
+use crate::decisions::{Peer as RefusedPeer, Refused};
+use crate::enforce::{self, Admission, Permit, Refusal, Side, Target};
+use crate::http::exchange::{Exchange, Route};
+use crate::http::server::{self, Aborted, Arrived, Handler};
+use crate::http::{Body, Version, headers, refusal};
+use crate::listener::Shared;
+use crate::tcp;
+use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Peer, TlsError};
+use crate::upstream::version_of;
+
+/// Serves one connection that the inbound listener accepted.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr) {
+    let Some((stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else { return };
+    let connection = stream.get_ref().1;
+    let speaks = Speaks::of(connection.alpn_protocol());
+    let target = {
+        let enforced = shared.current.load();
+        enforce::inbound_target(&enforced, &shared.config, connection.server_name())
+    };
+    let inbound = Inbound { shared, stream, peer: Arc::new(peer), from };
+    match (target, speaks) {
+        (target, Speaks::Http(version)) if target.as_ref().is_ok_and(|target| target.protocol.is_http()) => {
+            Box::pin(inbound.http(target, version)).await;
+        }
+        (Ok(target), Speaks::Opaque) if !target.protocol.is_http() => Box::pin(inbound.tcp(target)).await,
+        (Ok(target), Speaks::Unsaid) => match target.protocol {
+            Protocol::Tcp => Box::pin(inbound.tcp(target)).await,
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+                Box::pin(inbound.http(Ok(target), Version::Http1)).await;
+            }
+        },
+        (Ok(target), Speaks::Http(_) | Speaks::Opaque) => {
+            inbound.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
+        }
+        // Whoever speaks HTTP is told so in HTTP.
+        (Err(refusal), Speaks::Http(version)) => Box::pin(inbound.http(Err(refusal), version)).await,
+        (Err(refusal), Speaks::Opaque | Speaks::Unsaid) => inbound.refuse(&refusal, None),
+    }
+}
+
+/// What ALPN says is inside.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Http(Version),
+    Opaque,
+    /// No ALPN: a foreign client. It may speak what the port declares.
+    Unsaid,
+}
+
+impl Speaks {
+    fn of(alpn: Option<&[u8]>) -> Self {
+        match alpn {
+            Some(ALPN_HTTP1) => Self::Http(Version::Http1),
+            Some(ALPN_HTTP2) => Self::Http(Version::Http2),
+            Some(ALPN_TCP) => Self::Opaque,
+            Some(_) | None => Self::Unsaid,
+        }
+    }
+}
+
+struct Inbound {
+    shared: Arc<Shared>,
+    stream: TlsStream<TcpStream>,
+    peer: Arc<Peer>,
+    from: SocketAddr,
+}
+
+impl Inbound {
+    /// Bytes: judged once, and again whenever policy changes.
+    async fn tcp(self, target: Target) {
+        let registered = self.register(&target, Carries::Bytes);
+        let permit = match self.admit(&target) {
+            Admission::Allow(permit) => permit,
+            Admission::NeedsHttp => return self.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target)),
+            Admission::Deny(refusal) => return self.refuse(&refusal, Some(&target)),
+        };
+        let app = match self.shared.upstreams.connect_app(target.app).await {
+            Ok(app) => app,
+            Err(error) => {
+                tracing::warn!(%error, app = %target.app, "the application cannot be reached");
+                return;
+            }
+        };
+        let _record = self.record(&target, &permit);
+        let ended = tcp::splice(self.stream, app, &permit, &registered).await;
+        tracing::debug!(?ended, from = %self.from, "an inbound connection ended");
+    }
+
+    /// Requests: each is judged.
+    async fn http(self, target: Result<Target, Refusal>, version: Version) {
+        let shared = Arc::clone(&self.shared);
+        let registered = target.as_ref().ok().map(|target| self.register(target, Carries::Requests));
+        // Whoever no rule names is refused request by request, with an answer; what was allowed once is cut when that ends.
+        let cuts = target.as_ref().is_ok_and(|target| !matches!(self.admit(target), Admission::Deny(_)));
+        let handler = Arc::new(InboundHttp { shared: Arc::clone(&shared), peer: Arc::clone(&self.peer), target });
+        let ending = end_of_requests(Arc::clone(&shared), Arc::clone(&self.peer));
+        let serving = server::serve(self.stream, version, shared.bounds(), handler, &shared.tasks, ending);
+        tokio::select! {
+            () = Box::pin(serving) => {}
+            () = cut(registered.filter(|_| cuts)) => {}
+        }
+    }
+
+    fn register(&self, target: &Target, carries: Carries) -> Registered {
+        self.shared.connections.register(Live {
+            side: Side::Server,
+            source: self.peer.verified.id.clone(),
+            peer: Some(self.peer.verified.clone()),
+            target: target.service_port(),
+            carries,
+        })
+    }
+
+    fn admit(&self, target: &Target) -> Admission {
+        let enforced = self.shared.current.load();
+        if let Err(refusal) = enforce::admit_peer(&enforced, &self.peer.verified) {
+            return Admission::Deny(refusal);
+        }
+        let source = &self.peer.verified.id;
+        enforce::admit_connection(&enforced, Side::Server, source, &target.service_port(), Timestamp::now())
+    }
+
+    fn refuse(&self, refusal: &Refusal, target: Option<&Target>) {
+        let service = target.map(|target| target.service.to_string()).unwrap_or_default();
+        let port = target.map(|target| target.port.as_str()).unwrap_or_default();
+        let source = RefusedPeer::Verified(&self.peer.verified.id);
+        log_refusal(&self.shared, source, refusal, &service, port);
+    }
+
+    fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
+        self.shared.config.access_log.then(|| {
+            let mut record = Record::new(Side::Server, self.peer.verified.id.to_string(), target.service_port());
+            record.rule = permit.rule().to_string();
+            record
+        })
+    }
+}
+
+/// Judges and forwards the requests of one connection.
+struct InboundHttp {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    target: Result<Target, Refusal>,
+}
+
+impl Handler for InboundHttp {
+    async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
+        let exchange = Exchange::begin(&self.shared, Side::Server, self.peer.verified.id.clone(), arrived);
+        let target = match &self.target {
+            Ok(target) => target,
+            Err(refusal) => return Ok(exchange.refuse(refusal, "", "")),
+        };
+        if let Err(error) = self.may_begin() {
+            let refusal = error.refusal();
+            let answer = exchange.refuse(&refusal, &target.service.to_string(), target.port.as_str());
+            return Ok(refusal::closing(answer));
+        }
+        let mut permitted = match exchange.judge(&target.service_port()) {
+            Ok(permitted) => permitted,
+            Err(answer) => return Ok(answer),
+        };
+        let own: &SpiffeId = &self.shared.config.own_id;
+        let headers = &mut permitted.head_mut().headers;
+        headers::write_client_cert(headers, own, &self.peer.verified.id, &self.peer.leaf_sha256);
+        // An HTTP port of the workload always speaks one version.
+        let version = version_of(target.protocol).unwrap_or(Version::Http1);
+        permitted.forward(Route::App { address: target.app, version }).await
+    }
+}
+
+impl InboundHttp {
+    fn may_begin(&self) -> Result<(), TlsError> {
+        self.peer.may_begin(&self.shared.current.load(), Timestamp::now())
+    }
+}
+
+/// Handshakes, with bounds on how many at a time and how long.
+async fn shake_hands(
+    shared: &Shared,
+    stream: TcpStream,
+    from: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
+    let _place = shared.handshakes.acquire().await.ok()?;
+    match Box::pin(shared.tls.accept(stream)).await {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            shared.metrics.handshake_failures.inc();
+            if error.is_of_the_peer() {
+                let refusal = error.refusal();
+                log_refusal(shared, RefusedPeer::Unauthenticated(from.ip()), &refusal, "", "");
+            }
+            None
+        }
+    }
+}
+
+fn log_refusal(shared: &Shared, source: RefusedPeer<'_>, refusal: &Refusal, service: &str, port: &str) {
+    let decision = shared.decisions.refuse(&Refused {
+        side: Side::Server,
+        source,
+        service,
+        port,
+        method: "",
+        path: "",
+        host: "",
+        reason: refusal.reason,
+        revision: shared.current.load().revision,
+        detail: &refusal.detail,
+    });
+    tracing::info!(%decision, reason = ?refusal.reason, service, port, "an inbound connection is refused");
+}
+
+/// Resolves when the connection should take no further request: the process drains, or an SVID is about to expire.
+async fn end_of_requests(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let left = Timestamp::now().duration_until(peer.expires());
+    let left = Duration::try_from(left).unwrap_or_default().saturating_sub(BEFORE_EXPIRY);
+    tokio::select! {
+        () = shared.closing() => {}
+        () = tokio::time::sleep(left) => {}
+    }
+}
+
+async fn cut(registered: Option<Registered>) {
+    match registered {
+        Some(registered) => {
+            registered.cut().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The client's side stops earlier, so that this rarely surprises anyone.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(2);

@@ -1,0 +1,254 @@
+//! The spine of the outbound side: target, registration, early verdict, endpoint.
+//!
+//! The workload's own sidecar refuses what policy does not allow, so that the answer is early and clear. That no endpoint can be
+//! reached, or that none proves its identity, is never told as a refusal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use weft_catalog::{Port, Protocol};
+use weft_identity::{DnsLabel, ServiceName, ServicePort, parse_mesh_host};
+use weft_policy::Reason;
+
+use crate::access_log::Record;
+use crate::connections::{Carries, Live};
+use crate::decisions::{Peer as RefusedPeer, Refused};
+use crate::enforce::{self, Admission, Permit, Refusal, Side};
+use crate::http::exchange::{Exchange, Route};
+use crate::http::guard::IDLE_TIMEOUT;
+use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
+use crate::http::upgrade::Upgrade;
+use crate::http::Body;
+use crate::listener::Shared;
+use crate::tcp;
+use crate::upstream::version_of;
+use crate::view::{Enforced, OutboundService};
+
+/// Which listener a connection came in by.
+#[derive(Clone)]
+pub enum Entrance {
+    /// It names one service port.
+    Upstream(ServicePort),
+    /// Each request names its own.
+    Proxy,
+}
+
+/// Serves one connection of the application.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance) {
+    let protocol = match &entrance {
+        Entrance::Proxy => Some(Protocol::Http),
+        Entrance::Upstream(target) => declared(&shared.current.load(), target),
+    };
+    match (protocol, entrance) {
+        (Some(Protocol::Tcp), Entrance::Upstream(target)) => Box::pin(serve_tcp(shared, stream, target)).await,
+        (protocol, entrance) => {
+            // What no rule opens has no known protocol: it is refused in the words that the client speaks.
+            let patience = if protocol.is_some() { IDLE_TIMEOUT } else { UNKNOWN_PROTOCOL_TIMEOUT };
+            match (server::sniff(&stream, patience).await, entrance) {
+                (Some(Sniffed::Http(version)), entrance) => {
+                    let handler = Arc::new(OutboundHttp { shared: Arc::clone(&shared), entrance });
+                    let ending = {
+                        let shared = Arc::clone(&shared);
+                        async move { shared.closing().await }
+                    };
+                    let bounds = shared.bounds();
+                    Box::pin(server::serve(stream, version, bounds, handler, &shared.tasks, ending)).await;
+                }
+                (_, Entrance::Upstream(target)) if protocol.is_none() => {
+                    Box::pin(serve_tcp(shared, stream, target)).await;
+                }
+                (Some(Sniffed::Opaque), Entrance::Upstream(target)) => {
+                    refuse_connection(&shared, &Refusal::new(Reason::WrongProtocol), &target);
+                }
+                (_, _) => {}
+            }
+        }
+    }
+}
+
+/// Bytes that the mesh does not look into.
+async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) {
+    let registered = shared.connections.register(Live {
+        side: Side::Client,
+        source: shared.config.own_id.clone(),
+        peer: None,
+        target: target.clone(),
+        carries: Carries::Bytes,
+    });
+    let (permit, service) = match admit_tcp(&shared, &target) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refuse_connection(&shared, &refusal, &target),
+    };
+    let connected = Box::pin(shared.upstreams.connect(&service.view.endpoints, &target)).await;
+    let Ok((upstream, peer, _pending)) = connected else {
+        tracing::warn!(%target, "no endpoint of the service can be reached");
+        return;
+    };
+    registered.verified(peer.verified.clone());
+    if enforce::admit_peer(&shared.current.load(), &peer.verified).is_err() {
+        return;
+    }
+    let _record = record(&shared, &target, &permit);
+    let ended = tcp::splice(stream, upstream, &permit, &registered).await;
+    tracing::debug!(?ended, %target, "an outbound connection ended");
+}
+
+/// Judges and routes the requests of one connection.
+struct OutboundHttp {
+    shared: Arc<Shared>,
+    entrance: Entrance,
+}
+
+impl Handler for OutboundHttp {
+    async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
+        let source = self.shared.config.own_id.clone();
+        let exchange = Exchange::begin(&self.shared, Side::Client, source, arrived);
+        let target = match &self.entrance {
+            Entrance::Upstream(target) => target.clone(),
+            Entrance::Proxy => match named(&self.shared.current.load(), &exchange) {
+                Some(target) => target,
+                None => {
+                    let host = exchange.authority().unwrap_or_default().to_owned();
+                    return Ok(exchange.refuse(&Refusal::new(Reason::UnknownTarget), &host, ""));
+                }
+            },
+        };
+        let known = {
+            let enforced = self.shared.current.load();
+            enforced.outbound.get(&target.service).cloned().zip(declared(&enforced, &target))
+        };
+        match known {
+            Some((service, Protocol::Tcp)) => Ok(Box::pin(self.connect(exchange, service, target)).await),
+            Some((service, protocol)) => {
+                let proxied_connect = exchange.upgrade.is_connect() && matches!(self.entrance, Entrance::Proxy);
+                let version = version_of(protocol).filter(|_| !proxied_connect);
+                let Some(version) = version else {
+                    return Ok(refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target));
+                };
+                match exchange.judge(&target) {
+                    Ok(permitted) => permitted.forward(Route::Mesh { service, target, version }).await,
+                    Err(answer) => Ok(answer),
+                }
+            }
+            // Unknown and forbidden answer alike: with the verdict.
+            None => match exchange.judge(&target) {
+                Ok(permitted) => {
+                    let (exchange, _, _) = permitted.into_tunnel();
+                    Ok(exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE))
+                }
+                Err(answer) => Ok(answer),
+            },
+        }
+    }
+}
+
+impl OutboundHttp {
+    /// CONNECT to a port of bytes: the mesh opens the tunnel itself.
+    async fn connect(&self, exchange: Exchange, service: Arc<OutboundService>, target: ServicePort) -> Response<Body> {
+        if exchange.upgrade != Upgrade::Connect {
+            return refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target);
+        }
+        let permitted = match exchange.judge(&target) {
+            Ok(permitted) => permitted,
+            Err(answer) => return answer,
+        };
+        let (mut exchange, registered, permit) = permitted.into_tunnel();
+        let upstreams = &self.shared.upstreams;
+        let Ok((upstream, peer, pending)) = upstreams.connect(&service.view.endpoints, &target).await else {
+            return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
+        };
+        registered.verified(peer.verified.clone());
+        if enforce::admit_peer(&self.shared.current.load(), &peer.verified).is_err() {
+            return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
+        }
+        let Some(downstream) = exchange.become_tunnel() else {
+            return exchange.fail(StatusCode::NOT_IMPLEMENTED, "CONNECT is not possible here");
+        };
+        let record = record(&self.shared, &target, &permit);
+        self.shared.tasks.connection(
+            "tunnel",
+            Box::pin(async move {
+                let _kept = (pending, record);
+                if let Ok(downstream) = downstream.await {
+                    tcp::splice(TokioIo::new(downstream), upstream, &permit, &registered).await;
+                }
+            }),
+        );
+        Response::new(Body::empty())
+    }
+}
+
+fn admit_tcp(shared: &Shared, target: &ServicePort) -> Result<(Permit, Arc<OutboundService>), Refusal> {
+    let enforced = shared.current.load();
+    let source = &shared.config.own_id;
+    match enforce::admit_connection(&enforced, Side::Client, source, target, Timestamp::now()) {
+        Admission::Allow(permit) => {
+            let service = enforced.outbound.get(&target.service).ok_or_else(|| Refusal::new(Reason::NoRule))?;
+            Ok((permit, Arc::clone(service)))
+        }
+        Admission::NeedsHttp => Err(Refusal::new(Reason::WrongProtocol)),
+        Admission::Deny(refusal) => Err(refusal),
+    }
+}
+
+/// The service port that a request to the proxy names: `<service>.<namespace>[.<trust domain>][:<port>]`.
+fn named(enforced: &Enforced, exchange: &Exchange) -> Option<ServicePort> {
+    let authority = exchange.authority()?.to_ascii_lowercase();
+    let (host, number) = match authority.rsplit_once(':') {
+        Some((host, number)) => (host, number.parse().ok()?),
+        None => (authority.as_str(), DEFAULT_PORT),
+    };
+    let service = parse_mesh_host(host, &enforced.trust_domain)?;
+    let port = port_of(enforced, &service, |port| port.port == number);
+    let name: DnsLabel = match port {
+        Some(port) => port.name.clone(),
+        // A port that is not seen is refused under its number.
+        None => number.to_string().parse().ok()?,
+    };
+    Some(ServicePort { service, port: name })
+}
+
+fn declared(enforced: &Enforced, target: &ServicePort) -> Option<Protocol> {
+    port_of(enforced, &target.service, |port| port.name == target.port).map(|port| port.protocol)
+}
+
+fn port_of<'e>(enforced: &'e Enforced, service: &ServiceName, is_it: impl Fn(&Port) -> bool) -> Option<&'e Port> {
+    enforced.outbound.get(service)?.view.ports.iter().find(|port| is_it(port))
+}
+
+fn refuse(exchange: &Exchange, refusal: &Refusal, target: &ServicePort) -> Response<Body> {
+    exchange.refuse(refusal, &target.service.to_string(), target.port.as_str())
+}
+
+fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+    let decision = shared.decisions.refuse(&Refused {
+        side: Side::Client,
+        source: RefusedPeer::Verified(&shared.config.own_id),
+        service: &target.service.to_string(),
+        port: target.port.as_str(),
+        method: "",
+        path: "",
+        host: "",
+        reason: refusal.reason,
+        revision: shared.current.load().revision,
+        detail: &refusal.detail,
+    });
+    tracing::info!(%decision, %target, reason = ?refusal.reason, "an outbound connection is refused");
+}
+
+fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {
+    shared.config.access_log.then(|| {
+        let mut record = Record::new(Side::Client, shared.config.own_id.to_string(), target.clone());
+        record.rule = permit.rule().to_string();
+        record
+    })
+}
+
+const UNREACHABLE: &str = "no endpoint of the service can be reached";
+const DEFAULT_PORT: u16 = 80;
+/// How long the first bytes of a connection to an unknown port are waited for.
+const UNKNOWN_PROTOCOL_TIMEOUT: Duration = Duration::from_secs(1);

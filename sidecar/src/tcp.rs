@@ -1,0 +1,102 @@
+//! Copies bytes between two sockets, each direction for itself.
+//!
+//! A direction that ends is shut down on the other side and nothing else is; an error, a cut or silence on both ends both sides.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connections::Registered;
+use crate::enforce::{Permit, Refusal};
+
+/// A tunnel on which nothing moved for so long is closed. Generous: applications keep idle connections to databases for hours.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+
+/// Bytes that went each way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub to_upstream: u64,
+    pub to_downstream: u64,
+}
+
+/// How a tunnel ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Both sides sent their end.
+    Closed(Copied),
+    /// Policy no longer allows it.
+    Cut(Refusal),
+    Idle,
+    Failed(io::Error),
+}
+
+/// Copies until both directions ended or the registration is cut.
+pub async fn splice<D, U>(downstream: D, upstream: U, _permit: &Permit, registered: &Registered) -> Ended
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let moved = Arc::new(AtomicU64::new(0));
+    let mut downstream = Counted { io: downstream, moved: Arc::clone(&moved) };
+    let mut upstream = Counted { io: upstream, moved: Arc::clone(&moved) };
+    tokio::select! {
+        biased;
+        refusal = registered.cut() => Ended::Cut(refusal),
+        copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER) => match copied {
+            Ok((to_upstream, to_downstream)) => Ended::Closed(Copied { to_upstream, to_downstream }),
+            Err(error) => Ended::Failed(error),
+        },
+        () = silence(&moved) => Ended::Idle,
+    }
+}
+
+/// Resolves when nothing was read for the idle timeout.
+async fn silence(moved: &AtomicU64) {
+    let mut seen = moved.load(Ordering::Relaxed);
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// Counts what is read.
+struct Counted<S> {
+    io: S,
+    moved: Arc<AtomicU64>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
+        let count = u64::try_from(out.filled().len() - before).unwrap_or(u64::MAX);
+        self.moved.fetch_add(count, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Bytes buffered in each direction.
+const BUFFER: usize = 8 * 1024;

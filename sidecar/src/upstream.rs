@@ -1,0 +1,370 @@
+//! Connections that wait for their next request, by endpoint, expected identity, target and protocol.
+//!
+//! Invariant: a connection takes a request only while it is open, both SVIDs are valid for a while yet, this side would present the same
+//! SVID today, and the peer would be believed again under what is in force. Which endpoint is asked for is [`crate::balance`]'s.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::client::TlsStream;
+use weft_catalog::{Endpoint, Protocol};
+use weft_identity::{ServicePort, SpiffeId};
+
+use crate::balance::{Balance, Pending};
+use crate::Sidecar;
+use crate::http::Version;
+use crate::http::client::Sender;
+use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Expected, Peer, Tls, TlsError};
+
+/// The pool, and the way to new connections; clones share them.
+#[derive(Clone)]
+pub struct Upstreams {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sidecar: Arc<Sidecar>,
+    tls: Tls,
+    balance: Balance,
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    closed: AtomicBool,
+}
+
+/// Connections that can stand for each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    version: Version,
+    /// Absent for the application beside this sidecar.
+    mesh: Option<(SpiffeId, ServicePort)>,
+}
+
+struct Slot {
+    connections: Mutex<Vec<Pooled>>,
+    /// One dials for all that wait for a shared connection.
+    dialling: Semaphore,
+}
+
+struct Pooled {
+    sender: Sender,
+    peer: Option<Arc<Peer>>,
+    open: Arc<AtomicUsize>,
+    idle_since: Instant,
+}
+
+/// A connection for one request.
+pub struct Lease {
+    pub sender: Sender,
+    /// The connection served a request before, so it may have been closed meanwhile.
+    pub reused: bool,
+    peer: Option<Arc<Peer>>,
+    _in_use: InUse,
+    key: Key,
+    pool: Upstreams,
+    pending: Option<Pending>,
+}
+
+/// Counts the requests that a connection serves now.
+struct InUse(Arc<AtomicUsize>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why one endpoint could not be used. Never a denial.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    #[error("connecting took too long")]
+    Timeout,
+    #[error("no mutual TLS with the endpoint")]
+    Tls(#[source] TlsError),
+    #[error("no HTTP with the endpoint")]
+    Http(#[source] hyper::Error),
+    #[error("the service port has no server name")]
+    Name,
+}
+
+/// No endpoint of the service could be used.
+#[derive(Debug, thiserror::Error)]
+#[error("no endpoint of the service can be reached")]
+pub struct Unreachable;
+
+impl Upstreams {
+    pub fn new(sidecar: Arc<Sidecar>, tls: Tls) -> Self {
+        let (balance, slots, closed) = (Balance::default(), Mutex::default(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { sidecar, tls, balance, slots, closed }) }
+    }
+
+    /// A connection to one of the endpoints for one request; the next endpoint is tried when one cannot be used.
+    pub async fn lease(
+        &self,
+        endpoints: &[Endpoint],
+        target: &ServicePort,
+        version: Version,
+    ) -> Result<Lease, Unreachable> {
+        let mut tried = Vec::new();
+        while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
+            let key = Key {
+                address: endpoint.address,
+                version,
+                mesh: Some((endpoint.identity.clone(), target.clone())),
+            };
+            match Box::pin(self.lease_at(key)).await {
+                Ok(mut lease) => {
+                    lease.pending = Some(pending);
+                    return Ok(lease);
+                }
+                Err(error) => self.pass_over(endpoint, &error),
+            }
+            tried.push(endpoint.address);
+        }
+        Err(Unreachable)
+    }
+
+    /// A connection of its own to one of the endpoints, for bytes that the mesh does not look into.
+    pub async fn connect(
+        &self,
+        endpoints: &[Endpoint],
+        target: &ServicePort,
+    ) -> Result<(TlsStream<TcpStream>, Peer, Pending), Unreachable> {
+        let mut tried = Vec::new();
+        while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
+            match Box::pin(self.dial_mesh(endpoint.address, &endpoint.identity, target, ALPN_TCP)).await {
+                Ok((stream, peer)) => return Ok((stream, peer, pending)),
+                Err(error) => self.pass_over(endpoint, &error),
+            }
+            tried.push(endpoint.address);
+        }
+        Err(Unreachable)
+    }
+
+    /// A connection to the application beside this sidecar.
+    pub async fn lease_app(&self, address: SocketAddr, version: Version) -> Result<Lease, DialError> {
+        Box::pin(self.lease_at(Key { address, version, mesh: None })).await
+    }
+
+    /// A connection of its own to the application.
+    pub async fn connect_app(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
+        self.dial(address).await
+    }
+
+    /// Drops what waits too long or may take no further request.
+    pub fn sweep(&self) {
+        let mut slots = self.slots();
+        let idle_limit = Duration::from_secs(self.shared.sidecar.config.limits.idle_seconds);
+        slots.retain(|_, slot| {
+            let mut connections = slot.connections();
+            connections.retain(|pooled| {
+                let is_busy = pooled.open.load(Ordering::Relaxed) > 0;
+                (is_busy || pooled.idle_since.elapsed() < idle_limit) && self.is_usable(pooled)
+            });
+            !connections.is_empty() || Arc::strong_count(slot) > 1
+        });
+    }
+
+    /// Keeps no connection from now on; those in use end with their requests.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.slots().clear();
+    }
+
+    fn next_endpoint<'e>(&self, endpoints: &'e [Endpoint], tried: &[SocketAddr]) -> Option<(&'e Endpoint, Pending)> {
+        if tried.len() >= MOST_ENDPOINTS_TRIED {
+            return None;
+        }
+        self.shared.balance.pick(endpoints, tried)
+    }
+
+    fn pass_over(&self, endpoint: &Endpoint, error: &DialError) {
+        self.shared.balance.failed(endpoint.address);
+        self.shared.sidecar.metrics.endpoint_failures.inc();
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(address = %endpoint.address, identity = %endpoint.identity, %error, cause, "an endpoint is passed over");
+    }
+
+    async fn lease_at(&self, key: Key) -> Result<Lease, DialError> {
+        let slot = self.slot(&key);
+        if let Some(lease) = self.take(&slot, &key) {
+            return Ok(lease);
+        }
+        if key.version == Version::Http1 {
+            return self.lease_new(&slot, key).await;
+        }
+        // Closed semaphores do not exist here: nobody closes it.
+        let _dialling = slot.dialling.acquire().await;
+        match self.take(&slot, &key) {
+            Some(lease) => Ok(lease),
+            None => self.lease_new(&slot, key).await,
+        }
+    }
+
+    /// A pooled connection that takes a request at once.
+    fn take(&self, slot: &Slot, key: &Key) -> Option<Lease> {
+        let mut connections = slot.connections();
+        connections.retain(|pooled| self.is_usable(pooled));
+        let most_streams = usize::try_from(self.shared.sidecar.config.limits.streams).unwrap_or(usize::MAX);
+        let at = connections.iter().rposition(|pooled| match &pooled.sender {
+            Sender::Http1(_) => pooled.sender.is_ready(),
+            Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
+        })?;
+        let shared = connections.get(at).and_then(|pooled| {
+            let sender = pooled.sender.share()?;
+            Some(Pooled { sender, peer: pooled.peer.clone(), open: Arc::clone(&pooled.open), idle_since: Instant::now() })
+        });
+        let pooled = match shared {
+            Some(shared) => shared,
+            None => connections.swap_remove(at),
+        };
+        Some(self.lease_of(pooled, key.clone(), true))
+    }
+
+    async fn lease_new(&self, slot: &Slot, key: Key) -> Result<Lease, DialError> {
+        let (sender, peer) = match &key.mesh {
+            None => {
+                let stream = self.dial(key.address).await?;
+                (self.start(key.version, stream).await?, None)
+            }
+            Some((identity, target)) => {
+                let alpn = match key.version {
+                    Version::Http1 => ALPN_HTTP1,
+                    Version::Http2 => ALPN_HTTP2,
+                };
+                let (stream, peer) = self.dial_mesh(key.address, identity, target, alpn).await?;
+                (self.start(key.version, stream).await?, Some(Arc::new(peer)))
+            }
+        };
+        let pooled = Pooled { sender, peer, open: Arc::default(), idle_since: Instant::now() };
+        if let Some(sender) = pooled.sender.share()
+            && !self.shared.closed.load(Ordering::Acquire)
+        {
+            let kept = Pooled { sender, peer: pooled.peer.clone(), open: Arc::clone(&pooled.open), idle_since: Instant::now() };
+            slot.connections().push(kept);
+        }
+        Ok(self.lease_of(pooled, key, false))
+    }
+
+    fn lease_of(&self, pooled: Pooled, key: Key, reused: bool) -> Lease {
+        pooled.open.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            sender: pooled.sender,
+            reused,
+            peer: pooled.peer,
+            _in_use: InUse(pooled.open),
+            key,
+            pool: self.clone(),
+            pending: None,
+        }
+    }
+
+    fn is_usable(&self, pooled: &Pooled) -> bool {
+        if pooled.sender.is_closed() {
+            return false;
+        }
+        let Some(peer) = &pooled.peer else { return true };
+        let now = Timestamp::now();
+        let own = self.shared.sidecar.identity.load();
+        let lasts = now.checked_add(EXPIRY_MARGIN).is_ok_and(|then| then < peer.expires());
+        lasts && peer.is_of(&own) && peer.may_begin(&self.shared.sidecar.current.load(), now).is_ok()
+    }
+
+    async fn start<S>(&self, version: Version, stream: S) -> Result<Sender, DialError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        Sender::start(version, stream, &self.shared.sidecar.tasks).await.map_err(DialError::Http)
+    }
+
+    async fn dial_mesh(
+        &self,
+        address: SocketAddr,
+        identity: &SpiffeId,
+        target: &ServicePort,
+        alpn: &'static [u8],
+    ) -> Result<(TlsStream<TcpStream>, Peer), DialError> {
+        let trust_domain = self.shared.sidecar.current.load().trust_domain.clone();
+        let server_name = weft_identity::server_name(target, &trust_domain).map_err(|_| DialError::Name)?;
+        let stream = self.dial(address).await?;
+        let expected = Expected { identity, server_name: &server_name, alpn };
+        Box::pin(self.shared.tls.connect(stream, &expected)).await.map_err(DialError::Tls)
+    }
+
+    async fn dial(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
+        let limit = Duration::from_secs(self.shared.sidecar.config.limits.connect_seconds);
+        let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
+        let stream = connecting.await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        Ok(stream)
+    }
+
+    fn slot(&self, key: &Key) -> Arc<Slot> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(key) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot { connections: Mutex::default(), dialling: Semaphore::new(1) });
+        slots.insert(key.clone(), Arc::clone(&slot));
+        slot
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
+        // Every change of the map is whole before it can panic.
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn connections(&self) -> MutexGuard<'_, Vec<Pooled>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Whom the connection leads to; none for the application.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_deref()
+    }
+
+    /// The exchange came to its end: the connection may wait for another request.
+    pub fn finish(mut self) {
+        self.pending = None;
+        let Sender::Http1(sender) = &self.sender else { return };
+        let pool = self.pool.clone();
+        if sender.is_closed() || pool.shared.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let (key, peer) = (self.key.clone(), self.peer.clone());
+        let slot = pool.slot(&key);
+        let mut connections = slot.connections();
+        if connections.len() < pool.shared.sidecar.config.limits.idle_per_endpoint {
+            connections.push(self.into_pooled(peer));
+        }
+    }
+
+    fn into_pooled(self, peer: Option<Arc<Peer>>) -> Pooled {
+        Pooled { sender: self.sender, peer, open: Arc::default(), idle_since: Instant::now() }
+    }
+}
+
+/// The protocol that connections to such a port speak.
+pub fn version_of(protocol: Protocol) -> Option<Version> {
+    match protocol {
+        Protocol::Http => Some(Version::Http1),
+        Protocol::Http2 | Protocol::Grpc => Some(Version::Http2),
+        Protocol::Tcp => None,
+    }
+}
+
+/// A request is not begun so shortly before an SVID expires.
+const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(5);
+/// Endpoints that are tried for one request.
+const MOST_ENDPOINTS_TRIED: usize = 5;
