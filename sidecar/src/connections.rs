@@ -1,0 +1,189 @@
+//! Live connections and requests, so that what a change of policy forbids can be cut.
+//!
+//! The order is: register first, then check. Whoever swaps the policy swaps first and re-checks then, so that each connection is judged by
+//! the new policy by one of the two.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use weft_identity::{ServicePort, SpiffeId, Verified};
+use weft_policy::{HeaderLookup, HeaderValue, HttpRequest};
+
+use crate::enforce::{self, Admission, Refusal, Side};
+use crate::view::Enforced;
+
+/// The table of what is live; clones share it.
+#[derive(Clone, Default)]
+pub struct Connections {
+    table: Arc<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: DashMap<u64, Entry>,
+    next: AtomicU64,
+}
+
+struct Entry {
+    live: Live,
+    cut: Arc<Cut>,
+}
+
+/// What must stay allowed while a connection or a request lives.
+pub struct Live {
+    pub side: Side,
+    /// Who calls: the peer on the server side, this workload on the client side.
+    pub source: SpiffeId,
+    /// The other end, once it is verified.
+    pub peer: Option<Verified>,
+    pub target: ServicePort,
+    pub carries: Carries,
+}
+
+/// What passes, and so which question keeps it alive.
+pub enum Carries {
+    /// Bytes that nobody looks into: the connection itself must stay allowed.
+    Bytes,
+    /// A connection whose requests are judged one by one: it lives while any request might be allowed.
+    Requests,
+    /// One open request, or the tunnel that it became.
+    Request(OwnedRequest),
+}
+
+/// A request's head, kept as long as the request is open.
+#[derive(Debug, Clone, Default)]
+pub struct OwnedRequest {
+    pub method: String,
+    /// As on the wire, without the query.
+    pub path: String,
+    pub authority: Option<String>,
+    /// Names in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub upgrade: Option<String>,
+    pub connect: bool,
+}
+
+#[derive(Default)]
+struct Cut {
+    token: CancellationToken,
+    refusal: OnceLock<Refusal>,
+}
+
+/// A place in the table; dropping it leaves the table.
+pub struct Registered {
+    table: Arc<Table>,
+    key: u64,
+    cut: Arc<Cut>,
+}
+
+impl Connections {
+    /// Enters the table. Check afterwards, never before.
+    pub fn register(&self, live: Live) -> Registered {
+        let key = self.table.next.fetch_add(1, Ordering::Relaxed);
+        let cut = Arc::new(Cut::default());
+        self.table.entries.insert(key, Entry { live, cut: Arc::clone(&cut) });
+        Registered { table: Arc::clone(&self.table), key, cut }
+    }
+
+    /// Cuts everything that is no longer allowed: first all are judged, then all are cut at once. Returns how many.
+    pub fn recheck(&self, enforced: &Enforced, now: Timestamp) -> usize {
+        let refused: Vec<(Arc<Cut>, Refusal)> = self
+            .table
+            .entries
+            .iter()
+            .filter_map(|entry| Some((Arc::clone(&entry.cut), still_allowed(&entry.live, enforced, now).err()?)))
+            .collect();
+        for (cut, refusal) in &refused {
+            // An earlier refusal stays the reason.
+            let _ = cut.refusal.set(refusal.clone());
+            cut.token.cancel();
+        }
+        refused.len()
+    }
+
+    /// How many connections and requests are live.
+    pub fn len(&self) -> usize {
+        self.table.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.entries.is_empty()
+    }
+}
+
+impl Registered {
+    /// Resolves when the connection must end, with the reason.
+    pub async fn cut(&self) -> Refusal {
+        self.cut.token.cancelled().await;
+        self.cut.refusal.get().cloned().unwrap_or_else(|| Refusal::new(weft_policy::Reason::NoRule))
+    }
+
+    /// Whether it must end.
+    pub fn is_cut(&self) -> bool {
+        self.cut.token.is_cancelled()
+    }
+
+    /// The peer is verified now; check it afterwards.
+    pub fn verified(&self, peer: Verified) {
+        if let Some(mut entry) = self.table.entries.get_mut(&self.key) {
+            entry.live.peer = Some(peer);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.table.entries.remove(&self.key);
+    }
+}
+
+fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(), Refusal> {
+    if let Some(peer) = &live.peer {
+        enforce::admit_peer(enforced, peer)?;
+    }
+    let connection = || enforce::admit_connection(enforced, live.side, &live.source, &live.target, now);
+    match &live.carries {
+        Carries::Request(request) => {
+            let request = request.as_request();
+            enforce::admit_request(enforced, live.side, &live.source, &live.target, &request, now).map(|_| ())
+        }
+        Carries::Requests => match connection() {
+            Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
+            Admission::Deny(refusal) => Err(refusal),
+        },
+        Carries::Bytes => match connection() {
+            Admission::Allow(_) => Ok(()),
+            Admission::NeedsHttp => Err(Refusal::new(weft_policy::Reason::NoRule)),
+            Admission::Deny(refusal) => Err(refusal),
+        },
+    }
+}
+
+impl OwnedRequest {
+    /// The request as policy reads it.
+    pub fn as_request(&self) -> HttpRequest<'_> {
+        HttpRequest {
+            method: &self.method,
+            path: &self.path,
+            authority: self.authority.as_deref(),
+            headers: self,
+            upgrade: self.upgrade.as_deref(),
+            connect: self.connect,
+        }
+    }
+}
+
+impl HeaderLookup for OwnedRequest {
+    fn lookup(&self, name: &str) -> HeaderValue<'_> {
+        let mut values = self.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_slice());
+        match (values.next(), values.next()) {
+            (None, _) => HeaderValue::Absent,
+            (Some(value), None) => HeaderValue::One(value),
+            (Some(_), Some(_)) => HeaderValue::Many,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Asks policy, and is the only place that makes a [`Permit`].
+//!
+//! Every question is put to one [`Enforced`] and one time, so that a verdict never mixes two revisions. What is stale, unreadable,
+//! revoked or quarantined is refused before any rule is looked at.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use jiff::Timestamp;
+use weft_catalog::{Port, Protocol};
+use weft_identity::{
+    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host, parse_server_name,
+};
+use weft_policy::{Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict};
+
+use crate::config::Config;
+use crate::view::Enforced;
+
+/// Which end of the connection this sidecar is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The workload calls: refused early, for a clear answer.
+    Client,
+    /// The workload is called: the authority.
+    Server,
+}
+
+/// Proof that policy was asked and allowed. Bytes reach an application only through functions that take one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    rule: RuleName,
+    revision: u64,
+}
+
+/// The verdict about a connection.
+#[derive(Debug)]
+pub enum Admission {
+    /// Its bytes may pass.
+    Allow(Permit),
+    /// Only its requests can be judged, one by one.
+    NeedsHttp,
+    Deny(Refusal),
+}
+
+/// Why something may not pass, and how an HTTP client is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused: {reason:?} {detail}")]
+pub struct Refusal {
+    pub reason: Reason,
+    /// 400, 403, 421 or 503.
+    pub status: u16,
+    /// For operators; holds no user data.
+    pub detail: String,
+}
+
+/// What an inbound connection is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub service: ServiceName,
+    pub port: DnsLabel,
+    pub protocol: Protocol,
+    /// Where the application listens.
+    pub app: SocketAddr,
+}
+
+impl Permit {
+    fn by(rule: &Rule, revision: u64) -> Self {
+        Self { rule: rule.name.clone(), revision }
+    }
+
+    /// The rule that allowed.
+    pub fn rule(&self) -> &RuleName {
+        &self.rule
+    }
+
+    /// The revision that it was judged at.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+}
+
+impl Refusal {
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, status: status_of(reason), detail: String::new() }
+    }
+
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+impl Target {
+    pub fn service_port(&self) -> ServicePort {
+        ServicePort { service: self.service.clone(), port: self.port.clone() }
+    }
+}
+
+/// The target of an inbound connection: what its SNI names, else the workload's only service port, else none.
+pub fn inbound_target(enforced: &Enforced, config: &Config, server_name: Option<&str>) -> Result<Target, Refusal> {
+    if enforced.stale {
+        return Err(Refusal::new(Reason::Stale));
+    }
+    let (service, port) = match server_name {
+        Some(name) => named_port(enforced, name)?,
+        None => only_port(enforced)?,
+    };
+    let named = ServicePort { service: service.clone(), port: port.name.clone() };
+    let app = config
+        .apps
+        .get(&named)
+        .copied()
+        .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.target_port));
+    Ok(Target { service: named.service, port: named.port, protocol: port.protocol, app })
+}
+
+/// Whether this peer may be spoken with at all. Asked after every handshake, full or resumed, in both roles.
+pub fn admit_peer(enforced: &Enforced, peer: &Verified) -> Result<(), Refusal> {
+    if enforced.stale {
+        return Err(Refusal::new(Reason::Stale));
+    }
+    if enforced.revocations_unreadable {
+        return Err(Refusal::new(Reason::PolicyUnreadable).because("the revocations"));
+    }
+    if enforced.revocations.is_revoked(peer) {
+        return Err(Refusal::new(Reason::Revoked));
+    }
+    if enforced.revocations.is_quarantined(&peer.id) {
+        return Err(Refusal::new(Reason::Quarantined));
+    }
+    Ok(())
+}
+
+/// The verdict about a connection before any of its bytes.
+pub fn admit_connection(
+    enforced: &Enforced,
+    side: Side,
+    source: &SpiffeId,
+    target: &ServicePort,
+    now: Timestamp,
+) -> Admission {
+    let (policy, connection) = match prepare(enforced, side, source, target) {
+        Ok(prepared) => prepared,
+        Err(refusal) => return Admission::Deny(refusal),
+    };
+    match policy.decide_connection(&connection, now) {
+        ConnectionVerdict::Allow(rule) => Admission::Allow(Permit::by(rule, enforced.revision)),
+        ConnectionVerdict::NeedsHttp => Admission::NeedsHttp,
+        ConnectionVerdict::Deny(reason) => Admission::Deny(Refusal::new(reason)),
+    }
+}
+
+/// The verdict about one request.
+pub fn admit_request(
+    enforced: &Enforced,
+    side: Side,
+    source: &SpiffeId,
+    target: &ServicePort,
+    request: &HttpRequest<'_>,
+    now: Timestamp,
+) -> Result<Permit, Refusal> {
+    let (policy, connection) = prepare(enforced, side, source, target)?;
+    if let Some(authority) = request.authority {
+        check_host(enforced, authority, &target.service)?;
+    }
+    match policy.decide_request(&connection, request, now) {
+        Verdict::Allow(rule) => Ok(Permit::by(rule, enforced.revision)),
+        Verdict::Deny(reason) => Err(Refusal::new(reason)),
+    }
+}
+
+/// What must hold before any rule is asked, and the policy to ask.
+fn prepare<'a>(
+    enforced: &'a Enforced,
+    side: Side,
+    source: &'a SpiffeId,
+    target: &'a ServicePort,
+) -> Result<(&'a PolicySet, Connection<'a>), Refusal> {
+    if enforced.stale {
+        return Err(Refusal::new(Reason::Stale));
+    }
+    if enforced.revocations_unreadable {
+        return Err(Refusal::new(Reason::PolicyUnreadable).because("the revocations"));
+    }
+    let revocations = &enforced.revocations;
+    if [source, &enforced.own_id].iter().any(|id| revocations.identities.contains(*id)) {
+        return Err(Refusal::new(Reason::Revoked));
+    }
+    if enforced.unreadable.contains(&target.service) {
+        return Err(Refusal::new(Reason::PolicyUnreadable));
+    }
+    let quarantined = revocations.is_quarantined(source) || revocations.is_quarantined(&enforced.own_id);
+    let connection = Connection { source, port: &target.port, quarantined };
+    // Unknown and forbidden services answer alike to a client.
+    let policy = match side {
+        Side::Client => enforced
+            .outbound
+            .get(&target.service)
+            .map(|service| &service.policy)
+            .ok_or_else(|| Refusal::new(if quarantined { Reason::Quarantined } else { Reason::NoRule }))?,
+        Side::Server => enforced
+            .inbound
+            .get(&target.service)
+            .map(|service| &service.policy)
+            .ok_or_else(|| Refusal::new(Reason::UnknownTarget))?,
+    };
+    Ok((policy, connection))
+}
+
+fn named_port<'a>(enforced: &'a Enforced, name: &str) -> Result<(&'a ServiceName, &'a Port), Refusal> {
+    let unknown = || Refusal::new(Reason::UnknownTarget);
+    let named = parse_server_name(name, &enforced.trust_domain).map_err(|_| unknown())?;
+    if enforced.unreadable.contains(&named.service) {
+        return Err(Refusal::new(Reason::PolicyUnreadable));
+    }
+    let (service, offered) = enforced.inbound.get_key_value(&named.service).ok_or_else(unknown)?;
+    let port = offered.view.ports.iter().find(|port| port.name == named.port).ok_or_else(unknown)?;
+    Ok((service, port))
+}
+
+fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {
+    let unknown = || Refusal::new(Reason::UnknownTarget).because("no server name, and no only port");
+    // A service that cannot be read might have been a second one.
+    if !enforced.unreadable.is_empty() {
+        return Err(Refusal::new(Reason::PolicyUnreadable));
+    }
+    let mut ports = enforced
+        .inbound
+        .iter()
+        .flat_map(|(service, offered)| offered.view.ports.iter().map(move |port| (service, port)));
+    let only = ports.next().ok_or_else(unknown)?;
+    match ports.next() {
+        None => Ok(only),
+        Some(_) => Err(unknown()),
+    }
+}
+
+/// A `Host` that is the mesh name of another service is misdirected (RFC 9110 §15.5.20); any other passes unchanged.
+fn check_host(enforced: &Enforced, authority: &str, service: &ServiceName) -> Result<(), Refusal> {
+    let host = host_of(authority);
+    let lowered;
+    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        lowered = host.to_ascii_lowercase();
+        lowered.as_str()
+    } else {
+        host
+    };
+    let Some(named) = parse_mesh_host(host, &enforced.trust_domain) else { return Ok(()) };
+    if named == *service {
+        return Ok(());
+    }
+    // `example.com` has the form of a mesh name too; it is one only if the mesh has such a namespace.
+    let is_full = host.ends_with(enforced.trust_domain.as_str());
+    if is_full || enforced.knows_namespace(&named.namespace) {
+        return Err(Refusal::new(Reason::Misdirected));
+    }
+    Ok(())
+}
+
+/// The authority without its port and without the root's dot.
+fn host_of(authority: &str) -> &str {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+fn status_of(reason: Reason) -> u16 {
+    match reason {
+        Reason::NoRule
+        | Reason::Quarantined
+        | Reason::Revoked
+        | Reason::UnknownTarget
+        | Reason::WrongProtocol
+        | Reason::UpgradeNotAllowed
+        | Reason::Unauthenticated => 403,
+        Reason::PathNotCanonical | Reason::Malformed => 400,
+        Reason::Misdirected => 421,
+        Reason::PolicyUnreadable | Reason::Stale => 503,
+    }
+}

@@ -1,0 +1,247 @@
+//! The resources that the control plane sent, as they came and as they were read; from them the next [`Enforced`] is made.
+//!
+//! Invariant: a resource that cannot be read never leaves an older one in force. Its service denies until a readable one comes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use prost_types::Any;
+use weft_catalog::Mesh;
+use weft_identity::{Revocations, ServiceName, SpiffeId, TrustBundle, TrustDomain};
+use weft_policy::PolicySet;
+use weft_wire::{ConversionError, InboundView, OutboundView, type_url, unpack, v1, xds};
+
+use crate::snapshot::Stored;
+use crate::view::{Enforced, InboundService, OutboundService};
+
+/// Everything received so far.
+pub(crate) struct Received {
+    own_id: SpiffeId,
+    trust_domain: TrustDomain,
+    revision: u64,
+    kinds: BTreeMap<&'static str, BTreeMap<String, Held>>,
+    /// Types that were answered at least once, be it with nothing.
+    answered: HashSet<&'static str>,
+    /// The last ones that could be read: settings and roots that cannot be read change nothing.
+    bundle: Arc<TrustBundle>,
+    mesh: Mesh,
+}
+
+struct Held {
+    version: String,
+    value: Vec<u8>,
+    read: Result<Resource, Unreadable>,
+}
+
+enum Resource {
+    Outbound(Arc<OutboundService>),
+    Inbound(Arc<InboundService>),
+    Revocations(Arc<Revocations>),
+    Bundle(Arc<TrustBundle>),
+    Mesh(Mesh),
+}
+
+/// Why a resource cannot be enforced.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Conversion(#[from] ConversionError),
+    #[error("it carries no resource")]
+    Empty,
+    #[error("it is about {0}, not about its name")]
+    OtherName(String),
+    #[error("`{0}` is not a type that was asked for")]
+    UnknownType(String),
+}
+
+/// A resource of a response that could not be read.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub name: String,
+    pub cause: String,
+}
+
+impl Received {
+    pub(crate) fn new(own_id: SpiffeId, bundle: Arc<TrustBundle>) -> Self {
+        Self {
+            trust_domain: own_id.trust_domain(),
+            own_id,
+            revision: 0,
+            kinds: BTreeMap::new(),
+            answered: HashSet::new(),
+            bundle,
+            mesh: Mesh::default(),
+        }
+    }
+
+    /// Takes everything of a response that can be read, removals first, and names what cannot be.
+    pub(crate) fn take(&mut self, response: xds::DeltaDiscoveryResponse) -> Vec<Problem> {
+        let Some(kind) = known(&response.type_url) else {
+            let cause = Unreadable::UnknownType(response.type_url).to_string();
+            return vec![Problem { name: String::new(), cause }];
+        };
+        if let Ok(revision) = response.system_version_info.parse() {
+            self.revision = revision;
+        }
+        self.answered.insert(kind);
+        for name in &response.removed_resources {
+            self.kinds.entry(kind).or_default().remove(name);
+        }
+        let mut problems = Vec::new();
+        for resource in response.resources {
+            let any = resource.resource.unwrap_or_default();
+            let name = resource.name;
+            if let Some(problem) = self.hold(kind, name.clone(), resource.version, any) {
+                problems.push(Problem { name, cause: problem });
+            }
+        }
+        problems
+    }
+
+    /// Takes what an earlier process had received. The caller has checked that it is genuine.
+    pub(crate) fn restore(&mut self, revision: u64, resources: Vec<Stored>) {
+        self.revision = revision;
+        for stored in resources {
+            let Some(kind) = known(&stored.type_url) else { continue };
+            let any = Any { type_url: stored.type_url, value: stored.value };
+            // What was unreadable before is unreadable again, and denies again.
+            let _ = self.hold(kind, stored.name, stored.version, any);
+        }
+        self.answered.extend(type_url::ALL);
+    }
+
+    /// What a snapshot keeps.
+    pub(crate) fn stored(&self) -> Vec<Stored> {
+        let all = self.kinds.iter().flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)));
+        all.map(|(kind, name, held)| Stored {
+            type_url: kind.to_owned(),
+            name: name.clone(),
+            version: held.version.clone(),
+            value: held.value.clone(),
+        })
+        .collect()
+    }
+
+    /// Versions of what is held and readable; the rest is asked for anew.
+    pub(crate) fn versions(&self, kind: &str) -> HashMap<String, String> {
+        let held = self.kinds.get(kind).into_iter().flatten();
+        held.filter(|(_, held)| held.read.is_ok()).map(|(name, held)| (name.clone(), held.version.clone())).collect()
+    }
+
+    /// Whether every type was answered, so that absence means absence.
+    pub(crate) fn is_complete(&self) -> bool {
+        type_url::ALL.iter().all(|kind| self.answered.contains(kind))
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// What is to be enforced from now on.
+    pub(crate) fn enforced(&self, stale: bool) -> Enforced {
+        let mut enforced = Enforced::nothing_heard(self.own_id.clone(), Arc::clone(&self.bundle));
+        enforced.revision = self.revision;
+        enforced.mesh = self.mesh;
+        enforced.stale = stale || !self.is_complete();
+        for (kind, name, held) in
+            self.kinds.iter().flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)))
+        {
+            match &held.read {
+                Ok(Resource::Outbound(service)) => {
+                    enforced.outbound.insert(service.view.service.clone(), Arc::clone(service));
+                }
+                Ok(Resource::Inbound(service)) => {
+                    enforced.inbound.insert(service.view.service.clone(), Arc::clone(service));
+                }
+                Ok(Resource::Revocations(revocations)) => enforced.revocations = Arc::clone(revocations),
+                // The last readable ones are in place already.
+                Ok(Resource::Bundle(_) | Resource::Mesh(_)) => {}
+                Err(_) if kind == type_url::REVOCATIONS => enforced.revocations_unreadable = true,
+                Err(_) => enforced.unreadable.extend(name.parse::<ServiceName>()),
+            }
+        }
+        enforced
+    }
+
+    fn hold(&mut self, kind: &'static str, name: String, version: String, any: Any) -> Option<String> {
+        let read = self.read(kind, &name, &any);
+        match &read {
+            Ok(Resource::Bundle(bundle)) => self.bundle = Arc::clone(bundle),
+            Ok(Resource::Mesh(mesh)) => self.mesh = *mesh,
+            Ok(Resource::Outbound(_) | Resource::Inbound(_) | Resource::Revocations(_)) | Err(_) => {}
+        }
+        let problem = read.as_ref().err().map(problem_text);
+        self.kinds.entry(kind).or_default().insert(name, Held { version, value: any.value, read });
+        problem
+    }
+
+    /// Converts and compiles one resource, all or nothing.
+    fn read(&self, kind: &str, name: &str, any: &Any) -> Result<Resource, Unreadable> {
+        if any.type_url.is_empty() {
+            return Err(Unreadable::Empty);
+        }
+        match kind {
+            type_url::OUTBOUND => {
+                let view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
+                check_name(name, &view.service)?;
+                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                Ok(Resource::Outbound(Arc::new(OutboundService { view, policy })))
+            }
+            type_url::INBOUND => {
+                let view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
+                check_name(name, &view.service)?;
+                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                Ok(Resource::Inbound(Arc::new(InboundService { view, policy })))
+            }
+            type_url::REVOCATIONS => {
+                let revocations = Revocations::try_from(&unpack::<v1::Revocations>(any)?)?;
+                Ok(Resource::Revocations(Arc::new(revocations)))
+            }
+            type_url::BUNDLE => {
+                let bundle = TrustBundle::try_from(&unpack::<v1::TrustBundle>(any)?)?;
+                if bundle.trust_domain != self.trust_domain {
+                    return Err(Unreadable::OtherName(bundle.trust_domain.to_string()));
+                }
+                Ok(Resource::Bundle(Arc::new(bundle)))
+            }
+            type_url::MESH => Ok(Resource::Mesh(Mesh::try_from(&unpack::<v1::MeshSettings>(any)?)?)),
+            other => Err(Unreadable::UnknownType(other.to_owned())),
+        }
+    }
+
+    fn compile(
+        &self,
+        service: &ServiceName,
+        rules: &[Arc<weft_policy::Rule>],
+        encoded_slashes: weft_policy::EncodedSlashes,
+    ) -> PolicySet {
+        PolicySet::compile(self.trust_domain.clone(), service, rules.iter().cloned(), encoded_slashes)
+    }
+}
+
+fn known(type_url: &str) -> Option<&'static str> {
+    type_url::ALL.into_iter().find(|known| *known == type_url)
+}
+
+fn check_name(name: &str, service: &ServiceName) -> Result<(), Unreadable> {
+    if name == service.to_string() {
+        return Ok(());
+    }
+    Err(Unreadable::OtherName(service.to_string()))
+}
+
+/// The error and its causes on one line.
+fn problem_text(error: &Unreadable) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

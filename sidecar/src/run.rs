@@ -1,0 +1,211 @@
+//! A sidecar's life: configuration, identity, sockets, tasks; and its end, in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use weft_daemon::{CancellationToken, Readiness, Tasks, admin as admin_server, logs, wait_for_signals};
+
+use crate::bootstrap::{self, chain_of};
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::control_plane::ControlPlane;
+use crate::decisions::{self, Decisions};
+use crate::discovery::Discovery;
+use crate::identity::Identity;
+use crate::keeper::{self, Keeper};
+use crate::listener::{self, Listeners};
+use crate::metrics::Metrics;
+use crate::received::Received;
+use crate::registration::{Healths, Registration};
+use crate::renewal::Renewal;
+use crate::runtime::Runtime;
+use crate::view::{Current, Enforced};
+use crate::{Sidecar, admin, health};
+
+/// Runs beside one workload: proves who it is and lets through only what policy allows.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The sidecar's configuration, in YAML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only read the configuration and tell what is wrong with it
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs a sidecar to its end. 0: it was asked to end; 1: it could not go on; 2: its configuration is wrong.
+pub fn execute(arguments: &Arguments) -> ExitCode {
+    let config = match Config::read(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            tell(&chain_of(&error));
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    logs::init(config.log_format, config.log_level);
+    match start_runtime(&config).and_then(|runtime| runtime.block_on(live(config))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %chain_of(error.as_ref()), "the sidecar ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
+    // One thread is enough for one workload, and costs the least memory.
+    let mut builder = match config.limits.workers {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    builder.enable_all().build().context("cannot start the runtime")
+}
+
+async fn live(config: Config) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
+    tokio::select! {
+        started = start(config, &tasks) => {
+            let drain = started?;
+            tokio::select! {
+                signal = wait_for_signals() => tracing::info!(signal = ?signal?, "draining"),
+                failure = tasks.failure() => return Err(failure.into()),
+            }
+            let drained = tasks.drain(drain).await;
+            tracing::info!(connections_cut = drained.connections_cut, "drained");
+            Ok(())
+        }
+        // Asked to end before it had begun.
+        signal = wait_for_signals() => signal.map(|_| ()).context("cannot wait for signals"),
+    }
+}
+
+/// Brings everything up; returns how long a drain may take.
+async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
+    // The first draw seeds the generator, which takes long: before anybody waits for a handshake.
+    let mut seed = [0; 1];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+
+    let runtime = Runtime::open(&config.runtime)?;
+    let proven = bootstrap::prove(&config, &runtime).await?;
+    let metrics = Arc::new(Metrics::default());
+    metrics.svid_not_after.set(proven.svid.verified.not_after.as_second());
+    let current = Current::new(Enforced::nothing_heard(config.own_id.clone(), Arc::clone(&proven.bundle)));
+    let identity = Identity::new(proven.svid);
+    let control_plane = ControlPlane::new(config.api.clone(), identity.clone(), current.clone())?;
+    let sidecar = Arc::new(Sidecar {
+        tasks: tasks.clone(),
+        current,
+        identity,
+        connections: Connections::default(),
+        decisions: Decisions::new(Arc::clone(&metrics)),
+        metrics,
+        control_plane,
+        config,
+    });
+    let config = &sidecar.config;
+
+    let readiness = Readiness::default();
+    let received = Received::new(config.own_id.clone(), proven.bundle);
+    let mut keeper = Keeper::new(Arc::clone(&sidecar), runtime.clone(), readiness.clone(), received);
+    keeper.restore(proven.previous_mac_key);
+
+    let listeners = Listeners::bind(config).await?;
+    let admin_listener =
+        TcpListener::bind(config.admin).await.with_context(|| format!("cannot listen on {}", config.admin))?;
+    let inbound = listeners.inbound.local_addr()?;
+    runtime.write_addresses(&addresses(&listeners, &admin_listener)?)?;
+
+    let routes = admin::routes(Arc::clone(&sidecar), readiness);
+    tasks.vital("admin", admin_server::serve(admin_listener, routes, tasks.clone()));
+    start_control(&sidecar, keeper, runtime, advertised(config, inbound));
+    listener::start(&sidecar, listeners);
+    tracing::info!(id = %config.own_id, %inbound, "the sidecar has started");
+    Ok(config.drain)
+}
+
+/// Everything that talks to the control plane.
+fn start_control(sidecar: &Arc<Sidecar>, keeper: Keeper, runtime: Runtime, address: SocketAddr) {
+    let tasks = &sidecar.tasks;
+    let draining = tasks.draining();
+    let (healths_changed, healths) = watch::channel(Healths::new());
+    let [leave, discovery_left, registration_left] = std::array::from_fn(|_| CancellationToken::new());
+
+    let discovery =
+        Discovery { sidecar: Arc::clone(sidecar), keeper, leave: leave.clone(), left: discovery_left.clone() };
+    tasks.vital("discovery", discovery.run());
+    let renewal = Renewal { sidecar: Arc::clone(sidecar), runtime, mac_key: keeper::mac_key };
+    tasks.vital("renewal", renewal.run());
+    tasks.vital("health", health::probe(Arc::clone(sidecar), healths_changed));
+    let registration = Registration {
+        sidecar: Arc::clone(sidecar),
+        address,
+        healths,
+        draining: draining.clone(),
+        left: registration_left.clone(),
+    };
+    tasks.vital("registration", registration.run());
+    let reporter = Arc::clone(sidecar);
+    tasks.background("decisions", move || {
+        let instance = reporter.config.instance.clone();
+        decisions::report(reporter.decisions.clone(), reporter.control_plane.clone(), instance)
+    });
+    // The drain waits for this like for a connection, so that peers stop dialling before the listeners close.
+    let live = sidecar.connections.clone();
+    tasks.connection("farewell", async move {
+        draining.cancelled().await;
+        let _ = tokio::time::timeout(FAREWELL, registration_left.cancelled()).await;
+        while !live.is_empty() {
+            tokio::time::sleep(FAREWELL_POLL).await;
+        }
+        leave.cancel();
+        let _ = tokio::time::timeout(FAREWELL, discovery_left.cancelled()).await;
+    });
+}
+
+fn addresses(listeners: &Listeners, admin: &TcpListener) -> std::io::Result<serde_json::Value> {
+    let upstreams = listeners
+        .upstreams
+        .iter()
+        .map(|(upstream, listener)| Ok((upstream.target.to_string(), json!(listener.local_addr()?))))
+        .collect::<std::io::Result<serde_json::Map<_, _>>>()?;
+    let http_proxy = listeners.http_proxy.as_ref().map(TcpListener::local_addr).transpose()?;
+    Ok(json!({
+        "inbound": listeners.inbound.local_addr()?,
+        "httpProxy": http_proxy,
+        "admin": admin.local_addr()?,
+        "upstreams": upstreams,
+        "pid": std::process::id(),
+    }))
+}
+
+/// Where peers dial: as configured, else where the listener is; an advertised port 0 stands for the bound one.
+fn advertised(config: &Config, inbound: SocketAddr) -> SocketAddr {
+    match config.advertise {
+        Some(advertise) if advertise.port() == 0 => SocketAddr::new(advertise.ip(), inbound.port()),
+        Some(advertise) => advertise,
+        None => inbound,
+    }
+}
+
+/// Before logs are set up, and for who typed the configuration.
+#[allow(clippy::print_stderr)]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_POLL: Duration = Duration::from_millis(20);

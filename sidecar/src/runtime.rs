@@ -1,0 +1,195 @@
+//! The runtime folder: the SVID and its key, a key that waits for its certificate, the snapshot, and what is listened on.
+//!
+//! Invariant: the folder is this user's alone; a file in it that is not is as good as absent, and said so.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use weft_daemon::files::{self, PrivateFileError};
+use weft_identity::{CsrError, KeyAndCsr, SpiffeId, TrustBundle, new_key_and_csr};
+use weft_wire::v1;
+use zeroize::Zeroizing;
+
+use crate::identity::{Candidate, OwnSvid, OwnSvidError};
+use crate::snapshot::MacKey;
+
+/// The opened runtime folder.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    folder: PathBuf,
+}
+
+/// What was found of an earlier process of this workload.
+pub(crate) struct Found {
+    pub svid: OwnSvid,
+    pub bundle: TrustBundle,
+    /// The key of a snapshot that was written before the last renewal.
+    pub previous_mac_key: Option<MacKey>,
+}
+
+/// Why something in the folder is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    #[error("the stored SVID cannot be read: {0}")]
+    Content(&'static str),
+    #[error("the stored SVID is not used")]
+    Svid(#[from] OwnSvidError),
+    #[error("no key could be made")]
+    Key(#[from] CsrError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSvid {
+    chain: Vec<String>,
+    key: Secret,
+    issued_at: Timestamp,
+    renew_every_seconds: u64,
+    bundle: String,
+    previous_mac_key: Option<Secret>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRequest {
+    key: Secret,
+    csr: String,
+}
+
+/// Text that is wiped when it is dropped.
+struct Secret(Zeroizing<String>);
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+impl Runtime {
+    /// Makes or takes the folder.
+    pub fn open(folder: &Path) -> Result<Self, RuntimeError> {
+        files::private_folder(folder)?;
+        let in_memory = files::is_in_memory(folder).unwrap_or(false);
+        if !in_memory {
+            tracing::warn!(
+                folder = %folder.display(),
+                "THE RUNTIME FOLDER IS NOT IN MEMORY: the private key will be written to a disk; use a tmpfs such as /dev/shm or /run"
+            );
+        }
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The SVID of an earlier process, if it is still to be believed.
+    pub(crate) fn load_svid(&self, own_id: &SpiffeId, now: Timestamp) -> Result<Option<Found>, RuntimeError> {
+        let content = match files::read_private(&self.path(SVID), SVID_LIMIT) {
+            Ok(content) => Zeroizing::new(content),
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let stored: StoredSvid = serde_json::from_slice(&content).map_err(|_| RuntimeError::Content("not its format"))?;
+        let bundle = v1::TrustBundle::decode(decode(&stored.bundle)?.as_slice())
+            .ok()
+            .and_then(|bundle| TrustBundle::try_from(&bundle).ok())
+            .ok_or(RuntimeError::Content("its bundle"))?;
+        let chain = stored.chain.iter().map(|der| decode(der).map(CertificateDer::from)).collect::<Result<_, _>>()?;
+        let candidate = Candidate {
+            chain,
+            key_pkcs8: Zeroizing::new(decode(&stored.key.0)?),
+            issued_at: stored.issued_at,
+            renew_every: Duration::from_secs(stored.renew_every_seconds),
+        };
+        let previous_mac_key = stored.previous_mac_key.as_ref().and_then(|key| MacKey::from_text(&key.0));
+        let svid = OwnSvid::believe(candidate, own_id, &bundle, now)?;
+        Ok(Some(Found { svid, bundle, previous_mac_key }))
+    }
+
+    pub(crate) fn store_svid(
+        &self,
+        svid: &OwnSvid,
+        bundle: &TrustBundle,
+        previous: Option<&MacKey>,
+    ) -> Result<(), RuntimeError> {
+        let stored = StoredSvid {
+            chain: svid.certified.cert.iter().map(|der| BASE64.encode(der)).collect(),
+            key: Secret(Zeroizing::new(BASE64.encode(&*svid.key_pkcs8))),
+            issued_at: svid.issued_at,
+            renew_every_seconds: svid.renew_every.as_secs(),
+            bundle: BASE64.encode(v1::TrustBundle::from(bundle).encode_to_vec()),
+            previous_mac_key: previous.map(|key| Secret(key.to_text())),
+        };
+        self.write_json(SVID, &stored)
+    }
+
+    /// The key that waits for its certificate; the same one until [`Runtime::request_answered`], over restarts too, so that a lost answer
+    /// can be asked for again.
+    pub(crate) fn pending_request(&self) -> Result<KeyAndCsr, RuntimeError> {
+        if let Some(pending) = self.stored_request() {
+            return Ok(pending);
+        }
+        let made = new_key_and_csr()?;
+        let stored = StoredRequest {
+            key: Secret(Zeroizing::new(BASE64.encode(&*made.key_pkcs8))),
+            csr: BASE64.encode(&made.csr_der),
+        };
+        self.write_json(PENDING, &stored)?;
+        Ok(made)
+    }
+
+    /// The pending key has become the own key, or is given up.
+    pub(crate) fn request_answered(&self) {
+        // A key that stays is only tried again.
+        let _ = std::fs::remove_file(self.path(PENDING));
+    }
+
+    pub(crate) fn read_snapshot(&self) -> Result<Vec<u8>, PrivateFileError> {
+        files::read_private(&self.path(SNAPSHOT), SNAPSHOT_LIMIT)
+    }
+
+    pub(crate) fn write_snapshot(&self, content: &[u8]) -> Result<(), PrivateFileError> {
+        files::write_private(&self.path(SNAPSHOT), content)
+    }
+
+    /// Tells whoever started this process where it listens.
+    pub(crate) fn write_addresses(&self, addresses: &serde_json::Value) -> Result<(), PrivateFileError> {
+        files::write_private(&self.path(ADDRESSES), addresses.to_string().as_bytes())
+    }
+
+    fn stored_request(&self) -> Option<KeyAndCsr> {
+        let content = Zeroizing::new(files::read_private(&self.path(PENDING), SVID_LIMIT).ok()?);
+        let stored: StoredRequest = serde_json::from_slice(&content).ok()?;
+        let key_pkcs8 = Zeroizing::new(decode(&stored.key.0).ok()?);
+        Some(KeyAndCsr { key_pkcs8, csr_der: decode(&stored.csr).ok()? })
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RuntimeError> {
+        let text = serde_json::to_vec(value).map_err(|_| RuntimeError::Content("it cannot be written"))?;
+        Ok(files::write_private(&self.path(name), &Zeroizing::new(text))?)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, RuntimeError> {
+    BASE64.decode(text).map_err(|_| RuntimeError::Content("not base64"))
+}
+
+const SVID: &str = "svid.json";
+const PENDING: &str = "pending.json";
+const SNAPSHOT: &str = "snapshot";
+const ADDRESSES: &str = "sidecar.json";
+const SVID_LIMIT: u64 = 1 << 20;
+const SNAPSHOT_LIMIT: u64 = 256 << 20;

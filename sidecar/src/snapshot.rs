@@ -1,0 +1,195 @@
+//! What a restarted sidecar serves from while no control plane answers.
+//!
+//! Invariant: a snapshot is used only if its MAC holds under a key of this workload on this boot of this host, and if the control plane had
+//! been heard no longer than `maxStale` ago.
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// The view as it was received: protobuf bytes, so that reading it again is the same conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// When the control plane was last heard.
+    pub heard_at: Timestamp,
+    pub written_at: Timestamp,
+    pub revision: u64,
+    pub resources: Vec<Stored>,
+}
+
+/// One resource, readable or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub type_url: String,
+    pub name: String,
+    pub version: String,
+    #[serde(with = "base64_bytes")]
+    pub value: Vec<u8>,
+}
+
+/// The key of the MAC. It cannot be had without the SVID's private key, and not for another host or boot.
+#[derive(Clone)]
+pub(crate) struct MacKey(Zeroizing<[u8; 32]>);
+
+/// Why a snapshot is not used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum SnapshotError {
+    #[error("the snapshot is not whole")]
+    Format,
+    #[error("the snapshot was edited, or written by another workload, host or boot")]
+    Mac,
+    #[error("the control plane was last heard at {heard_at}, longer ago than maxStale")]
+    TooOld { heard_at: Timestamp },
+    #[error("the snapshot was written at {written_at}, which is in the future")]
+    Future { written_at: Timestamp },
+}
+
+impl MacKey {
+    pub(crate) fn derive(private_key: &[u8], boot: &str, host: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, private_key);
+        let mut context = hmac::Context::with_key(&key);
+        for part in [PURPOSE, boot, host] {
+            // The length keeps two parts from being read as other two.
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+        Self(bytes)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(BASE64.decode(text).ok()?);
+        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
+    }
+
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(*self.0))
+    }
+
+    fn hmac(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice())
+    }
+}
+
+impl Snapshot {
+    /// The file's content: the MAC of what follows, then what follows.
+    pub(crate) fn seal(&self, key: &MacKey) -> Vec<u8> {
+        // A struct of strings, numbers and times always becomes JSON.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        let mac = hmac::sign(&key.hmac(), &body);
+        [mac.as_ref(), &body].concat()
+    }
+
+    /// Reads what [`Snapshot::seal`] wrote under one of these keys.
+    pub(crate) fn open(content: &[u8], keys: &[MacKey]) -> Result<Self, SnapshotError> {
+        let (mac, body) = content.split_at_checked(MAC_BYTES).ok_or(SnapshotError::Format)?;
+        if !keys.iter().any(|key| hmac::verify(&key.hmac(), body, mac).is_ok()) {
+            return Err(SnapshotError::Mac);
+        }
+        serde_json::from_slice(body).map_err(|_| SnapshotError::Format)
+    }
+
+    pub(crate) fn check_age(&self, max_stale: Duration, now: Timestamp) -> Result<(), SnapshotError> {
+        if self.written_at.duration_since(now) > CLOCK_SKEW {
+            return Err(SnapshotError::Future { written_at: self.written_at });
+        }
+        if is_stale(self.heard_at, max_stale, now) {
+            return Err(SnapshotError::TooOld { heard_at: self.heard_at });
+        }
+        Ok(())
+    }
+}
+
+/// Whether the control plane was last heard too long ago.
+pub(crate) fn is_stale(heard_at: Timestamp, max_stale: Duration, now: Timestamp) -> bool {
+    let silence = now.duration_since(heard_at);
+    SignedDuration::try_from(max_stale).is_ok_and(|max_stale| silence > max_stale)
+}
+
+mod base64_bytes {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text).map_err(D::Error::custom)
+    }
+}
+
+const PURPOSE: &str = "weft snapshot mac v1";
+const MAC_BYTES: usize = 32;
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn snapshot() -> Snapshot {
+        let resource = Stored {
+            type_url: weft_wire::type_url::INBOUND.to_owned(),
+            name: "shop/api".to_owned(),
+            version: "3".to_owned(),
+            value: vec![1, 2, 3],
+        };
+        Snapshot { heard_at: at(1000), written_at: at(1001), revision: 9, resources: vec![resource] }
+    }
+
+    fn key() -> MacKey {
+        MacKey::derive(b"private key", "boot", "host")
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was_also_under_the_key_before_the_last_renewal() {
+        let sealed = snapshot().seal(&key());
+        let newer = MacKey::derive(b"renewed key", "boot", "host");
+        let kept = MacKey::from_text(&key().to_text()).unwrap();
+        assert_eq!(Snapshot::open(&sealed, &[newer, kept]).unwrap(), snapshot());
+    }
+
+    #[test]
+    fn row_18_an_edited_snapshot_is_refused_whichever_byte_was_edited() {
+        let sealed = snapshot().seal(&key());
+        for at in 0..sealed.len() {
+            let mut edited = sealed.clone();
+            edited[at] ^= 1;
+            assert_eq!(Snapshot::open(&edited, &[key()]), Err(SnapshotError::Mac), "byte {at}");
+        }
+        for cut in 0..sealed.len() {
+            assert!(Snapshot::open(&sealed[..cut], &[key()]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn row_18_a_snapshot_of_another_boot_host_or_workload_is_refused() {
+        let sealed = snapshot().seal(&key());
+        for other in [
+            MacKey::derive(b"private key", "another boot", "host"),
+            MacKey::derive(b"private key", "boot", "another host"),
+            MacKey::derive(b"another key", "boot", "host"),
+            MacKey::derive(b"private key", "boothost", ""),
+        ] {
+            assert_eq!(Snapshot::open(&sealed, &[other]), Err(SnapshotError::Mac));
+        }
+    }
+
+    #[test]
+    fn row_18_a_snapshot_older_than_max_stale_or_from_the_future_is_refused() {
+        let max_stale = Duration::from_secs(90);
+        assert_eq!(snapshot().check_age(max_stale, at(1090)), Ok(()));
+        assert_eq!(snapshot().check_age(max_stale, at(1091)), Err(SnapshotError::TooOld { heard_at: at(1000) }));
+        assert_eq!(snapshot().check_age(max_stale, at(900)), Err(SnapshotError::Future { written_at: at(1001) }));
+    }
+}
