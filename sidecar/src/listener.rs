@@ -1,0 +1,185 @@
+//! Accepts connections and hands each to the spine of its direction: [`crate::inbound`] or [`crate::outbound`].
+//!
+//! Invariant: no listener has more connections open than its limit; one too many is closed at once, so that the others are served.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::Sidecar;
+use crate::config::{Config, Upstream};
+use crate::http::server::Bounds;
+use crate::inbound;
+use crate::metrics::ListenerLabel;
+use crate::outbound::{self, Entrance};
+use crate::tls::Tls;
+use crate::upstream::Upstreams;
+
+/// What every connection of this sidecar works with.
+pub struct Shared {
+    sidecar: Arc<Sidecar>,
+    pub tls: Tls,
+    pub upstreams: Upstreams,
+    /// Handshakes that may run at a time.
+    pub handshakes: Semaphore,
+}
+
+/// Every bound socket that moves bytes. They are bound before anything is served, so that a taken port is found at the start.
+pub struct Listeners {
+    pub inbound: TcpListener,
+    pub http_proxy: Option<TcpListener>,
+    pub upstreams: Vec<(Upstream, TcpListener)>,
+}
+
+impl Listeners {
+    pub async fn bind(config: &Config) -> io::Result<Self> {
+        let inbound = bind(config.inbound).await?;
+        let http_proxy = match config.http_proxy {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let mut upstreams = Vec::with_capacity(config.upstreams.len());
+        for upstream in &config.upstreams {
+            upstreams.push((upstream.clone(), bind(upstream.listen).await?));
+        }
+        Ok(Self { inbound, http_proxy, upstreams })
+    }
+}
+
+/// Serves the listeners until the process drains.
+pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
+    let shared = Shared::new(sidecar);
+    let tasks = &sidecar.tasks;
+    let inbound = Listener { name: "inbound", listener: listeners.inbound, shared: Arc::clone(&shared) };
+    tasks.vital("inbound listener", inbound.run(inbound::serve));
+    if let Some(listener) = listeners.http_proxy {
+        let proxy = Listener { name: "httpProxy", listener, shared: Arc::clone(&shared) };
+        let serve = |shared, stream, _| outbound::serve(shared, stream, Entrance::Proxy);
+        tasks.vital("HTTP proxy listener", proxy.run(serve));
+    }
+    for (upstream, listener) in listeners.upstreams {
+        let listener = Listener { name: "upstream", listener, shared: Arc::clone(&shared) };
+        let serve = move |shared, stream, _| outbound::serve(shared, stream, Entrance::Upstream(upstream.target.clone()));
+        tasks.vital("upstream listener", listener.run(serve));
+    }
+    tasks.vital("upstream pool", keep_pool(shared));
+}
+
+impl Shared {
+    pub fn new(sidecar: &Arc<Sidecar>) -> Arc<Self> {
+        let tls = Tls::new(sidecar.identity.clone(), sidecar.current.clone());
+        let upstreams = Upstreams::new(Arc::clone(sidecar), tls.clone());
+        Arc::new(Self { sidecar: Arc::clone(sidecar), tls, upstreams, handshakes: Semaphore::new(HANDSHAKES) })
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        let limits = &self.config.limits;
+        Bounds { streams: limits.streams, head_timeout: Duration::from_secs(limits.head_seconds) }
+    }
+
+    /// Resolves when nothing new should begin: a moment after the drain did, so that peers have heard of it.
+    pub async fn closing(&self) {
+        self.tasks.draining().cancelled().await;
+        tokio::time::sleep(LINGER.min(self.config.drain / 2)).await;
+    }
+}
+
+impl Deref for Shared {
+    type Target = Sidecar;
+
+    fn deref(&self) -> &Sidecar {
+        &self.sidecar
+    }
+}
+
+struct Listener {
+    name: &'static str,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl Listener {
+    async fn run<S, F>(self, serve: S) -> Result<(), io::Error>
+    where
+        S: Fn(Arc<Shared>, TcpStream, SocketAddr) -> F + Send,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let mut closing = pin!(shared.closing());
+        let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
+        let label = ListenerLabel { listener: self.name };
+        let metrics = &self.shared.metrics;
+        let (accepted, over_limit, open) = (
+            metrics.accepted.get_or_create(&label).clone(),
+            metrics.over_limit.get_or_create(&label).clone(),
+            metrics.open.get_or_create(&label).clone(),
+        );
+        loop {
+            let (stream, from) = tokio::select! {
+                () = closing.as_mut() => return Ok(()),
+                taken = self.listener.accept() => match taken {
+                    Ok(taken) => taken,
+                    Err(error) => {
+                        // Out of descriptors, or the peer is gone already: neither ends the listener.
+                        tracing::warn!(listener = self.name, %error, "cannot accept");
+                        tokio::time::sleep(AFTER_ACCEPT_FAILED).await;
+                        continue;
+                    }
+                },
+            };
+            accepted.inc();
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                over_limit.inc();
+                continue;
+            };
+            // Only latency suffers where it cannot be set.
+            let _ = stream.set_nodelay(true);
+            open.inc();
+            let (open, served) = (open.clone(), serve(Arc::clone(&self.shared), stream, from));
+            self.shared.tasks.connection(
+                self.name,
+                Box::pin(async move {
+                    served.await;
+                    open.dec();
+                    drop(place);
+                }),
+            );
+        }
+    }
+}
+
+/// Sweeps the pool, at once when the own SVID or the view changes, and empties it when the process drains.
+async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
+    let mut closing = pin!(shared.closing());
+    let mut changes = shared.current.subscribe();
+    let mut watching = true;
+    loop {
+        tokio::select! {
+            () = closing.as_mut() => {
+                shared.upstreams.close();
+                return Ok(());
+            }
+            changed = changes.changed(), if watching => watching = changed.is_ok(),
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        shared.upstreams.sweep();
+    }
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+const HANDSHAKES: usize = 256;
+const AFTER_ACCEPT_FAILED: Duration = Duration::from_millis(100);
+/// How long connections are still taken when the process drains.
+const LINGER: Duration = Duration::from_millis(500);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);

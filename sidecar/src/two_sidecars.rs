@@ -1,0 +1,412 @@
+//! Two sidecars in one process, over real sockets: a client's and a server's, with nothing of a control plane but what it would have sent.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use weft_catalog::{Endpoint, Health, Mesh, Port, Protocol};
+use weft_daemon::Tasks;
+use weft_identity::document::{Origin, read};
+use weft_identity::{
+    Revocations, Root, ServiceName, ServicePort, SpiffeId, SvidRequest, TrustBundle, TrustDomain, new_key_and_csr,
+    read_csr,
+};
+use weft_policy::{AllowSpec, EncodedSlashes, PolicySet, Rule};
+
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::control_plane::ControlPlane;
+use crate::decisions::Decisions;
+use crate::identity::{Candidate, Identity, OwnSvid};
+use crate::listener::{self, Listeners};
+use crate::metrics::Metrics;
+use crate::view::{Current, Enforced, InboundService, OutboundService};
+use crate::Sidecar;
+use weft_wire::{InboundView, OutboundView};
+
+#[tokio::test]
+async fn row_04_a_permitted_request_arrives_with_the_verified_identity_and_no_other() {
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let answer = mesh
+        .ask("GET /orders/1?q=%41 HTTP/1.1\r\nHost: Any.Host\r\nX-Forwarded-Client-Cert: URI=evil\r\nx_forwarded_client_cert: a\r\nConnection: close, x-nominated\r\nX-Nominated: 1\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("GET /orders/1?q=%41 host=Any.Host"), "{answer}");
+    assert!(answer.contains("By=spiffe://weft.local/ns/shop/sa/api;Hash="), "{answer}");
+    assert!(answer.contains(";URI=spiffe://weft.local/ns/shop/sa/web\n"), "{answer}");
+    assert!(!answer.contains("evil") && !answer.contains("nominated"), "{answer}");
+}
+
+#[tokio::test]
+async fn row_02_what_no_rule_names_is_refused_on_both_sides_with_a_decision() {
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let answer = mesh.ask("GET /admin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains(r#"{"error":"refused by the mesh","decision":""#), "{answer}");
+
+    // The server side is the authority: it refuses also what the client side lets through.
+    mesh.server_allows("");
+    let answer = mesh.ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+}
+
+#[tokio::test]
+async fn row_05_malformed_framing_is_answered_with_400_and_a_decision() {
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let answer = mesh
+        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /orders/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 400") && answer.contains("decision"), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_stream_through_and_connections_are_used_again() {
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
+    for _ in 0..3 {
+        let request = "POST /orders/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"body=hello\n") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+    let accepted = mesh.server.metrics.accepted.get_or_create(&crate::metrics::ListenerLabel { listener: "inbound" });
+    assert_eq!(accepted.get(), 1);
+}
+
+#[tokio::test]
+async fn http2_goes_through_both_sidecars() {
+    let mesh = Pair::start(Protocol::Http2, RULE).await;
+    let answer = mesh.ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("GET /orders/1 host=a"), "{answer}");
+}
+
+#[tokio::test]
+async fn each_direction_of_a_tcp_connection_ends_by_itself() {
+    let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
+    let answer = tokio::time::timeout(LONG, async {
+        let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    assert_eq!(answer.await.unwrap(), "got ping and the end");
+}
+
+#[tokio::test]
+async fn a_removed_rule_cuts_an_open_connection() {
+    let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
+    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
+    client.write_all(b"ping").await.unwrap();
+    while mesh.server.connections.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    mesh.server_allows("");
+    let mut rest = Vec::new();
+    // An end or a reset; what matters is that nothing arrives and that it does not stay open.
+    let ended = tokio::time::timeout(LONG, client.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the connection stayed open");
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn row_17_an_upgrade_that_no_rule_names_is_refused_and_a_named_one_becomes_a_tunnel() {
+    let upgrade = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let answer = mesh.ask_until(upgrade, b"}").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+
+    let mesh = Pair::start(Protocol::Http, RULE_WITH_WEBSOCKET).await;
+    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
+    client.write_all(upgrade.as_bytes()).await.unwrap();
+    let head = read_until(&mut client, b"\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    client.write_all(b"\x81\x00\n\n").await.unwrap();
+    let mut echoed = [0; 4];
+    client.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"\x81\x00\n\n");
+}
+
+/// Two sidecars and an application.
+struct Pair {
+    server: Arc<Sidecar>,
+    upstream: SocketAddr,
+    _client: Arc<Sidecar>,
+}
+
+impl Pair {
+    async fn start(protocol: Protocol, rule: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let authority = Authority::new();
+        let app = start_app(protocol).await;
+        let port = Port { name: "main".parse().unwrap(), port: 80, target_port: app.port(), protocol };
+
+        let server = authority.sidecar("shop/api", "").await;
+        let listeners = Listeners::bind(&server.config).await.unwrap();
+        let inbound = listeners.inbound.local_addr().unwrap();
+        server.current.publish(Arc::new(authority.enforced(&server, |enforced| {
+            enforced.inbound.insert(service(), Arc::new(inbound_service(port.clone(), rule)));
+        })));
+        listener::start(&server, listeners);
+
+        let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]";
+        let client = authority.sidecar("shop/web", upstreams).await;
+        let listeners = Listeners::bind(&client.config).await.unwrap();
+        let upstream = listeners.upstreams[0].1.local_addr().unwrap();
+        client.current.publish(Arc::new(authority.enforced(&client, |enforced| {
+            enforced.outbound.insert(service(), Arc::new(outbound_service(port, rule, inbound)));
+        })));
+        listener::start(&client, listeners);
+        Self { server, upstream, _client: client }
+    }
+
+    /// Sends one request and reads until the connection ends.
+    async fn ask(&self, request: &str) -> String {
+        let mut client = TcpStream::connect(self.upstream).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(LONG, client.read_to_end(&mut answer)).await.expect("no end of the answer").unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn ask_until(&self, request: &str, end: &[u8]) -> String {
+        let mut client = TcpStream::connect(self.upstream).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut client, end).await
+    }
+
+    /// Puts another policy in force on the server side and re-checks what is live.
+    fn server_allows(&self, rule: &str) {
+        let before = self.server.current.load_full();
+        let port = before.inbound[&service()].view.ports[0].clone();
+        let mut enforced = copy_of(&before);
+        enforced.revision += 1;
+        enforced.inbound.insert(service(), Arc::new(inbound_service(port, rule)));
+        let enforced = Arc::new(enforced);
+        self.server.current.publish(Arc::clone(&enforced));
+        self.server.connections.recheck(&enforced, Timestamp::now());
+    }
+}
+
+struct Authority {
+    root: Root,
+    trust_domain: TrustDomain,
+    bundle: Arc<TrustBundle>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let trust_domain: TrustDomain = "weft.local".parse().unwrap();
+        let root = Root::generate(&trust_domain, Timestamp::now(), 1000 * HOUR, [1; 16]).unwrap();
+        let bundle = TrustBundle::new(trust_domain.clone(), vec![root.certificate().clone()], 1).unwrap();
+        Self { root, trust_domain, bundle: Arc::new(bundle) }
+    }
+
+    async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
+        let text = format!(
+            "workload: {workload}\ninstance: one\ntrustDomain: weft.local\nruntime: /nowhere\n\
+             controlPlane: {{api: '127.0.0.1:1', attestation: '127.0.0.1:1'}}\n\
+             inbound: {{listen: '127.0.0.1:0'}}\n{more}\n"
+        );
+        let config = Config::from_raw(serde_saphyr::from_str(&text).unwrap()).unwrap();
+        let identity = Identity::new(self.svid(&config.own_id));
+        let current = Current::new(Enforced::nothing_heard(config.own_id.clone(), Arc::clone(&self.bundle)));
+        let metrics = Arc::new(Metrics::default());
+        Arc::new(Sidecar {
+            tasks: Tasks::new(),
+            control_plane: ControlPlane::new(config.api.clone(), identity.clone(), current.clone()).unwrap(),
+            current,
+            identity,
+            connections: Connections::default(),
+            decisions: Decisions::new(Arc::clone(&metrics)),
+            metrics,
+            config,
+        })
+    }
+
+    fn svid(&self, id: &SpiffeId) -> OwnSvid {
+        let now = Timestamp::now();
+        let key = new_key_and_csr().unwrap();
+        let public_key = read_csr(&key.csr_der).unwrap();
+        let intermediate = self.root.issue_intermediate(now, 100 * HOUR, [2; 16]).unwrap();
+        let request = SvidRequest { id, public_key: &public_key, ttl: HOUR, serial: [3; 16], now };
+        let issued = intermediate.issue_svid(&request).unwrap();
+        let candidate =
+            Candidate { chain: issued.chain, key_pkcs8: key.key_pkcs8, issued_at: now, renew_every: HOUR };
+        OwnSvid::believe(candidate, id, &self.bundle, now).unwrap()
+    }
+
+    fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
+        let mut enforced = Enforced {
+            revision: 1,
+            trust_domain: self.trust_domain.clone(),
+            own_id: sidecar.config.own_id.clone(),
+            outbound: HashMap::new(),
+            inbound: HashMap::new(),
+            unreadable: HashSet::new(),
+            revocations_unreadable: false,
+            revocations: Arc::new(Revocations::default()),
+            bundle: Arc::clone(&self.bundle),
+            mesh: Mesh::default(),
+            stale: false,
+        };
+        fill(&mut enforced);
+        enforced
+    }
+}
+
+fn copy_of(enforced: &Enforced) -> Enforced {
+    Enforced {
+        revision: enforced.revision,
+        trust_domain: enforced.trust_domain.clone(),
+        own_id: enforced.own_id.clone(),
+        outbound: enforced.outbound.clone(),
+        inbound: enforced.inbound.clone(),
+        unreadable: enforced.unreadable.clone(),
+        revocations_unreadable: enforced.revocations_unreadable,
+        revocations: Arc::clone(&enforced.revocations),
+        bundle: Arc::clone(&enforced.bundle),
+        mesh: enforced.mesh.clone(),
+        stale: enforced.stale,
+    }
+}
+
+fn service() -> ServiceName {
+    "shop/api".parse().unwrap()
+}
+
+fn inbound_service(port: Port, rule: &str) -> InboundService {
+    let (rules, policy) = compiled(rule);
+    let encoded_slashes = EncodedSlashes::Refuse;
+    let view = InboundView { service: service(), ports: vec![port], rules, encoded_slashes, health: None };
+    InboundService { view, policy }
+}
+
+fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> OutboundService {
+    let (rules, policy) = compiled(rule);
+    let identity = "spiffe://weft.local/ns/shop/sa/api".parse().unwrap();
+    let endpoints = vec![Endpoint { address, identity, health: Health::Healthy, instance: "one".to_owned() }];
+    let encoded_slashes = EncodedSlashes::Refuse;
+    let view = OutboundView { service: service(), ports: vec![port], endpoints, rules, encoded_slashes };
+    OutboundService { view, policy }
+}
+
+fn compiled(rule: &str) -> (Vec<Arc<Rule>>, PolicySet) {
+    let origin = Origin { file: "rule.yaml".to_owned(), first_line: 1 };
+    let rules: Vec<Arc<Rule>> = Some(rule)
+        .filter(|rule| !rule.is_empty())
+        .map(|rule| Arc::new(Rule::from_document(&read::<AllowSpec>(rule, &origin, "Allow").unwrap()).unwrap()))
+        .into_iter()
+        .collect();
+    let policy =
+        PolicySet::compile("weft.local".parse().unwrap(), &service(), rules.clone(), EncodedSlashes::Refuse);
+    (rules, policy)
+}
+
+/// An application that says what it got; of bytes, after it got their end.
+async fn start_app(protocol: Protocol) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_app(protocol, stream));
+        }
+    });
+    address
+}
+
+async fn serve_app(protocol: Protocol, mut stream: TcpStream) {
+    match protocol {
+        Protocol::Tcp => {
+            let mut got = String::new();
+            stream.read_to_string(&mut got).await.unwrap();
+            let _ = stream.write_all(format!("got {got} and the end").as_bytes()).await;
+        }
+        Protocol::Http => {
+            let served = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(echo))
+                .with_upgrades();
+            let _ = served.await;
+        }
+        Protocol::Http2 | Protocol::Grpc => {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+        }
+    }
+}
+
+async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    if request.headers().contains_key("upgrade") {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+        let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+        return Ok(response.body(Full::default()).unwrap());
+    }
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let host = head.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+    let host = host.or(head.uri.authority().map(ToString::to_string)).unwrap_or_default();
+    let path = head.uri.path_and_query().unwrap();
+    let mut text = format!("{} {path} host={host}\n", head.method);
+    for (name, value) in &head.headers {
+        text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+    }
+    text.push_str(&format!("body={}\n", String::from_utf8_lossy(&body)));
+    Ok(Response::new(Full::from(text)))
+}
+
+async fn read_until(client: &mut TcpStream, end: &[u8]) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(end) {
+        let count = tokio::time::timeout(LONG, client.read_buf(&mut answer)).await.expect("no answer").unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const RULE: &str = "
+apiVersion: weft.dev/v1
+kind: Allow
+metadata: {name: rule, namespace: shop}
+spec:
+  to: {service: api, ports: [main]}
+  from: [shop/web]
+  http: [{methods: [GET, POST], paths: ['/orders/*']}]
+";
+const RULE_WITH_WEBSOCKET: &str = "
+apiVersion: weft.dev/v1
+kind: Allow
+metadata: {name: rule, namespace: shop}
+spec:
+  to: {service: api, ports: [main]}
+  from: [shop/web]
+  http: [{methods: [GET], paths: ['/orders/*'], upgrades: [websocket]}]
+";
+const RULE_WITHOUT_HTTP: &str = "
+apiVersion: weft.dev/v1
+kind: Allow
+metadata: {name: rule, namespace: shop}
+spec:
+  to: {service: api, ports: [main]}
+  from: [shop/web]
+";
+const HOUR: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(10);
