@@ -1,1 +1,134 @@
+use super::*;
 
+fn key(workload: &str, instance: &str) -> SidecarKey {
+    let id = format!("spiffe://weft.local/ns/shop/sa/{workload}")
+        .parse()
+        .unwrap();
+    SidecarKey {
+        id,
+        instance: instance.to_owned(),
+    }
+}
+
+fn announced(policy_schema: u32) -> Announced {
+    Announced {
+        version: "test".to_owned(),
+        policy_schema,
+    }
+}
+
+fn connect(rollouts: &Rollouts, key: &SidecarKey) -> Tracked {
+    rollouts.connect(key.clone(), announced(1)).unwrap()
+}
+
+#[test]
+fn progress_names_who_has_not_acknowledged() {
+    let rollouts = Rollouts::default();
+    let (one, two) = (key("web", "web-1"), key("web", "web-2"));
+    let (first, second) = (connect(&rollouts, &one), connect(&rollouts, &two));
+    first.heard(5, String::new());
+    second.heard(4, "rules[0]: unreadable".to_owned());
+    let progress = rollouts.progress(&[one.id], 5);
+    assert_eq!(
+        (
+            progress.affected,
+            progress.acknowledged,
+            progress.live_pending
+        ),
+        (2, 1, 1)
+    );
+    assert_eq!(progress.pending[0].instance, "web-2");
+    assert_eq!(progress.pending[0].nack, "rules[0]: unreadable");
+    assert!(progress.pending[0].last_heard.is_some());
+}
+
+#[test]
+fn only_sidecars_of_affected_identities_count() {
+    let rollouts = Rollouts::default();
+    let _web = connect(&rollouts, &key("web", "web-1"));
+    // A name that continues another one is another identity.
+    let _web_2 = connect(&rollouts, &key("web-2", "x"));
+    let progress = rollouts.progress(&[key("web", "").id], 1);
+    assert_eq!(progress.affected, 1);
+}
+
+#[test]
+fn a_lost_sidecar_is_named_but_not_waited_for() {
+    let rollouts = Rollouts::default();
+    let lost = key("web", "web-1");
+    drop(connect(&rollouts, &lost));
+    let progress = rollouts.progress(std::slice::from_ref(&lost.id), 1);
+    assert_eq!(
+        (
+            progress.affected,
+            progress.acknowledged,
+            progress.live_pending
+        ),
+        (1, 0, 0)
+    );
+    assert_eq!(progress.pending[0].instance, "web-1");
+}
+
+#[test]
+fn a_sidecar_that_left_is_forgotten_at_once() {
+    let rollouts = Rollouts::default();
+    let left = key("web", "web-1");
+    connect(&rollouts, &left).end(Ended::Left);
+    assert_eq!(rollouts.progress(&[left.id], 1).affected, 0);
+}
+
+#[test]
+fn a_lost_sidecar_is_forgotten_after_a_while_unless_it_came_back() {
+    let rollouts = Rollouts::default();
+    let (gone, back) = (key("web", "web-1"), key("web", "web-2"));
+    drop(connect(&rollouts, &gone));
+    drop(connect(&rollouts, &back));
+    let _stream = connect(&rollouts, &back);
+    let later = Timestamp::now() + LOST_KEPT;
+    rollouts.shared.lock().forget_lost(later);
+    assert_eq!(rollouts.snapshot().into_keys().collect::<Vec<_>>(), [back]);
+}
+
+#[test]
+fn the_late_end_of_an_old_stream_does_not_end_the_new_one() {
+    let rollouts = Rollouts::default();
+    let web = key("web", "web-1");
+    let old = connect(&rollouts, &web);
+    let new = connect(&rollouts, &web);
+    new.heard(3, String::new());
+    old.heard(9, "old".to_owned());
+    drop(old);
+    let progress = rollouts.progress(&[web.id], 3);
+    assert_eq!((progress.acknowledged, progress.live_pending), (1, 0));
+}
+
+#[test]
+fn a_connected_sidecar_that_cannot_read_a_schema_is_named() {
+    let rollouts = Rollouts::default();
+    let (old, new) = (key("web", "old"), key("web", "new"));
+    let _old = rollouts.connect(old.clone(), announced(1)).unwrap();
+    let _new = rollouts.connect(new, announced(2)).unwrap();
+    assert_eq!(rollouts.cannot_read(1, [&old.id]), None);
+    assert_eq!(rollouts.cannot_read(2, [&old.id]), Some(old.clone()));
+    drop(_old);
+    assert_eq!(rollouts.cannot_read(2, [&old.id]), None);
+}
+
+#[test]
+fn one_identity_cannot_fill_the_list() {
+    let rollouts = Rollouts::default();
+    let streams: Vec<_> = (0..SIDECARS_PER_IDENTITY)
+        .map(|i| connect(&rollouts, &key("web", &i.to_string())))
+        .collect();
+    assert!(
+        rollouts
+            .connect(key("web", "one more"), announced(1))
+            .is_err()
+    );
+    assert!(
+        rollouts
+            .connect(key("api", "one more"), announced(1))
+            .is_ok()
+    );
+    drop(streams);
+}

@@ -35,7 +35,7 @@ pub struct Item {
 }
 
 impl View {
-    pub(super) fn new(revision: u64) -> Self {
+    pub(crate) fn new(revision: u64) -> Self {
         Self {
             revision,
             ..Self::default()
@@ -48,7 +48,7 @@ impl View {
     }
 
     /// Puts a resource, or removes it; answers whether that changed the view.
-    pub(super) fn put(&mut self, kind: Kind, name: &str, item: Option<Arc<Item>>) -> bool {
+    pub(crate) fn put(&mut self, kind: Kind, name: &str, item: Option<Arc<Item>>) -> bool {
         let before = self.of(kind).get(name).map(|item| &item.version);
         if before == item.as_ref().map(|item| &item.version) {
             return false;
