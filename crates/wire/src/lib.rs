@@ -41,19 +41,3 @@ pub use generated::weft::v1;
 
 /// Every file descriptor of the public API, for server reflection.
 pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-mod error;
-mod key;
-mod mesh;
-mod packed;
-mod resource;
-mod rule;
-mod service;
-mod time;
-mod trust;
-mod view;
-pub use error::{ConversionError, Problem};
-pub use key::{Kind, ResourceKey, KeyError};
-pub use packed::{Packed, pack, unpack, type_url, resource_name};
-pub use resource::{Resource, Spec, key_of};
-pub use time::*;
-pub use view::{InboundView, OutboundView, encoded_slashes};
