@@ -37,29 +37,48 @@ pub struct Pending {
 
 impl Balance {
     /// Picks an endpoint that was not tried yet for this request.
-    pub fn pick<'e>(&self, endpoints: &'e [Endpoint], tried: &[SocketAddr]) -> Option<(&'e Endpoint, Pending)> {
+    pub fn pick<'e>(
+        &self,
+        endpoints: &'e [Endpoint],
+        tried: &[SocketAddr],
+    ) -> Option<(&'e Endpoint, Pending)> {
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let count = endpoints.len().max(1);
         let mut state = self.state();
-        let in_turn = endpoints.iter().cycle().skip(turn % count).take(endpoints.len());
+        let in_turn = endpoints
+            .iter()
+            .cycle()
+            .skip(turn % count)
+            .take(endpoints.len());
         let best = in_turn
             .filter(|endpoint| !tried.contains(&endpoint.address))
             .min_by_key(|endpoint| state.cost(endpoint, Instant::now()))?;
         *state.pending.entry(best.address).or_default() += 1;
-        Some((best, Pending { balance: self.clone(), address: best.address }))
+        Some((
+            best,
+            Pending {
+                balance: self.clone(),
+                address: best.address,
+            },
+        ))
     }
 
     /// The endpoint could not be used.
     pub fn failed(&self, address: SocketAddr) {
         let now = Instant::now();
         let mut state = self.state();
-        state.failed.retain(|_, at| now.duration_since(*at) < PASSED_OVER);
+        state
+            .failed
+            .retain(|_, at| now.duration_since(*at) < PASSED_OVER);
         state.failed.insert(address, now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change of the maps is whole before it can panic.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,9 +90,16 @@ impl State {
             Health::Unhealthy => 1,
             Health::Draining => 2,
         };
-        let failed = self.failed.get(&endpoint.address).is_some_and(|at| now.duration_since(*at) < PASSED_OVER);
+        let failed = self
+            .failed
+            .get(&endpoint.address)
+            .is_some_and(|at| now.duration_since(*at) < PASSED_OVER);
         // A fresh failure is stronger news than the catalog's.
-        (health + u8::from(failed), failed, self.pending.get(&endpoint.address).copied().unwrap_or(0))
+        (
+            health + u8::from(failed),
+            failed,
+            self.pending.get(&endpoint.address).copied().unwrap_or(0),
+        )
     }
 }
 
@@ -115,8 +141,9 @@ mod tests {
             assert_ne!(next.address, first.address);
         }
         drop(held);
-        let picked: std::collections::HashSet<u16> =
-            (0..4).map(|_| balance.pick(&endpoints, &[]).unwrap().0.address.port()).collect();
+        let picked: std::collections::HashSet<u16> = (0..4)
+            .map(|_| balance.pick(&endpoints, &[]).unwrap().0.address.port())
+            .collect();
         assert_eq!(picked.len(), 2);
         assert!(balance.state().pending.is_empty());
     }
@@ -124,13 +151,20 @@ mod tests {
     #[test]
     fn unhealthy_and_failed_endpoints_are_the_last_choice() {
         let balance = Balance::default();
-        let endpoints = [endpoint(1, Health::Unhealthy), endpoint(2, Health::Healthy), endpoint(3, Health::Healthy)];
+        let endpoints = [
+            endpoint(1, Health::Unhealthy),
+            endpoint(2, Health::Healthy),
+            endpoint(3, Health::Healthy),
+        ];
         balance.failed(endpoints[1].address);
         for _ in 0..4 {
             assert_eq!(balance.pick(&endpoints, &[]).unwrap().0.address.port(), 3);
         }
         let tried = [endpoints[2].address];
-        assert_eq!(balance.pick(&endpoints, &tried).unwrap().0.address.port(), 1);
+        assert_eq!(
+            balance.pick(&endpoints, &tried).unwrap().0.address.port(),
+            1
+        );
         let tried = endpoints.each_ref().map(|endpoint| endpoint.address);
         assert!(balance.pick(&endpoints, &tried).is_none());
     }

@@ -28,19 +28,32 @@ use crate::upstream::version_of;
 
 /// Serves one connection that the inbound listener accepted.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr) {
-    let Some((stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else { return };
+    let Some((stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else {
+        return;
+    };
     let connection = stream.get_ref().1;
     let speaks = Speaks::of(connection.alpn_protocol());
     let target = {
         let enforced = shared.current.load();
         enforce::inbound_target(&enforced, &shared.config, connection.server_name())
     };
-    let inbound = Inbound { shared, stream, peer: Arc::new(peer), from };
+    let inbound = Inbound {
+        shared,
+        stream,
+        peer: Arc::new(peer),
+        from,
+    };
     match (target, speaks) {
-        (target, Speaks::Http(version)) if target.as_ref().is_ok_and(|target| target.protocol.is_http()) => {
+        (target, Speaks::Http(version))
+            if target
+                .as_ref()
+                .is_ok_and(|target| target.protocol.is_http()) =>
+        {
             Box::pin(inbound.http(target, version)).await;
         }
-        (Ok(target), Speaks::Opaque) if !target.protocol.is_http() => Box::pin(inbound.tcp(target)).await,
+        (Ok(target), Speaks::Opaque) if !target.protocol.is_http() => {
+            Box::pin(inbound.tcp(target)).await
+        }
         (Ok(target), Speaks::Unsaid) => match target.protocol {
             Protocol::Tcp => Box::pin(inbound.tcp(target)).await,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
@@ -51,7 +64,9 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr) {
             inbound.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
         }
         // Whoever speaks HTTP is told so in HTTP.
-        (Err(refusal), Speaks::Http(version)) => Box::pin(inbound.http(Err(refusal), version)).await,
+        (Err(refusal), Speaks::Http(version)) => {
+            Box::pin(inbound.http(Err(refusal), version)).await
+        }
         (Err(refusal), Speaks::Opaque | Speaks::Unsaid) => inbound.refuse(&refusal, None),
     }
 }
@@ -89,7 +104,9 @@ impl Inbound {
         let registered = self.register(&target, Carries::Bytes);
         let permit = match self.admit(&target) {
             Admission::Allow(permit) => permit,
-            Admission::NeedsHttp => return self.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target)),
+            Admission::NeedsHttp => {
+                return self.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
+            }
             Admission::Deny(refusal) => return self.refuse(&refusal, Some(&target)),
         };
         let app = match self.shared.upstreams.connect_app(target.app).await {
@@ -107,12 +124,21 @@ impl Inbound {
     /// Requests: each is judged.
     async fn http(self, target: Result<Target, Refusal>, version: Version) {
         let shared = Arc::clone(&self.shared);
-        let registered = target.as_ref().ok().map(|target| self.register(target, Carries::Requests));
+        let registered = target
+            .as_ref()
+            .ok()
+            .map(|target| self.register(target, Carries::Requests));
         // Whoever no rule names is refused request by request, with an answer; what was allowed once is cut when that ends.
-        let cuts = target.as_ref().is_ok_and(|target| !matches!(self.admit(target), Admission::Deny(_)));
-        let handler = Arc::new(InboundHttp { shared: Arc::clone(&shared), peer: Arc::clone(&self.peer), target });
+        let cuts = target
+            .as_ref()
+            .is_ok_and(|target| !matches!(self.admit(target), Admission::Deny(_)));
+        let handler = Arc::new(InboundHttp {
+            shared: Arc::clone(&shared),
+            peer: Arc::clone(&self.peer),
+            target,
+        });
         let ending = end_of_requests(Arc::clone(&shared), Arc::clone(&self.peer));
-        let serving = server::serve(self.stream, version, shared.bounds(), handler, &shared.tasks, ending);
+        let serving = server::serve(self.stream, version, shared.terms(), handler, ending);
         tokio::select! {
             () = Box::pin(serving) => {}
             () = cut(registered.filter(|_| cuts)) => {}
@@ -135,19 +161,33 @@ impl Inbound {
             return Admission::Deny(refusal);
         }
         let source = &self.peer.verified.id;
-        enforce::admit_connection(&enforced, Side::Server, source, &target.service_port(), Timestamp::now())
+        enforce::admit_connection(
+            &enforced,
+            Side::Server,
+            source,
+            &target.service_port(),
+            Timestamp::now(),
+        )
     }
 
     fn refuse(&self, refusal: &Refusal, target: Option<&Target>) {
-        let service = target.map(|target| target.service.to_string()).unwrap_or_default();
-        let port = target.map(|target| target.port.as_str()).unwrap_or_default();
+        let service = target
+            .map(|target| target.service.to_string())
+            .unwrap_or_default();
+        let port = target
+            .map(|target| target.port.as_str())
+            .unwrap_or_default();
         let source = RefusedPeer::Verified(&self.peer.verified.id);
         log_refusal(&self.shared, source, refusal, &service, port);
     }
 
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
         self.shared.config.access_log.then(|| {
-            let mut record = Record::new(Side::Server, self.peer.verified.id.to_string(), target.service_port());
+            let mut record = Record::new(
+                Side::Server,
+                self.peer.verified.id.to_string(),
+                target.service_port(),
+            );
             record.rule = permit.rule().to_string();
             record
         })
@@ -163,32 +203,44 @@ struct InboundHttp {
 
 impl Handler for InboundHttp {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
-        let exchange = Exchange::begin(&self.shared, Side::Server, self.peer.verified.id.clone(), arrived);
+        let exchange = Exchange::begin(
+            &self.shared,
+            Side::Server,
+            self.peer.verified.id.clone(),
+            arrived,
+        );
         let target = match &self.target {
             Ok(target) => target,
             Err(refusal) => return Ok(exchange.refuse(refusal, "", "")),
         };
         if let Err(error) = self.may_begin() {
             let refusal = error.refusal();
-            let answer = exchange.refuse(&refusal, &target.service.to_string(), target.port.as_str());
+            let answer =
+                exchange.refuse(&refusal, &target.service.to_string(), target.port.as_str());
             return Ok(refusal::closing(answer));
         }
         let mut permitted = match exchange.judge(&target.service_port()) {
             Ok(permitted) => permitted,
-            Err(answer) => return Ok(answer),
+            Err(answer) => return Ok(*answer),
         };
         let own: &SpiffeId = &self.shared.config.own_id;
         let headers = &mut permitted.head_mut().headers;
         headers::write_client_cert(headers, own, &self.peer.verified.id, &self.peer.leaf_sha256);
         // An HTTP port of the workload always speaks one version.
         let version = version_of(target.protocol).unwrap_or(Version::Http1);
-        permitted.forward(Route::App { address: target.app, version }).await
+        permitted
+            .forward(Route::App {
+                address: target.app,
+                version,
+            })
+            .await
     }
 }
 
 impl InboundHttp {
     fn may_begin(&self) -> Result<(), TlsError> {
-        self.peer.may_begin(&self.shared.current.load(), Timestamp::now())
+        self.peer
+            .may_begin(&self.shared.current.load(), Timestamp::now())
     }
 }
 
@@ -205,14 +257,26 @@ async fn shake_hands(
             shared.metrics.handshake_failures.inc();
             if error.is_of_the_peer() {
                 let refusal = error.refusal();
-                log_refusal(shared, RefusedPeer::Unauthenticated(from.ip()), &refusal, "", "");
+                log_refusal(
+                    shared,
+                    RefusedPeer::Unauthenticated(from.ip()),
+                    &refusal,
+                    "",
+                    "",
+                );
             }
             None
         }
     }
 }
 
-fn log_refusal(shared: &Shared, source: RefusedPeer<'_>, refusal: &Refusal, service: &str, port: &str) {
+fn log_refusal(
+    shared: &Shared,
+    source: RefusedPeer<'_>,
+    refusal: &Refusal,
+    service: &str,
+    port: &str,
+) {
     let decision = shared.decisions.refuse(&Refused {
         side: Side::Server,
         source,
@@ -231,7 +295,9 @@ fn log_refusal(shared: &Shared, source: RefusedPeer<'_>, refusal: &Refusal, serv
 /// Resolves when the connection should take no further request: the process drains, or an SVID is about to expire.
 async fn end_of_requests(shared: Arc<Shared>, peer: Arc<Peer>) {
     let left = Timestamp::now().duration_until(peer.expires());
-    let left = Duration::try_from(left).unwrap_or_default().saturating_sub(BEFORE_EXPIRY);
+    let left = Duration::try_from(left)
+        .unwrap_or_default()
+        .saturating_sub(BEFORE_EXPIRY);
     tokio::select! {
         () = shared.closing() => {}
         () = tokio::time::sleep(left) => {}

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::Sidecar;
 use crate::config::{Config, Upstream};
-use crate::http::server::Bounds;
+use crate::http::server::Terms;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
@@ -49,7 +49,11 @@ impl Listeners {
         for upstream in &config.upstreams {
             upstreams.push((upstream.clone(), bind(upstream.listen).await?));
         }
-        Ok(Self { inbound, http_proxy, upstreams })
+        Ok(Self {
+            inbound,
+            http_proxy,
+            upstreams,
+        })
     }
 }
 
@@ -57,16 +61,30 @@ impl Listeners {
 pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
     let shared = Shared::new(sidecar);
     let tasks = &sidecar.tasks;
-    let inbound = Listener { name: "inbound", listener: listeners.inbound, shared: Arc::clone(&shared) };
+    let inbound = Listener {
+        name: "inbound",
+        listener: listeners.inbound,
+        shared: Arc::clone(&shared),
+    };
     tasks.vital("inbound listener", inbound.run(inbound::serve));
     if let Some(listener) = listeners.http_proxy {
-        let proxy = Listener { name: "httpProxy", listener, shared: Arc::clone(&shared) };
+        let proxy = Listener {
+            name: "httpProxy",
+            listener,
+            shared: Arc::clone(&shared),
+        };
         let serve = |shared, stream, _| outbound::serve(shared, stream, Entrance::Proxy);
         tasks.vital("HTTP proxy listener", proxy.run(serve));
     }
     for (upstream, listener) in listeners.upstreams {
-        let listener = Listener { name: "upstream", listener, shared: Arc::clone(&shared) };
-        let serve = move |shared, stream, _| outbound::serve(shared, stream, Entrance::Upstream(upstream.target.clone()));
+        let listener = Listener {
+            name: "upstream",
+            listener,
+            shared: Arc::clone(&shared),
+        };
+        let serve = move |shared, stream, _| {
+            outbound::serve(shared, stream, Entrance::Upstream(upstream.target.clone()))
+        };
         tasks.vital("upstream listener", listener.run(serve));
     }
     tasks.vital("upstream pool", keep_pool(shared));
@@ -76,12 +94,21 @@ impl Shared {
     pub fn new(sidecar: &Arc<Sidecar>) -> Arc<Self> {
         let tls = Tls::new(sidecar.identity.clone(), sidecar.current.clone());
         let upstreams = Upstreams::new(Arc::clone(sidecar), tls.clone());
-        Arc::new(Self { sidecar: Arc::clone(sidecar), tls, upstreams, handshakes: Semaphore::new(HANDSHAKES) })
+        Arc::new(Self {
+            sidecar: Arc::clone(sidecar),
+            tls,
+            upstreams,
+            handshakes: Semaphore::new(HANDSHAKES),
+        })
     }
 
-    pub fn bounds(&self) -> Bounds {
+    pub fn terms(&self) -> Terms {
         let limits = &self.config.limits;
-        Bounds { streams: limits.streams, head_timeout: Duration::from_secs(limits.head_seconds) }
+        Terms {
+            streams: limits.streams,
+            head_timeout: Duration::from_secs(limits.head_seconds),
+            tasks: self.tasks.clone(),
+        }
     }
 
     /// Resolves when nothing new should begin: a moment after the drain did, so that peers have heard of it.
@@ -114,7 +141,9 @@ impl Listener {
         let shared = Arc::clone(&self.shared);
         let mut closing = pin!(shared.closing());
         let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
-        let label = ListenerLabel { listener: self.name };
+        let label = ListenerLabel {
+            listener: self.name,
+        };
         let metrics = &self.shared.metrics;
         let (accepted, over_limit, open) = (
             metrics.accepted.get_or_create(&label).clone(),
@@ -175,7 +204,9 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    bound.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
 }
 
 const HANDSHAKES: usize = 256;

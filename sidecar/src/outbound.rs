@@ -18,11 +18,11 @@ use crate::access_log::Record;
 use crate::connections::{Carries, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Side};
+use crate::http::Body;
 use crate::http::exchange::{Exchange, Route};
 use crate::http::guard::IDLE_TIMEOUT;
 use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
 use crate::http::upgrade::Upgrade;
-use crate::http::Body;
 use crate::listener::Shared;
 use crate::tcp;
 use crate::upstream::version_of;
@@ -44,19 +44,34 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance) {
         Entrance::Upstream(target) => declared(&shared.current.load(), target),
     };
     match (protocol, entrance) {
-        (Some(Protocol::Tcp), Entrance::Upstream(target)) => Box::pin(serve_tcp(shared, stream, target)).await,
+        (Some(Protocol::Tcp), Entrance::Upstream(target)) => {
+            Box::pin(serve_tcp(shared, stream, target)).await
+        }
         (protocol, entrance) => {
             // What no rule opens has no known protocol: it is refused in the words that the client speaks.
-            let patience = if protocol.is_some() { IDLE_TIMEOUT } else { UNKNOWN_PROTOCOL_TIMEOUT };
+            let patience = if protocol.is_some() {
+                IDLE_TIMEOUT
+            } else {
+                UNKNOWN_PROTOCOL_TIMEOUT
+            };
             match (server::sniff(&stream, patience).await, entrance) {
                 (Some(Sniffed::Http(version)), entrance) => {
-                    let handler = Arc::new(OutboundHttp { shared: Arc::clone(&shared), entrance });
+                    let handler = Arc::new(OutboundHttp {
+                        shared: Arc::clone(&shared),
+                        entrance,
+                    });
                     let ending = {
                         let shared = Arc::clone(&shared);
                         async move { shared.closing().await }
                     };
-                    let bounds = shared.bounds();
-                    Box::pin(server::serve(stream, version, bounds, handler, &shared.tasks, ending)).await;
+                    Box::pin(server::serve(
+                        stream,
+                        version,
+                        shared.terms(),
+                        handler,
+                        ending,
+                    ))
+                    .await;
                 }
                 (_, Entrance::Upstream(target)) if protocol.is_none() => {
                     Box::pin(serve_tcp(shared, stream, target)).await;
@@ -119,19 +134,38 @@ impl Handler for OutboundHttp {
         };
         let known = {
             let enforced = self.shared.current.load();
-            enforced.outbound.get(&target.service).cloned().zip(declared(&enforced, &target))
+            enforced
+                .outbound
+                .get(&target.service)
+                .cloned()
+                .zip(declared(&enforced, &target))
         };
         match known {
-            Some((service, Protocol::Tcp)) => Ok(Box::pin(self.connect(exchange, service, target)).await),
+            Some((service, Protocol::Tcp)) => {
+                Ok(Box::pin(self.connect(exchange, service, target)).await)
+            }
             Some((service, protocol)) => {
-                let proxied_connect = exchange.upgrade.is_connect() && matches!(self.entrance, Entrance::Proxy);
+                let proxied_connect =
+                    exchange.upgrade.is_connect() && matches!(self.entrance, Entrance::Proxy);
                 let version = version_of(protocol).filter(|_| !proxied_connect);
                 let Some(version) = version else {
-                    return Ok(refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target));
+                    return Ok(refuse(
+                        &exchange,
+                        &Refusal::new(Reason::WrongProtocol),
+                        &target,
+                    ));
                 };
                 match exchange.judge(&target) {
-                    Ok(permitted) => permitted.forward(Route::Mesh { service, target, version }).await,
-                    Err(answer) => Ok(answer),
+                    Ok(permitted) => {
+                        permitted
+                            .forward(Route::Mesh {
+                                service,
+                                target,
+                                version,
+                            })
+                            .await
+                    }
+                    Err(answer) => Ok(*answer),
                 }
             }
             // Unknown and forbidden answer alike: with the verdict.
@@ -140,7 +174,7 @@ impl Handler for OutboundHttp {
                     let (exchange, _, _) = permitted.into_tunnel();
                     Ok(exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE))
                 }
-                Err(answer) => Ok(answer),
+                Err(answer) => Ok(*answer),
             },
         }
     }
@@ -148,17 +182,24 @@ impl Handler for OutboundHttp {
 
 impl OutboundHttp {
     /// CONNECT to a port of bytes: the mesh opens the tunnel itself.
-    async fn connect(&self, exchange: Exchange, service: Arc<OutboundService>, target: ServicePort) -> Response<Body> {
+    async fn connect(
+        &self,
+        exchange: Exchange,
+        service: Arc<OutboundService>,
+        target: ServicePort,
+    ) -> Response<Body> {
         if exchange.upgrade != Upgrade::Connect {
             return refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target);
         }
         let permitted = match exchange.judge(&target) {
             Ok(permitted) => permitted,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let (mut exchange, registered, permit) = permitted.into_tunnel();
         let upstreams = &self.shared.upstreams;
-        let Ok((upstream, peer, pending)) = upstreams.connect(&service.view.endpoints, &target).await else {
+        let Ok((upstream, peer, pending)) =
+            upstreams.connect(&service.view.endpoints, &target).await
+        else {
             return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         };
         registered.verified(peer.verified.clone());
@@ -182,12 +223,18 @@ impl OutboundHttp {
     }
 }
 
-fn admit_tcp(shared: &Shared, target: &ServicePort) -> Result<(Permit, Arc<OutboundService>), Refusal> {
+fn admit_tcp(
+    shared: &Shared,
+    target: &ServicePort,
+) -> Result<(Permit, Arc<OutboundService>), Refusal> {
     let enforced = shared.current.load();
     let source = &shared.config.own_id;
     match enforce::admit_connection(&enforced, Side::Client, source, target, Timestamp::now()) {
         Admission::Allow(permit) => {
-            let service = enforced.outbound.get(&target.service).ok_or_else(|| Refusal::new(Reason::NoRule))?;
+            let service = enforced
+                .outbound
+                .get(&target.service)
+                .ok_or_else(|| Refusal::new(Reason::NoRule))?;
             Ok((permit, Arc::clone(service)))
         }
         Admission::NeedsHttp => Err(Refusal::new(Reason::WrongProtocol)),
@@ -209,15 +256,28 @@ fn named(enforced: &Enforced, exchange: &Exchange) -> Option<ServicePort> {
         // A port that is not seen is refused under its number.
         None => number.to_string().parse().ok()?,
     };
-    Some(ServicePort { service, port: name })
+    Some(ServicePort {
+        service,
+        port: name,
+    })
 }
 
 fn declared(enforced: &Enforced, target: &ServicePort) -> Option<Protocol> {
     port_of(enforced, &target.service, |port| port.name == target.port).map(|port| port.protocol)
 }
 
-fn port_of<'e>(enforced: &'e Enforced, service: &ServiceName, is_it: impl Fn(&Port) -> bool) -> Option<&'e Port> {
-    enforced.outbound.get(service)?.view.ports.iter().find(|port| is_it(port))
+fn port_of<'e>(
+    enforced: &'e Enforced,
+    service: &ServiceName,
+    is_it: impl Fn(&Port) -> bool,
+) -> Option<&'e Port> {
+    enforced
+        .outbound
+        .get(service)?
+        .view
+        .ports
+        .iter()
+        .find(|port| is_it(port))
 }
 
 fn refuse(exchange: &Exchange, refusal: &Refusal, target: &ServicePort) -> Response<Body> {
@@ -242,7 +302,11 @@ fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
 
 fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {
     shared.config.access_log.then(|| {
-        let mut record = Record::new(Side::Client, shared.config.own_id.to_string(), target.clone());
+        let mut record = Record::new(
+            Side::Client,
+            shared.config.own_id.to_string(),
+            target.clone(),
+        );
         record.rule = permit.rule().to_string();
         record
     })

@@ -36,14 +36,25 @@ pub enum Ended {
 }
 
 /// Copies until both directions ended or the registration is cut.
-pub async fn splice<D, U>(downstream: D, upstream: U, _permit: &Permit, registered: &Registered) -> Ended
+pub async fn splice<D, U>(
+    downstream: D,
+    upstream: U,
+    _permit: &Permit,
+    registered: &Registered,
+) -> Ended
 where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let moved = Arc::new(AtomicU64::new(0));
-    let mut downstream = Counted { io: downstream, moved: Arc::clone(&moved) };
-    let mut upstream = Counted { io: upstream, moved: Arc::clone(&moved) };
+    let mut downstream = Counted {
+        io: downstream,
+        moved: Arc::clone(&moved),
+    };
+    let mut upstream = Counted {
+        io: upstream,
+        moved: Arc::clone(&moved),
+    };
     tokio::select! {
         biased;
         refusal = registered.cut() => Ended::Cut(refusal),
@@ -75,7 +86,11 @@ struct Counted<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
         let count = u64::try_from(out.filled().len() - before).unwrap_or(u64::MAX);
@@ -85,7 +100,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, data)
     }
 

@@ -20,8 +20,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
+    OtherError, ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error;
@@ -113,7 +113,11 @@ impl TlsError {
     pub fn is_of_the_peer(&self) -> bool {
         match self {
             Self::Handshake(error) => rustls_error(error).is_some(),
-            Self::Peer(_) | Self::OtherIdentity { .. } | Self::Protocol | Self::Expired | Self::Refused(_) => true,
+            Self::Peer(_)
+            | Self::OtherIdentity { .. }
+            | Self::Protocol
+            | Self::Expired
+            | Self::Refused(_) => true,
             Self::Timeout | Self::Config(_) | Self::ServerName => false,
         }
     }
@@ -153,16 +157,32 @@ pub struct Expected<'a> {
 impl Tls {
     pub fn new(identity: Identity, current: Current) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Self { shared: Arc::new(Shared { identity, current, provider, server: ArcSwapOption::empty() }) }
+        Self {
+            shared: Arc::new(Shared {
+                identity,
+                current,
+                provider,
+                server: ArcSwapOption::empty(),
+            }),
+        }
     }
 
     /// Shakes hands as the server.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, Peer), TlsError> {
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(server::TlsStream<TcpStream>, Peer), TlsError> {
         let cached = self.server()?;
         let accepting = TlsAcceptor::from(Arc::clone(&cached.config)).accept(stream);
-        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await.map_err(|_| TlsError::Timeout)?;
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting)
+            .await
+            .map_err(|_| TlsError::Timeout)?;
         let stream = stream.map_err(TlsError::Handshake)?;
-        let peer = self.check(stream.get_ref().1, Purpose::ClientAuth, Arc::clone(&cached.own))?;
+        let peer = self.check(
+            stream.get_ref().1,
+            Purpose::ClientAuth,
+            Arc::clone(&cached.own),
+        )?;
         Ok((stream, peer))
     }
 
@@ -174,28 +194,47 @@ impl Tls {
     ) -> Result<(client::TlsStream<TcpStream>, Peer), TlsError> {
         let own = Arc::clone(&self.shared.identity.load());
         let config = self.client(&own, expected)?;
-        let name = ServerName::try_from(expected.server_name.to_owned()).map_err(|_| TlsError::ServerName)?;
+        let name = ServerName::try_from(expected.server_name.to_owned())
+            .map_err(|_| TlsError::ServerName)?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| TlsError::Timeout)?;
+        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
+            .await
+            .map_err(|_| TlsError::Timeout)?;
         let stream = stream.map_err(TlsError::Handshake)?;
         if stream.get_ref().1.alpn_protocol() != Some(expected.alpn) {
             return Err(TlsError::Protocol);
         }
         let peer = self.check(stream.get_ref().1, Purpose::ServerAuth, own)?;
         if peer.verified.id != *expected.identity {
-            return Err(TlsError::OtherIdentity { expected: expected.identity.clone(), got: peer.verified.id });
+            return Err(TlsError::OtherIdentity {
+                expected: expected.identity.clone(),
+                got: peer.verified.id,
+            });
         }
         Ok((stream, peer))
     }
 
     /// Asks everything again, of what is in force now. Only this makes a [`Peer`].
-    fn check(&self, connection: &CommonState, purpose: Purpose, own: Arc<OwnSvid>) -> Result<Peer, TlsError> {
+    fn check(
+        &self,
+        connection: &CommonState,
+        purpose: Purpose,
+        own: Arc<OwnSvid>,
+    ) -> Result<Peer, TlsError> {
         let chain = connection.peer_certificates().unwrap_or_default();
         let enforced = self.shared.current.load();
         let verified = verify(chain, &enforced, purpose)?;
-        let leaf = chain.first().ok_or(TlsError::Peer(VerifyError::NoCertificate))?;
+        let leaf = chain
+            .first()
+            .ok_or(TlsError::Peer(VerifyError::NoCertificate))?;
         let leaf_sha256 = hex(digest::digest(&digest::SHA256, leaf).as_ref());
-        Ok(Peer { verified, leaf_sha256, chain: chain.to_vec(), purpose, own })
+        Ok(Peer {
+            verified,
+            leaf_sha256,
+            chain: chain.to_vec(),
+            purpose,
+            own,
+        })
     }
 
     /// The server's configuration for the SVID of now.
@@ -206,29 +245,42 @@ impl Tls {
         {
             return Ok(cached);
         }
-        let verifier = Arc::new(Verifier { shared: Arc::downgrade(&self.shared), only: None });
+        let verifier = Arc::new(Verifier {
+            shared: Arc::downgrade(&self.shared),
+            only: None,
+        });
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.shared.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Config)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.certified))));
-        config.alpn_protocols = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP].map(<[u8]>::to_vec).into();
+        config.alpn_protocols = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP]
+            .map(<[u8]>::to_vec)
+            .into();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        let cached = Arc::new(CachedServer { own, config: Arc::new(config) });
+        let cached = Arc::new(CachedServer {
+            own,
+            config: Arc::new(config),
+        });
         self.shared.server.store(Some(Arc::clone(&cached)));
         Ok(cached)
     }
 
     fn client(&self, own: &OwnSvid, expected: &Expected<'_>) -> Result<ClientConfig, TlsError> {
-        let verifier = Verifier { shared: Arc::downgrade(&self.shared), only: Some(expected.identity.clone()) };
+        let verifier = Verifier {
+            shared: Arc::downgrade(&self.shared),
+            only: Some(expected.identity.clone()),
+        };
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.shared.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Config)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.certified))));
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
+                &own.certified,
+            ))));
         config.alpn_protocols = vec![expected.alpn.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
@@ -243,7 +295,8 @@ impl Peer {
             return Err(TlsError::Expired);
         }
         if enforced.bundle.revision != self.verified.bundle_revision {
-            verify_svid(&self.chain, &enforced.bundle, self.purpose, now).map_err(TlsError::Peer)?;
+            verify_svid(&self.chain, &enforced.bundle, self.purpose, now)
+                .map_err(TlsError::Peer)?;
         }
         if self.verified.is_expired(now) {
             return Err(TlsError::Expired);
@@ -264,12 +317,19 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("verified", &self.verified).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("verified", &self.verified)
+            .finish_non_exhaustive()
     }
 }
 
-fn verify(chain: &[CertificateDer<'_>], enforced: &Enforced, purpose: Purpose) -> Result<Verified, TlsError> {
-    let verified = verify_svid(chain, &enforced.bundle, purpose, Timestamp::now()).map_err(TlsError::Peer)?;
+fn verify(
+    chain: &[CertificateDer<'_>],
+    enforced: &Enforced,
+    purpose: Purpose,
+) -> Result<Verified, TlsError> {
+    let verified =
+        verify_svid(chain, &enforced.bundle, purpose, Timestamp::now()).map_err(TlsError::Peer)?;
     enforce::admit_peer(enforced, &verified).map_err(TlsError::Refused)?;
     Ok(verified)
 }
@@ -289,20 +349,30 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         purpose: Purpose,
     ) -> Result<(), rustls::Error> {
-        let shared = self.shared.upgrade().ok_or(rustls::Error::General("stopping".to_owned()))?;
-        let chain: Vec<CertificateDer<'_>> =
-            std::iter::once(leaf).chain(intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
-        let verified = verify(&chain, &shared.current.load(), purpose).map_err(certificate_error)?;
+        let shared = self
+            .shared
+            .upgrade()
+            .ok_or(rustls::Error::General("stopping".to_owned()))?;
+        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf)
+            .chain(intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
+        let verified =
+            verify(&chain, &shared.current.load(), purpose).map_err(certificate_error)?;
         match &self.only {
-            Some(only) if *only != verified.id => {
-                Err(certificate_error(TlsError::OtherIdentity { expected: only.clone(), got: verified.id }))
-            }
+            Some(only) if *only != verified.id => Err(certificate_error(TlsError::OtherIdentity {
+                expected: only.clone(),
+                got: verified.id,
+            })),
             Some(_) | None => Ok(()),
         }
     }
 
     fn algorithms(&self) -> Result<Arc<CryptoProvider>, rustls::Error> {
-        let shared = self.shared.upgrade().ok_or(rustls::Error::General("stopping".to_owned()))?;
+        let shared = self
+            .shared
+            .upgrade()
+            .ok_or(rustls::Error::General("stopping".to_owned()))?;
         Ok(Arc::clone(&shared.provider))
     }
 
@@ -312,11 +382,22 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signed, &self.algorithms()?.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            leaf,
+            signed,
+            &self.algorithms()?.signature_verification_algorithms,
+        )
     }
 
     fn schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().map(|provider| provider.signature_verification_algorithms.supported_schemes()).unwrap_or_default()
+        self.algorithms()
+            .map(|provider| {
+                provider
+                    .signature_verification_algorithms
+                    .supported_schemes()
+            })
+            .unwrap_or_default()
     }
 }
 
@@ -331,7 +412,8 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(leaf, intermediates, Purpose::ClientAuth).map(|()| ClientCertVerified::assertion())
+        self.judge(leaf, intermediates, Purpose::ClientAuth)
+            .map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -367,7 +449,8 @@ impl ServerCertVerifier for Verifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         // The name routes; the SPIFFE ID is what is proven.
-        self.judge(leaf, intermediates, Purpose::ServerAuth).map(|()| ServerCertVerified::assertion())
+        self.judge(leaf, intermediates, Purpose::ServerAuth)
+            .map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -395,7 +478,9 @@ impl ServerCertVerifier for Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("only", &self.only).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("only", &self.only)
+            .finish_non_exhaustive()
     }
 }
 
@@ -405,9 +490,11 @@ fn certificate_error(error: TlsError) -> rustls::Error {
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -18,11 +18,12 @@ use weft_catalog::{Endpoint, Health, Mesh, Port, Protocol};
 use weft_daemon::Tasks;
 use weft_identity::document::{Origin, read};
 use weft_identity::{
-    Revocations, Root, ServiceName, ServicePort, SpiffeId, SvidRequest, TrustBundle, TrustDomain, new_key_and_csr,
-    read_csr,
+    Revocations, Root, ServiceName, SpiffeId, SvidRequest, TrustBundle, TrustDomain,
+    new_key_and_csr, read_csr,
 };
 use weft_policy::{AllowSpec, EncodedSlashes, PolicySet, Rule};
 
+use crate::Sidecar;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::control_plane::ControlPlane;
@@ -31,7 +32,6 @@ use crate::identity::{Candidate, Identity, OwnSvid};
 use crate::listener::{self, Listeners};
 use crate::metrics::Metrics;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
-use crate::Sidecar;
 use weft_wire::{InboundView, OutboundView};
 
 #[tokio::test]
@@ -41,22 +41,41 @@ async fn row_04_a_permitted_request_arrives_with_the_verified_identity_and_no_ot
         .ask("GET /orders/1?q=%41 HTTP/1.1\r\nHost: Any.Host\r\nX-Forwarded-Client-Cert: URI=evil\r\nx_forwarded_client_cert: a\r\nConnection: close, x-nominated\r\nX-Nominated: 1\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("GET /orders/1?q=%41 host=Any.Host"), "{answer}");
-    assert!(answer.contains("By=spiffe://weft.local/ns/shop/sa/api;Hash="), "{answer}");
-    assert!(answer.contains(";URI=spiffe://weft.local/ns/shop/sa/web\n"), "{answer}");
-    assert!(!answer.contains("evil") && !answer.contains("nominated"), "{answer}");
+    assert!(
+        answer.contains("GET /orders/1?q=%41 host=Any.Host"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("By=spiffe://weft.local/ns/shop/sa/api;Hash="),
+        "{answer}"
+    );
+    assert!(
+        answer.contains(";URI=spiffe://weft.local/ns/shop/sa/web\n"),
+        "{answer}"
+    );
+    assert!(
+        !answer.contains("evil") && !answer.contains("nominated"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn row_02_what_no_rule_names_is_refused_on_both_sides_with_a_decision() {
     let mesh = Pair::start(Protocol::Http, RULE).await;
-    let answer = mesh.ask("GET /admin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = mesh
+        .ask("GET /admin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert!(answer.contains(r#"{"error":"refused by the mesh","decision":""#), "{answer}");
+    assert!(
+        answer.contains(r#"{"error":"refused by the mesh","decision":""#),
+        "{answer}"
+    );
 
     // The server side is the authority: it refuses also what the client side lets through.
     mesh.server_allows("");
-    let answer = mesh.ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = mesh
+        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 }
 
@@ -67,7 +86,10 @@ async fn row_05_malformed_framing_is_answered_with_400_and_a_decision() {
         .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /orders/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("HTTP/1.1 400") && answer.contains("decision"), "{answer}");
+    assert!(
+        answer.contains("HTTP/1.1 400") && answer.contains("decision"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -79,17 +101,30 @@ async fn bodies_stream_through_and_connections_are_used_again() {
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"body=hello\n") {
-            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+            assert_ne!(
+                client.read_buf(&mut answer).await.unwrap(),
+                0,
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
         }
     }
-    let accepted = mesh.server.metrics.accepted.get_or_create(&crate::metrics::ListenerLabel { listener: "inbound" });
+    let accepted = mesh
+        .server
+        .metrics
+        .accepted
+        .get_or_create(&crate::metrics::ListenerLabel {
+            listener: "inbound",
+        });
     assert_eq!(accepted.get(), 1);
 }
 
 #[tokio::test]
 async fn http2_goes_through_both_sidecars() {
     let mesh = Pair::start(Protocol::Http2, RULE).await;
-    let answer = mesh.ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = mesh
+        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("GET /orders/1 host=a"), "{answer}");
 }
@@ -126,7 +161,8 @@ async fn a_removed_rule_cuts_an_open_connection() {
 
 #[tokio::test]
 async fn row_17_an_upgrade_that_no_rule_names_is_refused_and_a_named_one_becomes_a_tunnel() {
-    let upgrade = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let upgrade =
+        "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let mesh = Pair::start(Protocol::Http, RULE).await;
     let answer = mesh.ask_until(upgrade, b"}").await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
@@ -154,25 +190,42 @@ impl Pair {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = Authority::new();
         let app = start_app(protocol).await;
-        let port = Port { name: "main".parse().unwrap(), port: 80, target_port: app.port(), protocol };
+        let port = Port {
+            name: "main".parse().unwrap(),
+            port: 80,
+            target_port: app.port(),
+            protocol,
+        };
 
         let server = authority.sidecar("shop/api", "").await;
         let listeners = Listeners::bind(&server.config).await.unwrap();
         let inbound = listeners.inbound.local_addr().unwrap();
-        server.current.publish(Arc::new(authority.enforced(&server, |enforced| {
-            enforced.inbound.insert(service(), Arc::new(inbound_service(port.clone(), rule)));
-        })));
+        server
+            .current
+            .publish(Arc::new(authority.enforced(&server, |enforced| {
+                enforced
+                    .inbound
+                    .insert(service(), Arc::new(inbound_service(port.clone(), rule)));
+            })));
         listener::start(&server, listeners);
 
         let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]";
         let client = authority.sidecar("shop/web", upstreams).await;
         let listeners = Listeners::bind(&client.config).await.unwrap();
         let upstream = listeners.upstreams[0].1.local_addr().unwrap();
-        client.current.publish(Arc::new(authority.enforced(&client, |enforced| {
-            enforced.outbound.insert(service(), Arc::new(outbound_service(port, rule, inbound)));
-        })));
+        client
+            .current
+            .publish(Arc::new(authority.enforced(&client, |enforced| {
+                enforced
+                    .outbound
+                    .insert(service(), Arc::new(outbound_service(port, rule, inbound)));
+            })));
         listener::start(&client, listeners);
-        Self { server, upstream, _client: client }
+        Self {
+            server,
+            upstream,
+            _client: client,
+        }
     }
 
     /// Sends one request and reads until the connection ends.
@@ -180,7 +233,10 @@ impl Pair {
         let mut client = TcpStream::connect(self.upstream).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        tokio::time::timeout(LONG, client.read_to_end(&mut answer)).await.expect("no end of the answer").unwrap();
+        tokio::time::timeout(LONG, client.read_to_end(&mut answer))
+            .await
+            .expect("no end of the answer")
+            .unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -196,7 +252,9 @@ impl Pair {
         let port = before.inbound[&service()].view.ports[0].clone();
         let mut enforced = copy_of(&before);
         enforced.revision += 1;
-        enforced.inbound.insert(service(), Arc::new(inbound_service(port, rule)));
+        enforced
+            .inbound
+            .insert(service(), Arc::new(inbound_service(port, rule)));
         let enforced = Arc::new(enforced);
         self.server.current.publish(Arc::clone(&enforced));
         self.server.connections.recheck(&enforced, Timestamp::now());
@@ -213,8 +271,13 @@ impl Authority {
     fn new() -> Self {
         let trust_domain: TrustDomain = "weft.local".parse().unwrap();
         let root = Root::generate(&trust_domain, Timestamp::now(), 1000 * HOUR, [1; 16]).unwrap();
-        let bundle = TrustBundle::new(trust_domain.clone(), vec![root.certificate().clone()], 1).unwrap();
-        Self { root, trust_domain, bundle: Arc::new(bundle) }
+        let bundle =
+            TrustBundle::new(trust_domain.clone(), vec![root.certificate().clone()], 1).unwrap();
+        Self {
+            root,
+            trust_domain,
+            bundle: Arc::new(bundle),
+        }
     }
 
     async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
@@ -225,11 +288,19 @@ impl Authority {
         );
         let config = Config::from_raw(serde_saphyr::from_str(&text).unwrap()).unwrap();
         let identity = Identity::new(self.svid(&config.own_id));
-        let current = Current::new(Enforced::nothing_heard(config.own_id.clone(), Arc::clone(&self.bundle)));
+        let current = Current::new(Enforced::nothing_heard(
+            config.own_id.clone(),
+            Arc::clone(&self.bundle),
+        ));
         let metrics = Arc::new(Metrics::default());
         Arc::new(Sidecar {
             tasks: Tasks::new(),
-            control_plane: ControlPlane::new(config.api.clone(), identity.clone(), current.clone()).unwrap(),
+            control_plane: ControlPlane::new(
+                config.api.clone(),
+                identity.clone(),
+                current.clone(),
+            )
+            .unwrap(),
             current,
             identity,
             connections: Connections::default(),
@@ -243,11 +314,24 @@ impl Authority {
         let now = Timestamp::now();
         let key = new_key_and_csr().unwrap();
         let public_key = read_csr(&key.csr_der).unwrap();
-        let intermediate = self.root.issue_intermediate(now, 100 * HOUR, [2; 16]).unwrap();
-        let request = SvidRequest { id, public_key: &public_key, ttl: HOUR, serial: [3; 16], now };
+        let intermediate = self
+            .root
+            .issue_intermediate(now, 100 * HOUR, [2; 16])
+            .unwrap();
+        let request = SvidRequest {
+            id,
+            public_key: &public_key,
+            ttl: HOUR,
+            serial: [3; 16],
+            now,
+        };
         let issued = intermediate.issue_svid(&request).unwrap();
-        let candidate =
-            Candidate { chain: issued.chain, key_pkcs8: key.key_pkcs8, issued_at: now, renew_every: HOUR };
+        let candidate = Candidate {
+            chain: issued.chain,
+            key_pkcs8: key.key_pkcs8,
+            issued_at: now,
+            renew_every: HOUR,
+        };
         OwnSvid::believe(candidate, id, &self.bundle, now).unwrap()
     }
 
@@ -281,7 +365,7 @@ fn copy_of(enforced: &Enforced) -> Enforced {
         revocations_unreadable: enforced.revocations_unreadable,
         revocations: Arc::clone(&enforced.revocations),
         bundle: Arc::clone(&enforced.bundle),
-        mesh: enforced.mesh.clone(),
+        mesh: enforced.mesh,
         stale: enforced.stale,
     }
 }
@@ -293,28 +377,56 @@ fn service() -> ServiceName {
 fn inbound_service(port: Port, rule: &str) -> InboundService {
     let (rules, policy) = compiled(rule);
     let encoded_slashes = EncodedSlashes::Refuse;
-    let view = InboundView { service: service(), ports: vec![port], rules, encoded_slashes, health: None };
+    let view = InboundView {
+        service: service(),
+        ports: vec![port],
+        rules,
+        encoded_slashes,
+        health: None,
+    };
     InboundService { view, policy }
 }
 
 fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> OutboundService {
     let (rules, policy) = compiled(rule);
     let identity = "spiffe://weft.local/ns/shop/sa/api".parse().unwrap();
-    let endpoints = vec![Endpoint { address, identity, health: Health::Healthy, instance: "one".to_owned() }];
+    let endpoints = vec![Endpoint {
+        address,
+        identity,
+        health: Health::Healthy,
+        instance: "one".to_owned(),
+    }];
     let encoded_slashes = EncodedSlashes::Refuse;
-    let view = OutboundView { service: service(), ports: vec![port], endpoints, rules, encoded_slashes };
+    let view = OutboundView {
+        service: service(),
+        ports: vec![port],
+        endpoints,
+        rules,
+        encoded_slashes,
+    };
     OutboundService { view, policy }
 }
 
 fn compiled(rule: &str) -> (Vec<Arc<Rule>>, PolicySet) {
-    let origin = Origin { file: "rule.yaml".to_owned(), first_line: 1 };
+    let origin = Origin {
+        file: "rule.yaml".to_owned(),
+        first_line: 1,
+    };
     let rules: Vec<Arc<Rule>> = Some(rule)
         .filter(|rule| !rule.is_empty())
-        .map(|rule| Arc::new(Rule::from_document(&read::<AllowSpec>(rule, &origin, "Allow").unwrap()).unwrap()))
+        .map(|rule| {
+            Arc::new(
+                Rule::from_document(&read::<AllowSpec>(rule, &origin, "Allow").unwrap()).unwrap(),
+            )
+        })
         .into_iter()
         .collect();
-    let policy =
-        PolicySet::compile("weft.local".parse().unwrap(), &service(), rules.clone(), EncodedSlashes::Refuse);
+    let policy = PolicySet::compile(
+        "weft.local".parse().unwrap(),
+        &service(),
+        rules.clone(),
+        EncodedSlashes::Refuse,
+    );
     (rules, policy)
 }
 
@@ -335,7 +447,9 @@ async fn serve_app(protocol: Protocol, mut stream: TcpStream) {
         Protocol::Tcp => {
             let mut got = String::new();
             stream.read_to_string(&mut got).await.unwrap();
-            let _ = stream.write_all(format!("got {got} and the end").as_bytes()).await;
+            let _ = stream
+                .write_all(format!("got {got} and the end").as_bytes())
+                .await;
         }
         Protocol::Http => {
             let served = hyper::server::conn::http1::Builder::new()
@@ -345,7 +459,9 @@ async fn serve_app(protocol: Protocol, mut stream: TcpStream) {
         }
         Protocol::Http2 | Protocol::Grpc => {
             let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let _ = builder.serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+            let _ = builder
+                .serve_connection(TokioIo::new(stream), service_fn(echo))
+                .await;
         }
     }
 }
@@ -357,13 +473,21 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, h
             let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
             let _ = tokio::io::copy(&mut read, &mut write).await;
         });
-        let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+        let response = Response::builder()
+            .status(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket");
         return Ok(response.body(Full::default()).unwrap());
     }
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let host = head.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
-    let host = host.or(head.uri.authority().map(ToString::to_string)).unwrap_or_default();
+    let host = head
+        .headers
+        .get("host")
+        .map(|host| host.to_str().unwrap().to_owned());
+    let host = host
+        .or(head.uri.authority().map(ToString::to_string))
+        .unwrap_or_default();
     let path = head.uri.path_and_query().unwrap();
     let mut text = format!("{} {path} host={host}\n", head.method);
     for (name, value) in &head.headers {
@@ -376,7 +500,10 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, h
 async fn read_until(client: &mut TcpStream, end: &[u8]) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(end) {
-        let count = tokio::time::timeout(LONG, client.read_buf(&mut answer)).await.expect("no answer").unwrap();
+        let count = tokio::time::timeout(LONG, client.read_buf(&mut answer))
+            .await
+            .expect("no answer")
+            .unwrap();
         assert_ne!(count, 0, "{}", String::from_utf8_lossy(&answer));
     }
     String::from_utf8_lossy(&answer).into_owned()

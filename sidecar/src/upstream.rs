@@ -16,8 +16,8 @@ use tokio_rustls::client::TlsStream;
 use weft_catalog::{Endpoint, Protocol};
 use weft_identity::{ServicePort, SpiffeId};
 
-use crate::balance::{Balance, Pending};
 use crate::Sidecar;
+use crate::balance::{Balance, Pending};
 use crate::http::Version;
 use crate::http::client::Sender;
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Expected, Peer, Tls, TlsError};
@@ -101,8 +101,17 @@ pub struct Unreachable;
 
 impl Upstreams {
     pub fn new(sidecar: Arc<Sidecar>, tls: Tls) -> Self {
-        let (balance, slots, closed) = (Balance::default(), Mutex::default(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { sidecar, tls, balance, slots, closed }) }
+        let (balance, slots, closed) =
+            (Balance::default(), Mutex::default(), AtomicBool::new(false));
+        Self {
+            shared: Arc::new(Shared {
+                sidecar,
+                tls,
+                balance,
+                slots,
+                closed,
+            }),
+        }
     }
 
     /// A connection to one of the endpoints for one request; the next endpoint is tried when one cannot be used.
@@ -139,7 +148,9 @@ impl Upstreams {
     ) -> Result<(TlsStream<TcpStream>, Peer, Pending), Unreachable> {
         let mut tried = Vec::new();
         while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
-            match Box::pin(self.dial_mesh(endpoint.address, &endpoint.identity, target, ALPN_TCP)).await {
+            match Box::pin(self.dial_mesh(endpoint.address, &endpoint.identity, target, ALPN_TCP))
+                .await
+            {
                 Ok((stream, peer)) => return Ok((stream, peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
@@ -149,8 +160,17 @@ impl Upstreams {
     }
 
     /// A connection to the application beside this sidecar.
-    pub async fn lease_app(&self, address: SocketAddr, version: Version) -> Result<Lease, DialError> {
-        Box::pin(self.lease_at(Key { address, version, mesh: None })).await
+    pub async fn lease_app(
+        &self,
+        address: SocketAddr,
+        version: Version,
+    ) -> Result<Lease, DialError> {
+        Box::pin(self.lease_at(Key {
+            address,
+            version,
+            mesh: None,
+        }))
+        .await
     }
 
     /// A connection of its own to the application.
@@ -178,7 +198,11 @@ impl Upstreams {
         self.slots().clear();
     }
 
-    fn next_endpoint<'e>(&self, endpoints: &'e [Endpoint], tried: &[SocketAddr]) -> Option<(&'e Endpoint, Pending)> {
+    fn next_endpoint<'e>(
+        &self,
+        endpoints: &'e [Endpoint],
+        tried: &[SocketAddr],
+    ) -> Option<(&'e Endpoint, Pending)> {
         if tried.len() >= MOST_ENDPOINTS_TRIED {
             return None;
         }
@@ -188,7 +212,9 @@ impl Upstreams {
     fn pass_over(&self, endpoint: &Endpoint, error: &DialError) {
         self.shared.balance.failed(endpoint.address);
         self.shared.sidecar.metrics.endpoint_failures.inc();
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let cause = std::error::Error::source(error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::warn!(address = %endpoint.address, identity = %endpoint.identity, %error, cause, "an endpoint is passed over");
     }
 
@@ -212,14 +238,22 @@ impl Upstreams {
     fn take(&self, slot: &Slot, key: &Key) -> Option<Lease> {
         let mut connections = slot.connections();
         connections.retain(|pooled| self.is_usable(pooled));
-        let most_streams = usize::try_from(self.shared.sidecar.config.limits.streams).unwrap_or(usize::MAX);
-        let at = connections.iter().rposition(|pooled| match &pooled.sender {
-            Sender::Http1(_) => pooled.sender.is_ready(),
-            Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
-        })?;
+        let most_streams =
+            usize::try_from(self.shared.sidecar.config.limits.streams).unwrap_or(usize::MAX);
+        let at = connections
+            .iter()
+            .rposition(|pooled| match &pooled.sender {
+                Sender::Http1(_) => pooled.sender.is_ready(),
+                Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
+            })?;
         let shared = connections.get(at).and_then(|pooled| {
             let sender = pooled.sender.share()?;
-            Some(Pooled { sender, peer: pooled.peer.clone(), open: Arc::clone(&pooled.open), idle_since: Instant::now() })
+            Some(Pooled {
+                sender,
+                peer: pooled.peer.clone(),
+                open: Arc::clone(&pooled.open),
+                idle_since: Instant::now(),
+            })
         });
         let pooled = match shared {
             Some(shared) => shared,
@@ -243,11 +277,21 @@ impl Upstreams {
                 (self.start(key.version, stream).await?, Some(Arc::new(peer)))
             }
         };
-        let pooled = Pooled { sender, peer, open: Arc::default(), idle_since: Instant::now() };
+        let pooled = Pooled {
+            sender,
+            peer,
+            open: Arc::default(),
+            idle_since: Instant::now(),
+        };
         if let Some(sender) = pooled.sender.share()
             && !self.shared.closed.load(Ordering::Acquire)
         {
-            let kept = Pooled { sender, peer: pooled.peer.clone(), open: Arc::clone(&pooled.open), idle_since: Instant::now() };
+            let kept = Pooled {
+                sender,
+                peer: pooled.peer.clone(),
+                open: Arc::clone(&pooled.open),
+                idle_since: Instant::now(),
+            };
             slot.connections().push(kept);
         }
         Ok(self.lease_of(pooled, key, false))
@@ -270,18 +314,28 @@ impl Upstreams {
         if pooled.sender.is_closed() {
             return false;
         }
-        let Some(peer) = &pooled.peer else { return true };
+        let Some(peer) = &pooled.peer else {
+            return true;
+        };
         let now = Timestamp::now();
         let own = self.shared.sidecar.identity.load();
-        let lasts = now.checked_add(EXPIRY_MARGIN).is_ok_and(|then| then < peer.expires());
-        lasts && peer.is_of(&own) && peer.may_begin(&self.shared.sidecar.current.load(), now).is_ok()
+        let lasts = now
+            .checked_add(EXPIRY_MARGIN)
+            .is_ok_and(|then| then < peer.expires());
+        lasts
+            && peer.is_of(&own)
+            && peer
+                .may_begin(&self.shared.sidecar.current.load(), now)
+                .is_ok()
     }
 
     async fn start<S>(&self, version: Version, stream: S) -> Result<Sender, DialError>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        Sender::start(version, stream, &self.shared.sidecar.tasks).await.map_err(DialError::Http)
+        Sender::start(version, stream, &self.shared.sidecar.tasks)
+            .await
+            .map_err(DialError::Http)
     }
 
     async fn dial_mesh(
@@ -292,16 +346,26 @@ impl Upstreams {
         alpn: &'static [u8],
     ) -> Result<(TlsStream<TcpStream>, Peer), DialError> {
         let trust_domain = self.shared.sidecar.current.load().trust_domain.clone();
-        let server_name = weft_identity::server_name(target, &trust_domain).map_err(|_| DialError::Name)?;
+        let server_name =
+            weft_identity::server_name(target, &trust_domain).map_err(|_| DialError::Name)?;
         let stream = self.dial(address).await?;
-        let expected = Expected { identity, server_name: &server_name, alpn };
-        Box::pin(self.shared.tls.connect(stream, &expected)).await.map_err(DialError::Tls)
+        let expected = Expected {
+            identity,
+            server_name: &server_name,
+            alpn,
+        };
+        Box::pin(self.shared.tls.connect(stream, &expected))
+            .await
+            .map_err(DialError::Tls)
     }
 
     async fn dial(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
         let limit = Duration::from_secs(self.shared.sidecar.config.limits.connect_seconds);
         let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
-        let stream = connecting.await.map_err(|_| DialError::Timeout)?.map_err(DialError::Connect)?;
+        let stream = connecting
+            .await
+            .map_err(|_| DialError::Timeout)?
+            .map_err(DialError::Connect)?;
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         Ok(stream)
     }
@@ -311,20 +375,28 @@ impl Upstreams {
         if let Some(slot) = slots.get(key) {
             return Arc::clone(slot);
         }
-        let slot = Arc::new(Slot { connections: Mutex::default(), dialling: Semaphore::new(1) });
+        let slot = Arc::new(Slot {
+            connections: Mutex::default(),
+            dialling: Semaphore::new(1),
+        });
         slots.insert(key.clone(), Arc::clone(&slot));
         slot
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
         // Every change of the map is whole before it can panic.
-        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slot {
     fn connections(&self) -> MutexGuard<'_, Vec<Pooled>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -337,7 +409,9 @@ impl Lease {
     /// The exchange came to its end: the connection may wait for another request.
     pub fn finish(mut self) {
         self.pending = None;
-        let Sender::Http1(sender) = &self.sender else { return };
+        let Sender::Http1(sender) = &self.sender else {
+            return;
+        };
         let pool = self.pool.clone();
         if sender.is_closed() || pool.shared.closed.load(Ordering::Acquire) {
             return;
@@ -351,7 +425,12 @@ impl Lease {
     }
 
     fn into_pooled(self, peer: Option<Arc<Peer>>) -> Pooled {
-        Pooled { sender: self.sender, peer, open: Arc::default(), idle_since: Instant::now() }
+        Pooled {
+            sender: self.sender,
+            peer,
+            open: Arc::default(),
+            idle_since: Instant::now(),
+        }
     }
 }
 

@@ -43,10 +43,13 @@ impl Sender {
                 let mut builder = http1::Builder::new();
                 builder.preserve_header_case(true);
                 let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-                tasks.connection("upstream http/1.1", Box::pin(async move {
-                    // Whoever waits for a response is told of the error too.
-                    let _ = connection.with_upgrades().await;
-                }));
+                tasks.connection(
+                    "upstream http/1.1",
+                    Box::pin(async move {
+                        // Whoever waits for a response is told of the error too.
+                        let _ = connection.with_upgrades().await;
+                    }),
+                );
                 Ok(Self::Http1(sender))
             }
             Version::Http2 => {
@@ -60,23 +63,33 @@ impl Sender {
                     .keep_alive_interval(KEEP_ALIVE)
                     .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
                 let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-                tasks.connection("upstream h2", Box::pin(async move {
-                    let _ = connection.await;
-                }));
+                tasks.connection(
+                    "upstream h2",
+                    Box::pin(async move {
+                        let _ = connection.await;
+                    }),
+                );
                 Ok(Self::Http2(sender))
             }
         }
     }
 
     /// Sends one request that policy permits.
-    pub async fn send(&mut self, request: Request<Body>, _permit: &Permit) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+        _permit: &Permit,
+    ) -> Result<Response<Incoming>, SendError> {
         let sent = match self {
             Self::Http1(sender) => sender.try_send_request(request).await,
             Self::Http2(sender) => sender.try_send_request(request).await,
         };
         sent.map_err(|mut error| {
             let unsent = error.take_message().map(Box::new);
-            SendError { source: error.into_error(), unsent }
+            SendError {
+                source: error.into_error(),
+                unsent,
+            }
         })
     }
 
@@ -116,16 +129,23 @@ impl SendError {
 
     /// The peer says that it did not process the request (RFC 9113 §8.7).
     fn is_refused_stream(&self) -> bool {
-        let h2 = self.source.source().and_then(|source| source.downcast_ref::<h2::Error>());
+        let h2 = self
+            .source
+            .source()
+            .and_then(|source| source.downcast_ref::<h2::Error>());
         h2.is_some_and(|error| {
-            error.is_go_away() && error.is_remote() || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            error.is_go_away() && error.is_remote()
+                || error.reason() == Some(h2::Reason::REFUSED_STREAM)
         })
     }
 }
 
 /// Lets a request's content wait for the upstream's `100 Continue`, if its client asked for that.
 pub fn await_continue(request: &mut Request<Body>) {
-    let asks = request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let asks = request
+        .headers()
+        .get(http::header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if !asks {
         return;
     }
@@ -138,7 +158,9 @@ pub fn await_continue(request: &mut Request<Body>) {
 }
 
 fn io_error(error: &hyper::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<std::io::Error>())
+    error
+        .source()
+        .is_some_and(|source| source.is::<std::io::Error>())
 }
 
 /// Credit of one stream: with `CONNECTION_WINDOW` the bound of what a slow reader makes this side hold.

@@ -53,15 +53,26 @@ pub struct Permitted {
 /// Where a permitted request goes.
 pub enum Route {
     /// To an endpoint of a service.
-    Mesh { service: Arc<OutboundService>, target: ServicePort, version: Version },
+    Mesh {
+        service: Arc<OutboundService>,
+        target: ServicePort,
+        version: Version,
+    },
     /// To the application beside this sidecar.
-    App { address: SocketAddr, version: Version },
+    App {
+        address: SocketAddr,
+        version: Version,
+    },
 }
 
 impl Exchange {
     /// Takes out of a request what must not pass, before anyone looks at it.
     pub fn begin(shared: &Arc<Shared>, side: Side, source: SpiffeId, arrived: Arrived) -> Self {
-        let Arrived { mut request, malformed, framing } = arrived;
+        let Arrived {
+            mut request,
+            malformed,
+            framing,
+        } = arrived;
         let upgrade = upgrade::take(&mut request);
         let downstream = match upgrade {
             Upgrade::None | Upgrade::Ambiguous => None,
@@ -78,7 +89,17 @@ impl Exchange {
             (None, Ok(_)) => None,
         };
         let shared = Arc::clone(shared);
-        Self { shared, side, source, head, upgrade, content: Some(content), framing, downstream, malformed }
+        Self {
+            shared,
+            side,
+            source,
+            head,
+            upgrade,
+            content: Some(content),
+            framing,
+            downstream,
+            malformed,
+        }
     }
 
     /// The authority that the request names; a malformed request names none.
@@ -87,7 +108,7 @@ impl Exchange {
     }
 
     /// Registers, then judges.
-    pub fn judge(self, target: &ServicePort) -> Result<Permitted, Response<Body>> {
+    pub fn judge(self, target: &ServicePort) -> Result<Permitted, Box<Response<Body>>> {
         let registered = Arc::new(self.shared.connections.register(Live {
             side: self.side,
             source: self.source.clone(),
@@ -98,9 +119,18 @@ impl Exchange {
         match self.admit(target) {
             Ok(permit) => {
                 let record = self.record(target, Some(&permit), 0);
-                Ok(Permitted { exchange: self, registered, permit, record })
+                Ok(Permitted {
+                    exchange: self,
+                    registered,
+                    permit,
+                    record,
+                })
             }
-            Err(refusal) => Err(self.refuse(&refusal, &target.service.to_string(), target.port.as_str())),
+            Err(refusal) => Err(Box::new(self.refuse(
+                &refusal,
+                &target.service.to_string(),
+                target.port.as_str(),
+            ))),
         }
     }
 
@@ -118,7 +148,10 @@ impl Exchange {
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,
         });
-        self.answer(refusal::refused(self.form(), refusal, decision), refusal.reason == Reason::Malformed)
+        self.answer(
+            refusal::refused(self.form(), refusal, decision),
+            refusal.reason == Reason::Malformed,
+        )
     }
 
     /// Answers that the request could not be delivered.
@@ -135,11 +168,17 @@ impl Exchange {
     }
 
     fn answer(&self, response: Response<Body>, closes: bool) -> Response<Body> {
-        let Some(framing) = &self.framing else { return response };
+        let Some(framing) = &self.framing else {
+            return response;
+        };
         if framing.holds {
             framing.control.resume();
         }
-        if closes || self.upgrade.is_connect() { refusal::closing(response) } else { response }
+        if closes || self.upgrade.is_connect() {
+            refusal::closing(response)
+        } else {
+            response
+        }
     }
 
     fn admit(&self, target: &ServicePort) -> Result<Permit, Refusal> {
@@ -147,7 +186,9 @@ impl Exchange {
             return Err(Refusal::new(Reason::Malformed).because(why.clone()));
         }
         if self.upgrade == Upgrade::Ambiguous {
-            return Err(Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once"));
+            return Err(
+                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
+            );
         }
         let request = HttpRequest {
             method: self.head.method.as_str(),
@@ -158,7 +199,14 @@ impl Exchange {
             connect: self.upgrade.is_connect(),
         };
         let enforced = self.shared.current.load();
-        enforce::admit_request(&enforced, self.side, &self.source, target, &request, Timestamp::now())
+        enforce::admit_request(
+            &enforced,
+            self.side,
+            &self.source,
+            target,
+            &request,
+            Timestamp::now(),
+        )
     }
 
     /// The head, to be judged again while the exchange is open.
@@ -168,7 +216,9 @@ impl Exchange {
             method: self.head.method.as_str().to_owned(),
             path: self.head.uri.path().to_owned(),
             authority: self.authority().map(ToOwned::to_owned),
-            headers: headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
+            headers: headers
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .collect(),
             upgrade: self.upgrade.protocol().map(ToOwned::to_owned),
             connect: self.upgrade.is_connect(),
         }
@@ -179,14 +229,20 @@ impl Exchange {
             let mut record = Record::new(self.side, self.source.to_string(), target.clone());
             record.method = self.head.method.as_str().to_owned();
             record.path = self.head.uri.path().to_owned();
-            record.rule = permit.map(|permit| permit.rule().to_string()).unwrap_or_default();
+            record.rule = permit
+                .map(|permit| permit.rule().to_string())
+                .unwrap_or_default();
             record.status = status;
             record
         })
     }
 
     fn form(&self) -> Form {
-        if headers::is_grpc(&self.head.headers) { Form::Grpc } else { Form::Json }
+        if headers::is_grpc(&self.head.headers) {
+            Form::Grpc
+        } else {
+            Form::Json
+        }
     }
 }
 
@@ -216,16 +272,25 @@ impl Permitted {
             Side::Client => "client",
             Side::Server => "server",
         };
-        self.exchange.shared.metrics.requests.get_or_create(&SideLabel { side }).inc();
+        self.exchange
+            .shared
+            .metrics
+            .requests
+            .get_or_create(&SideLabel { side })
+            .inc();
         let version = route.version();
         let Some(request) = self.request(version) else {
-            return self.exchange.fail(StatusCode::NOT_IMPLEMENTED, "the upgrade is not possible over HTTP/2");
+            return self.exchange.fail(
+                StatusCode::NOT_IMPLEMENTED,
+                "the upgrade is not possible over HTTP/2",
+            );
         };
         match self.send(request, &route).await {
             Ok((lease, response)) => self.respond(lease, response),
-            Err(Undelivered::Unreachable) => {
-                self.exchange.fail(StatusCode::SERVICE_UNAVAILABLE, "no endpoint of the service can be reached")
-            }
+            Err(Undelivered::Unreachable) => self.exchange.fail(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no endpoint of the service can be reached",
+            ),
             Err(Undelivered::NoResponse) => self.no_response(),
         }
     }
@@ -240,7 +305,10 @@ impl Permitted {
         if headers::is_grpc(&head.headers)
             && let Some(kind) = head.headers.get(http::header::CONTENT_TYPE)
         {
-            self.exchange.head.headers.insert(http::header::CONTENT_TYPE, kind.clone());
+            self.exchange
+                .head
+                .headers
+                .insert(http::header::CONTENT_TYPE, kind.clone());
         }
         match (&self.exchange.upgrade, version) {
             (Upgrade::None, Version::Http1) => headers::target_for_http1(&mut head),
@@ -254,7 +322,9 @@ impl Permitted {
             | (Upgrade::To(_) | Upgrade::Connect, Version::Http2) => return None,
         }
         let content = self.exchange.content.take();
-        let body = content.map_or_else(Body::empty, |content| Body::passing(content, &self.registered));
+        let body = content.map_or_else(Body::empty, |content| {
+            Body::passing(content, &self.registered)
+        });
         let mut request = Request::from_parts(head, body);
         if version == Version::Http1 {
             await_continue(&mut request);
@@ -290,16 +360,24 @@ impl Permitted {
     async fn lease(&self, route: &Route) -> Result<Lease, Undelivered> {
         let upstreams = &self.exchange.shared.upstreams;
         let lease = match route {
-            Route::Mesh { service, target, version } => {
-                upstreams.lease(&service.view.endpoints, target, *version).await?
+            Route::Mesh {
+                service,
+                target,
+                version,
+            } => {
+                upstreams
+                    .lease(&service.view.endpoints, target, *version)
+                    .await?
             }
-            Route::App { address, version } => match upstreams.lease_app(*address, *version).await {
-                Ok(lease) => lease,
-                Err(error) => {
-                    tracing::debug!(%error, %address, "the application cannot be reached");
-                    return Err(Undelivered::Unreachable);
+            Route::App { address, version } => {
+                match upstreams.lease_app(*address, *version).await {
+                    Ok(lease) => lease,
+                    Err(error) => {
+                        tracing::debug!(%error, %address, "the application cannot be reached");
+                        return Err(Undelivered::Unreachable);
+                    }
                 }
-            },
+            }
         };
         if let Some(peer) = lease.peer() {
             self.registered.verified(peer.verified.clone());
@@ -310,7 +388,8 @@ impl Permitted {
     }
 
     fn respond(mut self, lease: Lease, response: Response<Incoming>) -> Response<Body> {
-        let asked_connect = self.exchange.upgrade == Upgrade::Connect && response.status().is_success();
+        let asked_connect =
+            self.exchange.upgrade == Upgrade::Connect && response.status().is_success();
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched || asked_connect {
             return self.open_tunnel(response);
@@ -328,7 +407,11 @@ impl Permitted {
         let kept = Kept {
             lease: Some(lease),
             registered: Some(Arc::clone(&self.registered)),
-            open: self.exchange.framing.as_mut().and_then(|framing| framing.open.take()),
+            open: self
+                .exchange
+                .framing
+                .as_mut()
+                .and_then(|framing| framing.open.take()),
             record: self.record.take(),
         };
         Response::from_parts(head, Body::passing(content, &self.registered).keeping(kept))
@@ -340,7 +423,11 @@ impl Permitted {
         let asked = protocol.is_some() || self.exchange.upgrade == Upgrade::Connect;
         let (true, Some(downstream)) = (asked, self.exchange.downstream) else {
             // A response that switches without being asked leaves no way to go on.
-            return refusal::failed(Form::Json, StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked");
+            return refusal::failed(
+                Form::Json,
+                StatusCode::BAD_GATEWAY,
+                "the upstream switched protocols unasked",
+            );
         };
         if let Some(framing) = &self.exchange.framing {
             framing.control.become_tunnel();
@@ -356,7 +443,9 @@ impl Permitted {
             "tunnel",
             Box::pin(async move {
                 let _record = record;
-                let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
+                let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
+                    return;
+                };
                 let (downstream, upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
                 tcp::splice(downstream, upstream, &permit, &registered).await;
             }),
@@ -366,13 +455,19 @@ impl Permitted {
 
     /// The upstream was reached and did not answer; the cause may be that the client's own message is malformed.
     fn no_response(&self) -> Response<Body> {
-        let fault = self.exchange.framing.as_ref().and_then(|framing| framing.control.fault());
+        let fault = self
+            .exchange
+            .framing
+            .as_ref()
+            .and_then(|framing| framing.control.fault());
         match fault {
             Some(why) => {
                 let refusal = Refusal::new(Reason::Malformed).because(why.to_string());
                 self.exchange.refuse(&refusal, "", "")
             }
-            None => self.exchange.fail(StatusCode::BAD_GATEWAY, "the upstream gave no response"),
+            None => self
+                .exchange
+                .fail(StatusCode::BAD_GATEWAY, "the upstream gave no response"),
         }
     }
 }

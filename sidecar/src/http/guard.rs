@@ -73,7 +73,10 @@ enum Waiting {
 impl Control {
     /// The fault that the request of this number stands for.
     pub fn fault_at(&self, request: u64) -> Option<Malformed> {
-        self.fault.get().filter(|fault| fault.request == request).map(|fault| fault.why)
+        self.fault
+            .get()
+            .filter(|fault| fault.request == request)
+            .map(|fault| fault.why)
     }
 
     /// Why the body that is being read ended in an error, if framing was the cause.
@@ -117,7 +120,7 @@ impl<S> Guard<S> {
         let control = Arc::new(Control::default());
         let guard = Self {
             io,
-            framing: Framing::new(),
+            framing: Framing::default(),
             control: Arc::clone(&control),
             buffer: BytesMut::new(),
             ready: 0,
@@ -217,7 +220,9 @@ impl<S: AsyncRead + Unpin> Guard<S> {
 
     /// Reads body or tunnel straight into the caller's buffer.
     fn poll_unseen(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let limit = usize::try_from(self.framing.unseen()).unwrap_or(usize::MAX).min(out.remaining());
+        let limit = usize::try_from(self.framing.unseen())
+            .unwrap_or(usize::MAX)
+            .min(out.remaining());
         if limit == out.remaining() {
             let before = out.filled().len();
             ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
@@ -249,7 +254,11 @@ impl<S: AsyncRead + Unpin> Guard<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -289,7 +298,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, data)
     }
 
@@ -343,7 +356,10 @@ mod tests {
         let (mut guard, control) = Guard::new(server, HEAD_TIMEOUT);
         let good = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
         client.write_all(good).await.unwrap();
-        client.write_all(b"GET /evil HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET /evil HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+            .await
+            .unwrap();
 
         let mut read = vec![0; good.len() + STAND_IN.len()];
         guard.read_exact(&mut read).await.unwrap();
@@ -379,14 +395,18 @@ mod tests {
 
         let (_client, server) = duplex(1024);
         let (mut guard, _control) = Guard::new(server, HEAD_TIMEOUT);
-        assert_eq!(guard.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            guard.read_u8().await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 
     #[tokio::test]
     async fn bytes_after_an_upgrade_wait_for_its_answer() {
         let (mut client, server) = duplex(1024);
         let (mut guard, control) = Guard::new(server, HEAD_TIMEOUT);
-        let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let head =
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         client.write_all(head).await.unwrap();
         client.write_all(b"\x81\x02hi").await.unwrap();
         let mut read = vec![0; head.len()];

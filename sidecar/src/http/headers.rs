@@ -4,7 +4,8 @@
 //! whatever spelling; a message whose target is ambiguous is refused.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Version, request};
@@ -13,14 +14,22 @@ use weft_policy::{HeaderLookup, HeaderValue as PolicyValue};
 
 /// The values of a header that is a comma-separated list, over all its lines, without empty members.
 pub fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
+    let lines = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
 }
 
 /// Removes what belongs to the hop that the message came over, and what `Connection` nominates.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> =
-        list(headers, &CONNECTION).filter_map(|option| option.parse().ok()).filter(|name| !is_end_to_end(name)).collect();
+    let nominated: Vec<HeaderName> = list(headers, &CONNECTION)
+        .filter_map(|option| option.parse().ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
     let takes_trailers = list(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -32,14 +41,23 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes `x-forwarded-client-cert` in any spelling: case is folded already, and many servers read `_` as `-`.
 pub fn remove_client_cert(headers: &mut HeaderMap) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| names_client_cert(name.as_str())).cloned().collect();
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| names_client_cert(name.as_str()))
+        .cloned()
+        .collect();
     for name in found {
         headers.remove(name);
     }
 }
 
 /// Tells the application who calls, from the verified SVID.
-pub fn write_client_cert(headers: &mut HeaderMap, own: &SpiffeId, peer: &SpiffeId, peer_leaf_sha256: &str) {
+pub fn write_client_cert(
+    headers: &mut HeaderMap,
+    own: &SpiffeId,
+    peer: &SpiffeId,
+    peer_leaf_sha256: &str,
+) {
     let value = format!("By={own};Hash={peer_leaf_sha256};URI={peer}");
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(CLIENT_CERT, value);
@@ -75,19 +93,30 @@ pub fn target_for_http1(head: &mut request::Parts) {
         head.headers.insert(HOST, host);
     }
     // An asterisk stays one; `http://a` without a path means `/`.
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
 }
 
 /// Writes target and authority as HTTP/2 wants them; path and query stay as they are.
 pub fn target_for_http2(head: &mut request::Parts) -> Result<(), Ambiguous> {
-    let authority = authority(head)?.ok_or(Ambiguous)?.parse().map_err(|_| Ambiguous)?;
+    let authority = authority(head)?
+        .ok_or(Ambiguous)?
+        .parse()
+        .map_err(|_| Ambiguous)?;
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(head.uri.scheme().cloned().unwrap_or(Scheme::HTTP));
     parts.authority = Some(authority);
-    parts.path_and_query =
-        Some(head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    parts.path_and_query = Some(
+        head.uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/")),
+    );
     head.uri = Uri::from_parts(parts).map_err(|_| Ambiguous)?;
     head.headers.remove(HOST);
     head.version = Version::HTTP_2;
@@ -96,7 +125,9 @@ pub fn target_for_http2(head: &mut request::Parts) -> Result<(), Ambiguous> {
 
 /// Whether a request is gRPC, and wants its errors as gRPC tells them.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A request's headers as policy looks at them.
@@ -114,7 +145,13 @@ impl HeaderLookup for Lookup<'_> {
 }
 
 fn names_client_cert(name: &str) -> bool {
-    let bytes = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
+    let bytes = name.bytes().map(|byte| {
+        if byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    });
     bytes.eq(CLIENT_CERT.as_str().bytes())
 }
 
@@ -142,7 +179,10 @@ mod tests {
     use super::*;
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
-        headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+        headers
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -166,7 +206,11 @@ mod tests {
 
     #[test]
     fn nominating_host_or_content_length_does_not_remove_them() {
-        let mut headers = map(&[("connection", "host, Content-Length"), ("host", "a"), ("content-length", "5")]);
+        let mut headers = map(&[
+            ("connection", "host, Content-Length"),
+            ("host", "a"),
+            ("content-length", "5"),
+        ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.len(), 2);
     }
@@ -181,19 +225,31 @@ mod tests {
     #[test]
     fn row_04_a_clients_certificate_header_is_removed_in_any_spelling() {
         let mut headers = HeaderMap::new();
-        for name in ["X-Forwarded-Client-Cert", "x_forwarded_client_cert", "X-FORWARDED_client-Cert"] {
+        for name in [
+            "X-Forwarded-Client-Cert",
+            "x_forwarded_client_cert",
+            "X-FORWARDED_client-Cert",
+        ] {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name.clone(), HeaderValue::from_static("URI=spiffe://evil"));
             headers.append(name, HeaderValue::from_static("twice"));
         }
-        headers.insert("x-forwarded-client-certs", HeaderValue::from_static("another header"));
+        headers.insert(
+            "x-forwarded-client-certs",
+            HeaderValue::from_static("another header"),
+        );
         remove_client_cert(&mut headers);
         assert_eq!(headers.len(), 1);
     }
 
     #[test]
     fn row_03_an_ambiguous_authority_is_refused() {
-        let cases: [(&str, &[(&str, &str)], Result<Option<&str>, Ambiguous>); 7] = [
+        type Case = (
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Result<Option<&'static str>, Ambiguous>,
+        );
+        let cases: [Case; 7] = [
             ("/", &[], Ok(None)),
             ("/", &[("host", "a:80")], Ok(Some("a:80"))),
             ("http://a/", &[], Ok(Some("a"))),
@@ -206,7 +262,8 @@ mod tests {
             let (mut head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
             head.headers = HeaderMap::new();
             for (name, value) in headers {
-                head.headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+                head.headers
+                    .append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
             }
             assert_eq!(authority(&head), expected, "{uri} {headers:?}");
         }
@@ -215,12 +272,21 @@ mod tests {
     #[test]
     fn targets_keep_path_and_query_byte_for_byte() {
         for path in ["/", "/a%2fb//c/../d?x=%41&y", "//double", "/?q", "*"] {
-            let (mut head, ()) = Request::builder().uri(path).header(HOST, "A.b:80").body(()).unwrap().into_parts();
+            let (mut head, ()) = Request::builder()
+                .uri(path)
+                .header(HOST, "A.b:80")
+                .body(())
+                .unwrap()
+                .into_parts();
             target_for_http1(&mut head);
             assert_eq!(head.uri.to_string(), path);
             assert_eq!(head.headers.get(HOST).unwrap(), "A.b:80");
         }
-        let (mut head, ()) = Request::builder().uri("http://a.b:80/x%2f?y").body(()).unwrap().into_parts();
+        let (mut head, ()) = Request::builder()
+            .uri("http://a.b:80/x%2f?y")
+            .body(())
+            .unwrap()
+            .into_parts();
         target_for_http1(&mut head);
         assert_eq!(head.uri.to_string(), "/x%2f?y");
         assert_eq!(head.headers.get(HOST).unwrap(), "a.b:80");

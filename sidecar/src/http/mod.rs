@@ -106,13 +106,19 @@ impl Body {
         let cut = Box::pin(async move {
             registered.cut().await;
         });
-        Self { cut: Some(cut), ..Self::of(Content::Passing(incoming)) }
+        Self {
+            cut: Some(cut),
+            ..Self::of(Content::Passing(incoming))
+        }
     }
 
     /// Waits for the gate, though not for ever: a server need not answer `Expect`.
     pub fn behind(&mut self) -> Arc<Gate> {
         let gate = Arc::new(Gate::default());
-        self.gate = Some((Arc::clone(&gate), Box::pin(tokio::time::sleep(CONTINUE_AFTER))));
+        self.gate = Some((
+            Arc::clone(&gate),
+            Box::pin(tokio::time::sleep(CONTINUE_AFTER)),
+        ));
         gate
     }
 
@@ -127,7 +133,12 @@ impl Body {
     }
 
     fn of(content: Content) -> Self {
-        Self { content, cut: None, gate: None, kept: None }
+        Self {
+            content,
+            cut: None,
+            gate: None,
+            kept: None,
+        }
     }
 
     /// The content came to its end: the connection may serve another request.
@@ -155,7 +166,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         if let Some(cut) = &mut this.cut
             && cut.as_mut().poll(cx).is_ready()
@@ -196,9 +210,12 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().and_then(|bytes| u64::try_from(bytes.len()).ok()).unwrap_or(0))
-            }
+            Content::Whole(bytes) => SizeHint::with_exact(
+                bytes
+                    .as_ref()
+                    .and_then(|bytes| u64::try_from(bytes.len()).ok())
+                    .unwrap_or(0),
+            ),
             Content::Passing(incoming) => incoming.size_hint(),
         }
     }

@@ -23,7 +23,10 @@ pub fn refused(form: Form, refusal: &Refusal, decision: DecisionId) -> Response<
             let body = format!(r#"{{"error":"refused by the mesh","decision":"{decision}"}}"#);
             json(status(refusal.status), body)
         }
-        Form::Grpc => grpc(grpc_code(refusal), &format!("refused by the mesh, decision {decision}")),
+        Form::Grpc => grpc(
+            grpc_code(refusal),
+            &format!("refused by the mesh, decision {decision}"),
+        ),
     };
     if let Ok(id) = HeaderValue::from_str(decision.as_str()) {
         response.headers_mut().insert(DECISION, id);
@@ -41,14 +44,18 @@ pub fn failed(form: Form, code: StatusCode, why: &'static str) -> Response<Body>
 
 /// The connection ends with this response.
 pub fn closing(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 fn json(code: StatusCode, body: String) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

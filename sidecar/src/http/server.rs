@@ -17,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use weft_daemon::Tasks;
 
-use super::client::{CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, MAX_HEADER_LIST, SEND_BUFFER, STREAM_WINDOW};
+use super::client::{
+    CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, MAX_HEADER_LIST, SEND_BUFFER, STREAM_WINDOW,
+};
 use super::guard::{Control, Guard, OpenRequest};
 use super::strict::Malformed;
 use super::{Body, Version};
@@ -25,7 +27,10 @@ use super::{Body, Version};
 /// Answers the requests of one connection.
 pub trait Handler: Send + Sync + 'static {
     /// `Err` ends the connection, or on HTTP/2 the stream, without a response.
-    fn handle(self: Arc<Self>, arrived: Arrived) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
+    fn handle(
+        self: Arc<Self>,
+        arrived: Arrived,
+    ) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
 }
 
 /// A request, with what is known of the connection that it came over.
@@ -50,51 +55,71 @@ pub struct RequestFraming {
 #[error("policy no longer allows the exchange")]
 pub struct Aborted;
 
-/// What bounds a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+/// On what terms a connection is served.
+#[derive(Clone)]
+pub struct Terms {
+    /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
+    /// A head must be complete so long after its first byte.
     pub head_timeout: Duration,
+    pub tasks: Tasks,
 }
 
 /// Serves one connection until its end. When `ending` resolves, no further request is taken.
-pub async fn serve<S, H, E>(stream: S, version: Version, bounds: Bounds, handler: Arc<H>, tasks: &Tasks, ending: E)
+pub async fn serve<S, H, E>(stream: S, version: Version, terms: Terms, handler: Arc<H>, ending: E)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
     E: Future<Output = ()> + Send,
 {
     let served = match version {
-        Version::Http1 => serve_http1(stream, bounds, handler, ending).await,
-        Version::Http2 => serve_http2(stream, bounds, handler, tasks, ending).await,
+        Version::Http1 => serve_http1(stream, terms, handler, ending).await,
+        Version::Http2 => serve_http2(stream, terms, handler, ending).await,
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
-async fn serve_http1<S, H, E>(stream: S, bounds: Bounds, handler: Arc<H>, ending: E) -> Result<(), hyper::Error>
+async fn serve_http1<S, H, E>(
+    stream: S,
+    terms: Terms,
+    handler: Arc<H>,
+    ending: E,
+) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
     E: Future<Output = ()> + Send,
 {
-    let (guard, control) = Guard::new(stream, bounds.head_timeout);
+    let (guard, control) = Guard::new(stream, terms.head_timeout);
     let count = AtomicU64::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
         let malformed = control.fault_at(count.fetch_add(1, Ordering::Relaxed));
         let framing = RequestFraming {
             open: Some(control.open_request()),
-            holds: request.headers().contains_key(header::UPGRADE) || request.method() == Method::CONNECT,
+            holds: request.headers().contains_key(header::UPGRADE)
+                || request.method() == Method::CONNECT,
             control: Arc::clone(&control),
         };
-        let arrived = Arrived { request, malformed, framing: Some(framing) };
+        let arrived = Arrived {
+            request,
+            malformed,
+            framing: Some(framing),
+        };
         Box::pin(Arc::clone(&handler).handle(arrived))
     });
     let mut builder = http1::Builder::new();
     // The guard keeps the time of heads; responses pass as they are, without an added Date.
-    builder.preserve_header_case(true).auto_date_header(false).header_read_timeout(None);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(guard), service).with_upgrades());
+    builder
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .header_read_timeout(None);
+    let mut connection = pin!(
+        builder
+            .serve_connection(TokioIo::new(guard), service)
+            .with_upgrades()
+    );
     tokio::select! {
         served = connection.as_mut() => return served,
         () = ending => {}
@@ -105,9 +130,8 @@ where
 
 async fn serve_http2<S, H, E>(
     stream: S,
-    bounds: Bounds,
+    terms: Terms,
     handler: Arc<H>,
-    tasks: &Tasks,
     ending: E,
 ) -> Result<(), hyper::Error>
 where
@@ -116,14 +140,18 @@ where
     E: Future<Output = ()> + Send,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let arrived = Arrived { request, malformed: None, framing: None };
+        let arrived = Arrived {
+            request,
+            malformed: None,
+            framing: None,
+        };
         Box::pin(Arc::clone(&handler).handle(arrived))
     });
-    let mut builder = http2::Builder::new(Spawn(tasks.clone()));
+    let mut builder = http2::Builder::new(Spawn(terms.tasks.clone()));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .max_concurrent_streams(bounds.streams)
+        .max_concurrent_streams(terms.streams)
         .max_header_list_size(MAX_HEADER_LIST)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(LOCAL_RESETS)
@@ -153,7 +181,11 @@ pub async fn sniff(stream: &TcpStream, limit: Duration) -> Option<Sniffed> {
             }
             if !PREFACE.starts_with(seen) {
                 let is_http = seen.first().is_some_and(u8::is_ascii_alphabetic);
-                return Some(if is_http { Sniffed::Http(Version::Http1) } else { Sniffed::Opaque });
+                return Some(if is_http {
+                    Sniffed::Http(Version::Http1)
+                } else {
+                    Sniffed::Opaque
+                });
             }
             if count == PREFACE.len() {
                 return Some(Sniffed::Http(Version::Http2));

@@ -41,9 +41,13 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Head,
-    Body { left: u64 },
+    Body {
+        left: u64,
+    },
     ChunkSize,
-    ChunkData { left: u64 },
+    ChunkData {
+        left: u64,
+    },
     ChunkEnd,
     Trailers,
     Held,
@@ -92,11 +96,17 @@ pub enum Malformed {
     Trailers,
 }
 
-impl Framing {
-    pub fn new() -> Self {
-        Self { state: State::Head, searched: 0, holds: false }
+impl Default for Framing {
+    fn default() -> Self {
+        Self {
+            state: State::Head,
+            searched: 0,
+            holds: false,
+        }
     }
+}
 
+impl Framing {
     /// Judges the bytes that wait, which always begin where the last `Pass` ended.
     pub fn advance(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         match self.state {
@@ -126,7 +136,12 @@ impl Framing {
         match self.state {
             State::Body { left } => self.body_left(left.saturating_sub(count)),
             State::ChunkData { left } => self.chunk_left(left.saturating_sub(count)),
-            State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers | State::Held | State::Tunnel => {}
+            State::Head
+            | State::ChunkSize
+            | State::ChunkEnd
+            | State::Trailers
+            | State::Held
+            | State::Tunnel => {}
         }
     }
 
@@ -150,7 +165,11 @@ impl Framing {
 
     fn head(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let Some(end) = self.section_end(input)? else {
-            return if input.len() >= MAX_HEAD { Err(Malformed::HeadTooLong) } else { Ok(Step::More) };
+            return if input.len() >= MAX_HEAD {
+                Err(Malformed::HeadTooLong)
+            } else {
+                Ok(Step::More)
+            };
         };
         if end > MAX_HEAD {
             return Err(Malformed::HeadTooLong);
@@ -192,11 +211,19 @@ impl Framing {
     }
 
     fn body_left(&mut self, left: u64) {
-        if left == 0 { self.message_end() } else { self.state = State::Body { left } }
+        if left == 0 {
+            self.message_end()
+        } else {
+            self.state = State::Body { left }
+        }
     }
 
     fn chunk_left(&mut self, left: u64) {
-        self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData { left } };
+        self.state = if left == 0 {
+            State::ChunkEnd
+        } else {
+            State::ChunkData { left }
+        };
     }
 
     fn message_end(&mut self) {
@@ -205,10 +232,16 @@ impl Framing {
 
     fn chunk_size(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let Some(end) = memchr::memchr(b'\n', input) else {
-            return if input.len() > MAX_CHUNK_LINE { Err(Malformed::ChunkSize) } else { Ok(Step::More) };
+            return if input.len() > MAX_CHUNK_LINE {
+                Err(Malformed::ChunkSize)
+            } else {
+                Ok(Step::More)
+            };
         };
         let line = input.get(..end).and_then(|line| line.strip_suffix(b"\r"));
-        let line = line.filter(|line| line.len() <= MAX_CHUNK_LINE).ok_or(Malformed::ChunkSize)?;
+        let line = line
+            .filter(|line| line.len() <= MAX_CHUNK_LINE)
+            .ok_or(Malformed::ChunkSize)?;
         self.state = match read_chunk_size(line)? {
             0 => State::Trailers,
             left => State::ChunkData { left },
@@ -238,9 +271,16 @@ impl Framing {
 
     fn trailers(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let Some(end) = self.section_end(input)? else {
-            return if input.len() > MAX_TRAILERS { Err(Malformed::Trailers) } else { Ok(Step::More) };
+            return if input.len() > MAX_TRAILERS {
+                Err(Malformed::Trailers)
+            } else {
+                Ok(Step::More)
+            };
         };
-        let section = input.get(..end).filter(|section| section.len() <= MAX_TRAILERS).ok_or(Malformed::Trailers)?;
+        let section = input
+            .get(..end)
+            .filter(|section| section.len() <= MAX_TRAILERS)
+            .ok_or(Malformed::Trailers)?;
         for line in lines(section) {
             read_header(line)?;
         }
@@ -281,18 +321,25 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
         (None, true) => BodyLength::Chunked,
         (length, false) => BodyLength::Fixed(length.unwrap_or(0)),
     };
-    Ok(Head { body, leaves_http: seen.upgrade || method == b"CONNECT" })
+    Ok(Head {
+        body,
+        leaves_http: seen.upgrade || method == b"CONNECT",
+    })
 }
 
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
 fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(Malformed::RequestLine);
     };
     // `#` never stands in a request target (RFC 9112 §3.2); parsers cut it off silently.
-    let target_is_clean = !target.is_empty() && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
+    let target_is_clean = !target.is_empty()
+        && target
+            .iter()
+            .all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
     if !is_token(method) || !target_is_clean {
         return Err(Malformed::RequestLine);
     }
@@ -339,7 +386,10 @@ impl Seen {
 
 /// `name ":" OWS value OWS`, without a space before the colon (RFC 9112 §5.1) and without folding (§5.2).
 fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+    if line
+        .first()
+        .is_some_and(|byte| matches!(byte, b' ' | b'\t'))
+    {
         return Err(Malformed::FoldedHeader);
     }
     let colon = memchr::memchr(b':', line).ok_or(Malformed::HeaderName)?;
@@ -348,7 +398,10 @@ fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if !is_token(name) {
         return Err(Malformed::HeaderName);
     }
-    if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+    if value
+        .iter()
+        .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+    {
         return Err(Malformed::HeaderValue);
     }
     Ok((name, trim(value)))
@@ -357,16 +410,22 @@ fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 fn read_length(value: &[u8]) -> Result<u64, Malformed> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| digits);
-    text.and_then(|text| text.parse().ok()).ok_or(Malformed::ContentLength)
+    text.and_then(|text| text.parse().ok())
+        .ok_or(Malformed::ContentLength)
 }
 
 /// `1*HEXDIG [chunk-ext]`; an extension begins with `;` and holds neither control characters nor blanks before it.
 fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
     let (digits, extension) = line.split_at(digits);
     let extension_is_clean = match extension {
         [] => true,
-        [b';', name, ..] => is_token_byte(*name) && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f),
+        [b';', name, ..] => {
+            is_token_byte(*name) && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
+        }
         _ => false,
     };
     // Sixteen digits fit 64 bits; more could only overflow or hide behind zeros.
@@ -380,7 +439,9 @@ fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
 /// The lines before the empty line that ends a section.
 fn lines(section: &[u8]) -> impl Iterator<Item = &[u8]> {
     let section = section.strip_suffix(b"\r\n").unwrap_or(section);
-    section.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
+    section
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
 }
 
 fn trim(value: &[u8]) -> &[u8] {
@@ -409,7 +470,7 @@ mod tests {
 
     /// Feeds the input whole; returns how many bytes passed, or the refusal.
     fn judge(input: &[u8]) -> Result<usize, Malformed> {
-        feed(&mut Framing::new(), input, input.len())
+        feed(&mut Framing::default(), input, input.len())
     }
 
     /// Feeds the input in pieces as a socket would.
@@ -417,11 +478,10 @@ mod tests {
         let (mut passed, mut have) = (0, 0);
         while have < input.len() {
             have = (have + piece).min(input.len());
-            loop {
-                match framing.advance(&input[passed..have])? {
-                    Step::Pass(count) | Step::PassHead(count) => passed += count,
-                    Step::More | Step::Hold => break,
-                }
+            while let Step::Pass(count) | Step::PassHead(count) =
+                framing.advance(&input[passed..have])?
+            {
+                passed += count;
                 if passed == have && framing.unseen() == 0 {
                     break;
                 }
@@ -444,7 +504,11 @@ mod tests {
         for case in cases {
             for piece in [1, 2, 3, 7, case.len()] {
                 let text = String::from_utf8_lossy(case);
-                assert_eq!(feed(&mut Framing::new(), case, piece), Ok(case.len()), "in pieces of {piece}: {text}");
+                assert_eq!(
+                    feed(&mut Framing::default(), case, piece),
+                    Ok(case.len()),
+                    "in pieces of {piece}: {text}"
+                );
             }
         }
     }
@@ -452,28 +516,58 @@ mod tests {
     #[test]
     fn row_05_ambiguous_heads_are_refused() {
         let cases: [(&str, Malformed); 32] = [
-            ("Content-Length: 5\r\nContent-Length: 5", Malformed::TwoContentLengths),
-            ("Content-Length: 5\r\ncontent-length: 6", Malformed::TwoContentLengths),
+            (
+                "Content-Length: 5\r\nContent-Length: 5",
+                Malformed::TwoContentLengths,
+            ),
+            (
+                "Content-Length: 5\r\ncontent-length: 6",
+                Malformed::TwoContentLengths,
+            ),
             ("Content-Length: 5, 5", Malformed::ContentLength),
             ("Content-Length: +5", Malformed::ContentLength),
             ("Content-Length: -1", Malformed::ContentLength),
             ("Content-Length: 0x5", Malformed::ContentLength),
             ("Content-Length: ", Malformed::ContentLength),
             ("Content-Length: 5 5", Malformed::ContentLength),
-            ("Content-Length: 99999999999999999999", Malformed::ContentLength),
-            ("Content-Length: 5\r\nTransfer-Encoding: chunked", Malformed::LengthAndEncoding),
-            ("Transfer-Encoding: chunked\r\nContent-Length: 0", Malformed::LengthAndEncoding),
-            ("Transfer-Encoding: gzip, chunked", Malformed::TransferEncoding),
-            ("Transfer-Encoding: chunked, chunked", Malformed::TransferEncoding),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", Malformed::TransferEncoding),
+            (
+                "Content-Length: 99999999999999999999",
+                Malformed::ContentLength,
+            ),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                Malformed::LengthAndEncoding,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 0",
+                Malformed::LengthAndEncoding,
+            ),
+            (
+                "Transfer-Encoding: gzip, chunked",
+                Malformed::TransferEncoding,
+            ),
+            (
+                "Transfer-Encoding: chunked, chunked",
+                Malformed::TransferEncoding,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                Malformed::TransferEncoding,
+            ),
             ("Transfer-Encoding: identity", Malformed::TransferEncoding),
             ("Transfer-Encoding: xchunked", Malformed::TransferEncoding),
-            ("Transfer-Encoding: \"chunked\"", Malformed::TransferEncoding),
+            (
+                "Transfer-Encoding: \"chunked\"",
+                Malformed::TransferEncoding,
+            ),
             ("Transfer-Encoding:\u{b}chunked", Malformed::HeaderValue),
             ("Transfer-Encoding : chunked", Malformed::HeaderName),
             ("Content-Length : 5", Malformed::HeaderName),
             ("X: a\r\n b", Malformed::FoldedHeader),
-            ("X: a\r\n\tTransfer-Encoding: chunked", Malformed::FoldedHeader),
+            (
+                "X: a\r\n\tTransfer-Encoding: chunked",
+                Malformed::FoldedHeader,
+            ),
             ("X: a\rTransfer-Encoding: chunked", Malformed::HeaderValue),
             ("X: a\nTransfer-Encoding: chunked", Malformed::BareLineFeed),
             ("X: a\0b", Malformed::HeaderValue),
@@ -511,7 +605,11 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: u@a", Malformed::Host),
         ];
         for (head, expected) in cases {
-            assert_eq!(judge(format!("{head}\r\n\r\n").as_bytes()), Err(expected), "{head:?}");
+            assert_eq!(
+                judge(format!("{head}\r\n\r\n").as_bytes()),
+                Err(expected),
+                "{head:?}"
+            );
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(judge(old.as_bytes()), Err(Malformed::TransferEncoding));
@@ -540,7 +638,8 @@ mod tests {
             ("0\r\nX: y\n\r\n", Malformed::BareLineFeed),
         ];
         for (chunks, expected) in cases {
-            let input = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+            let input =
+                format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
             assert_eq!(judge(input.as_bytes()), Err(expected), "{chunks:?}");
         }
     }
@@ -550,22 +649,29 @@ mod tests {
         let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
         head.resize(MAX_HEAD, b'x');
         assert_eq!(judge(&head), Err(Malformed::HeadTooLong));
-        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS));
+        let many = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "a: b\r\n".repeat(MAX_HEADERS)
+        );
         assert_eq!(judge(many.as_bytes()), Err(Malformed::TooManyHeaders));
-        let chunk = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;{}", "x".repeat(2000));
+        let chunk = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;{}",
+            "x".repeat(2000)
+        );
         assert_eq!(judge(chunk.as_bytes()), Err(Malformed::ChunkSize));
     }
 
     #[test]
     fn nothing_passes_after_an_upgrade_until_it_is_answered() {
-        let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
-        let mut framing = Framing::new();
+        let upgrade =
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let mut framing = Framing::default();
         assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
         assert_eq!(framing.advance(b"GET / HTTP/1.1\r\n"), Ok(Step::Hold));
         framing.resume();
         assert_eq!(framing.advance(b"\x81\x00\n"), Err(Malformed::BareLineFeed));
 
-        let mut framing = Framing::new();
+        let mut framing = Framing::default();
         assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
         framing.become_tunnel();
         assert_eq!(framing.advance(b"\x81\x00\n"), Ok(Step::Pass(3)));
@@ -573,7 +679,7 @@ mod tests {
 
     #[test]
     fn connect_holds_too() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::default();
         let connect = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n";
         assert_eq!(framing.advance(connect), Ok(Step::PassHead(connect.len())));
         assert_eq!(framing.advance(b"x"), Ok(Step::Hold));

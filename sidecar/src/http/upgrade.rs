@@ -64,7 +64,8 @@ fn asked(headers: &HeaderMap, version: Version) -> Upgrade {
     if version != Version::HTTP_11 || !nominated {
         return Upgrade::None;
     }
-    let mut protocols = list(headers, &UPGRADE).filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"));
+    let mut protocols =
+        list(headers, &UPGRADE).filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"));
     match (protocols.next(), protocols.next()) {
         (None, _) => Upgrade::None,
         (Some(protocol), None) => Upgrade::To(protocol.to_ascii_lowercase()),
@@ -91,12 +92,37 @@ mod tests {
         let cases: [(&[(&str, &str)], Upgrade); 8] = [
             (&[], Upgrade::None),
             (&[("upgrade", "websocket")], Upgrade::None),
-            (&[("connection", "Upgrade"), ("upgrade", "WebSocket")], Upgrade::To("websocket".into())),
-            (&[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")], Upgrade::To("websocket".into())),
-            (&[("connection", "upgrade"), ("upgrade", "h2c")], Upgrade::None),
-            (&[("connection", "upgrade"), ("upgrade", "H2C, websocket")], Upgrade::To("websocket".into())),
-            (&[("connection", "upgrade"), ("upgrade", "websocket, other")], Upgrade::Ambiguous),
-            (&[("connection", "upgrade"), ("upgrade", "a"), ("upgrade", "b")], Upgrade::Ambiguous),
+            (
+                &[("connection", "Upgrade"), ("upgrade", "WebSocket")],
+                Upgrade::To("websocket".into()),
+            ),
+            (
+                &[
+                    ("connection", "keep-alive, upgrade"),
+                    ("upgrade", "websocket"),
+                ],
+                Upgrade::To("websocket".into()),
+            ),
+            (
+                &[("connection", "upgrade"), ("upgrade", "h2c")],
+                Upgrade::None,
+            ),
+            (
+                &[("connection", "upgrade"), ("upgrade", "H2C, websocket")],
+                Upgrade::To("websocket".into()),
+            ),
+            (
+                &[("connection", "upgrade"), ("upgrade", "websocket, other")],
+                Upgrade::Ambiguous,
+            ),
+            (
+                &[
+                    ("connection", "upgrade"),
+                    ("upgrade", "a"),
+                    ("upgrade", "b"),
+                ],
+                Upgrade::Ambiguous,
+            ),
         ];
         for (headers, expected) in cases {
             let mut request = request(headers);
@@ -107,8 +133,11 @@ mod tests {
 
     #[test]
     fn row_17_h2c_and_its_settings_are_removed() {
-        let mut request =
-            request(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")]);
+        let mut request = request(&[
+            ("connection", "upgrade, http2-settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+        ]);
         assert_eq!(take(&mut request), Upgrade::None);
         assert!(!request.headers().contains_key("upgrade"));
         assert!(!request.headers().contains_key("http2-settings"));
@@ -116,7 +145,11 @@ mod tests {
 
     #[test]
     fn row_17_connect_is_told_from_requests() {
-        let mut request = Request::builder().method("CONNECT").uri("a.b:1").body(()).unwrap();
+        let mut request = Request::builder()
+            .method("CONNECT")
+            .uri("a.b:1")
+            .body(())
+            .unwrap();
         assert_eq!(take(&mut request), Upgrade::Connect);
     }
 }
