@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use weft_identity::DnsLabel;
 use weft_identity::document::{Document, Metadata};
 
 use crate::documents::MeshSpec;
@@ -21,6 +22,11 @@ pub struct Mesh {
 impl Mesh {
     /// The name of the only Mesh.
     pub const NAME: &'static str = "mesh";
+
+    #[allow(clippy::expect_used)] // NAME is a literal
+    pub fn name() -> DnsLabel {
+        Self::NAME.parse().expect("`mesh` is a DNS label")
+    }
 
     pub fn from_document(document: &Document<MeshSpec>) -> Result<Self, Invalid> {
         check_metadata(&document.metadata)?;

@@ -1,4 +1,42 @@
 //! The only crate that knows protobuf: generated code, and total conversions between it and the pure crates.
+//!
+//! Conversions are `TryFrom<&v1::…>` for reading and `From<&…>` for writing. Reading is all or nothing, and an error names the field.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod error;
+mod key;
+mod mesh;
+mod packed;
+mod resource;
+mod rule;
+mod service;
+pub mod text;
+mod time;
+mod trust;
+mod verdict;
+mod view;
+
+pub use error::{ConversionError, Problem};
+pub use key::{KeyError, Kind, ResourceKey};
+pub use packed::{Packed, pack, resource_name, type_url, unpack};
+pub use resource::{Resource, Spec, key_of};
+pub use service::{read_address, read_health};
+pub use time::{
+    read_duration, read_optional_timestamp, read_timestamp, write_duration, write_timestamp,
+};
+pub use verdict::read_reason;
+pub use view::{InboundView, OutboundView, encoded_slashes};
+/// The newest schema of security messages that this crate reads.
+pub use weft_policy::SCHEMA;
 
 /// Generated code, nested as protobuf packages are.
 mod generated {

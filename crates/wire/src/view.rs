@@ -1,0 +1,151 @@
+//! What one identity sees of the mesh, service by service.
+//!
+//! Invariant: a view that could be read is complete. Its policy and its endpoints come from one message, so neither is ever newer than the other.
+
+use std::sync::Arc;
+
+use weft_catalog::{Endpoint, HealthCheck, Port, check_health, check_ports};
+use weft_identity::ServiceName;
+use weft_policy::{EncodedSlashes, Rule};
+
+use crate::error::{At, ConversionError, Problem, check_schema, each};
+use crate::rule::{read_named_rule, write_named_rule};
+use crate::v1;
+
+/// A service that the identity may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutboundView {
+    pub service: ServiceName,
+    /// Only ports that a rule below opens.
+    pub ports: Vec<Port>,
+    pub endpoints: Vec<Endpoint>,
+    /// Only rules that match the identity.
+    pub rules: Vec<Arc<Rule>>,
+    pub encoded_slashes: EncodedSlashes,
+}
+
+/// A service that the identity offers, with every rule for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InboundView {
+    pub service: ServiceName,
+    pub ports: Vec<Port>,
+    pub rules: Vec<Arc<Rule>>,
+    pub encoded_slashes: EncodedSlashes,
+    pub health: Option<HealthCheck>,
+}
+
+impl TryFrom<&v1::Outbound> for OutboundView {
+    type Error = ConversionError;
+
+    fn try_from(view: &v1::Outbound) -> Result<Self, ConversionError> {
+        check_schema(view.schema)?;
+        let service: ServiceName = view.service.parse().map_err(Problem::Name).at("service")?;
+        Ok(Self {
+            ports: read_ports(&view.ports)?,
+            endpoints: each(&view.endpoints, "endpoints", Endpoint::try_from)?,
+            rules: read_rules(&view.rules, &service)?,
+            encoded_slashes: read_encoded_slashes(view.keep_encoded_slashes),
+            service,
+        })
+    }
+}
+
+impl From<&OutboundView> for v1::Outbound {
+    fn from(view: &OutboundView) -> Self {
+        Self {
+            schema: SCHEMA,
+            service: view.service.to_string(),
+            ports: view.ports.iter().map(Into::into).collect(),
+            endpoints: view.endpoints.iter().map(Into::into).collect(),
+            rules: view
+                .rules
+                .iter()
+                .map(|rule| write_named_rule(rule))
+                .collect(),
+            keep_encoded_slashes: view.encoded_slashes == EncodedSlashes::Keep,
+        }
+    }
+}
+
+impl TryFrom<&v1::Inbound> for InboundView {
+    type Error = ConversionError;
+
+    fn try_from(view: &v1::Inbound) -> Result<Self, ConversionError> {
+        check_schema(view.schema)?;
+        let service: ServiceName = view.service.parse().map_err(Problem::Name).at("service")?;
+        let ports = read_ports(&view.ports)?;
+        let health = view
+            .health
+            .as_ref()
+            .map(HealthCheck::try_from)
+            .transpose()
+            .at("health")?;
+        if let Some(health) = &health {
+            check_health("health", health, &ports)?;
+        }
+        Ok(Self {
+            rules: read_rules(&view.rules, &service)?,
+            encoded_slashes: read_encoded_slashes(view.keep_encoded_slashes),
+            service,
+            ports,
+            health,
+        })
+    }
+}
+
+impl From<&InboundView> for v1::Inbound {
+    fn from(view: &InboundView) -> Self {
+        Self {
+            schema: SCHEMA,
+            service: view.service.to_string(),
+            ports: view.ports.iter().map(Into::into).collect(),
+            rules: view
+                .rules
+                .iter()
+                .map(|rule| write_named_rule(rule))
+                .collect(),
+            keep_encoded_slashes: view.encoded_slashes == EncodedSlashes::Keep,
+            health: view.health.as_ref().map(Into::into),
+        }
+    }
+}
+
+/// What `policy` is told about encoded slashes, from what the service says.
+pub fn encoded_slashes(service: weft_catalog::EncodedSlashes) -> EncodedSlashes {
+    match service {
+        weft_catalog::EncodedSlashes::Keep => EncodedSlashes::Keep,
+        weft_catalog::EncodedSlashes::Refuse => EncodedSlashes::Refuse,
+    }
+}
+
+fn read_encoded_slashes(keep: bool) -> EncodedSlashes {
+    if keep {
+        EncodedSlashes::Keep
+    } else {
+        EncodedSlashes::Refuse
+    }
+}
+
+fn read_ports(ports: &[v1::ServicePort]) -> Result<Vec<Port>, ConversionError> {
+    let ports = each(ports, "ports", Port::try_from)?;
+    check_ports("ports", &ports)?;
+    Ok(ports)
+}
+
+/// A rule for another service here would be a rule that nobody judges.
+fn read_rules(
+    rules: &[v1::NamedRule],
+    service: &ServiceName,
+) -> Result<Vec<Arc<Rule>>, ConversionError> {
+    each(rules, "rules", |rule| {
+        let rule = read_named_rule(rule)?;
+        if rule.service != *service {
+            let (found, expected) = (rule.service.clone(), service.clone());
+            return Err(Problem::RuleOfAnotherService { found, expected }).at("allow.service");
+        }
+        Ok(Arc::new(rule))
+    })
+}
+
+/// The oldest schema whose readers understand everything in these messages but the rules, which say their own.
+const SCHEMA: u32 = 1;
