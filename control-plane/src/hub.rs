@@ -194,3 +194,7 @@ pub(crate) fn internal(error: StoreError) -> Status {
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const COMMITS_KEPT: usize = 1024;
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;
