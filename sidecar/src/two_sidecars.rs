@@ -1,13 +1,14 @@
 //! Two sidecars in one process, over real sockets: a client's and a server's, with nothing of a control plane but what it would have sent.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -34,155 +35,14 @@ use crate::metrics::Metrics;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
-#[tokio::test]
-async fn row_04_a_permitted_request_arrives_with_the_verified_identity_and_no_other() {
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    let answer = mesh
-        .ask("GET /orders/1?q=%41 HTTP/1.1\r\nHost: Any.Host\r\nX-Forwarded-Client-Cert: URI=evil\r\nx_forwarded_client_cert: a\r\nConnection: close, x-nominated\r\nX-Nominated: 1\r\n\r\n")
-        .await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(
-        answer.contains("GET /orders/1?q=%41 host=Any.Host"),
-        "{answer}"
-    );
-    assert!(
-        answer.contains("By=spiffe://weft.local/ns/shop/sa/api;Hash="),
-        "{answer}"
-    );
-    assert!(
-        answer.contains(";URI=spiffe://weft.local/ns/shop/sa/web\n"),
-        "{answer}"
-    );
-    assert!(
-        !answer.contains("evil") && !answer.contains("nominated"),
-        "{answer}"
-    );
-}
-
-#[tokio::test]
-async fn row_02_what_no_rule_names_is_refused_on_both_sides_with_a_decision() {
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    let answer = mesh
-        .ask("GET /admin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        .await;
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert!(
-        answer.contains(r#"{"error":"refused by the mesh","decision":""#),
-        "{answer}"
-    );
-
-    // The server side is the authority: it refuses also what the client side lets through.
-    mesh.server_allows("");
-    let answer = mesh
-        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        .await;
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-}
-
-#[tokio::test]
-async fn row_05_malformed_framing_is_answered_with_400_and_a_decision() {
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    let answer = mesh
-        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /orders/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(
-        answer.contains("HTTP/1.1 400") && answer.contains("decision"),
-        "{answer}"
-    );
-}
-
-#[tokio::test]
-async fn bodies_stream_through_and_connections_are_used_again() {
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
-    for _ in 0..3 {
-        let request = "POST /orders/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"body=hello\n") {
-            assert_ne!(
-                client.read_buf(&mut answer).await.unwrap(),
-                0,
-                "{}",
-                String::from_utf8_lossy(&answer)
-            );
-        }
-    }
-    let accepted = mesh
-        .server
-        .metrics
-        .accepted
-        .get_or_create(&crate::metrics::ListenerLabel {
-            listener: "inbound",
-        });
-    assert_eq!(accepted.get(), 1);
-}
-
-#[tokio::test]
-async fn http2_goes_through_both_sidecars() {
-    let mesh = Pair::start(Protocol::Http2, RULE).await;
-    let answer = mesh
-        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        .await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("GET /orders/1 host=a"), "{answer}");
-}
-
-#[tokio::test]
-async fn each_direction_of_a_tcp_connection_ends_by_itself() {
-    let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
-    let answer = tokio::time::timeout(LONG, async {
-        let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
-        client.write_all(b"ping").await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
-    });
-    assert_eq!(answer.await.unwrap(), "got ping and the end");
-}
-
-#[tokio::test]
-async fn a_removed_rule_cuts_an_open_connection() {
-    let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
-    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
-    client.write_all(b"ping").await.unwrap();
-    while mesh.server.connections.is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    mesh.server_allows("");
-    let mut rest = Vec::new();
-    // An end or a reset; what matters is that nothing arrives and that it does not stay open.
-    let ended = tokio::time::timeout(LONG, client.read_to_end(&mut rest)).await;
-    assert!(ended.is_ok(), "the connection stayed open");
-    assert!(rest.is_empty());
-}
-
-#[tokio::test]
-async fn row_17_an_upgrade_that_no_rule_names_is_refused_and_a_named_one_becomes_a_tunnel() {
-    let upgrade =
-        "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    let answer = mesh.ask_until(upgrade, b"}").await;
-    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-
-    let mesh = Pair::start(Protocol::Http, RULE_WITH_WEBSOCKET).await;
-    let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
-    client.write_all(upgrade.as_bytes()).await.unwrap();
-    let head = read_until(&mut client, b"\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    client.write_all(b"\x81\x00\n\n").await.unwrap();
-    let mut echoed = [0; 4];
-    client.read_exact(&mut echoed).await.unwrap();
-    assert_eq!(&echoed, b"\x81\x00\n\n");
-}
+mod http2;
+mod requests;
 
 /// Two sidecars and an application.
 struct Pair {
     server: Arc<Sidecar>,
     upstream: SocketAddr,
-    _client: Arc<Sidecar>,
+    client: Arc<Sidecar>,
 }
 
 impl Pair {
@@ -224,7 +84,7 @@ impl Pair {
         Self {
             server,
             upstream,
-            _client: client,
+            client,
         }
     }
 
@@ -244,6 +104,40 @@ impl Pair {
         let mut client = TcpStream::connect(self.upstream).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
         read_until(&mut client, end).await
+    }
+
+    /// The same address, expected to be these identities.
+    fn client_sees(&self, identities: &[&str]) {
+        let before = self.client.current.load_full();
+        let seen = &before.outbound[&service()];
+        let mut view = seen.view.clone();
+        let known = view.endpoints[0].clone();
+        let expected = identities.iter().map(|identity| identity.parse().unwrap());
+        view.endpoints = expected
+            .map(|identity| Endpoint {
+                identity,
+                ..known.clone()
+            })
+            .collect();
+        let mut enforced = copy_of(&before);
+        let service_seen = OutboundService {
+            view,
+            policy: seen.policy.clone(),
+        };
+        enforced.outbound.insert(service(), Arc::new(service_seen));
+        self.client.current.publish(Arc::new(enforced));
+    }
+
+    fn server_revokes(&self, id: &str) {
+        let mut enforced = copy_of(&self.server.current.load_full());
+        let identities = HashSet::from([id.parse().unwrap()]);
+        enforced.revocations = Arc::new(Revocations {
+            identities,
+            ..Revocations::default()
+        });
+        let enforced = Arc::new(enforced);
+        self.server.current.publish(Arc::clone(&enforced));
+        self.server.connections.recheck(&enforced, Timestamp::now());
     }
 
     /// Puts another policy in force on the server side and re-checks what is live.
@@ -295,12 +189,8 @@ impl Authority {
         let metrics = Arc::new(Metrics::default());
         Arc::new(Sidecar {
             tasks: Tasks::new(),
-            control_plane: ControlPlane::new(
-                config.api.clone(),
-                identity.clone(),
-                current.clone(),
-            )
-            .unwrap(),
+            control_plane: ControlPlane::new(config.api.clone(), identity.clone(), current.clone())
+                .unwrap(),
             current,
             identity,
             connections: Connections::default(),
@@ -466,7 +356,9 @@ async fn serve_app(protocol: Protocol, mut stream: TcpStream) {
     }
 }
 
-async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn echo(
+    mut request: Request<Incoming>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
     if request.headers().contains_key("upgrade") {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -477,7 +369,7 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, h
             .status(101)
             .header("connection", "upgrade")
             .header("upgrade", "websocket");
-        return Ok(response.body(Full::default()).unwrap());
+        return Ok(response.body(Full::default().boxed()).unwrap());
     }
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -494,7 +386,14 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, h
         text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
     }
     text.push_str(&format!("body={}\n", String::from_utf8_lossy(&body)));
-    Ok(Response::new(Full::from(text)))
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+    trailers.insert(
+        "x_forwarded_client_cert",
+        http::HeaderValue::from_static("URI=evil"),
+    );
+    let body = Full::from(text).with_trailers(std::future::ready(Some(Ok(trailers))));
+    Ok(Response::new(body.boxed()))
 }
 
 async fn read_until(client: &mut TcpStream, end: &[u8]) -> String {
