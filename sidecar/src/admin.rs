@@ -11,17 +11,30 @@ use crate::view::{Enforced, InboundService, OutboundService};
 
 pub(crate) fn routes(sidecar: Arc<Sidecar>, readiness: Readiness) -> Routes {
     let metrics = sidecar.metrics.registry();
-    Routes::standard(readiness, metrics).page("/view", move || Page::json(view(&sidecar).to_string()))
+    Routes::standard(readiness, metrics)
+        .page("/view", move || Page::json(view(&sidecar).to_string()))
 }
 
 fn view(sidecar: &Sidecar) -> Value {
     let enforced: Arc<Enforced> = sidecar.current.load_full();
     let svid = sidecar.identity.load();
-    let mut unreadable: Vec<String> = enforced.unreadable.iter().map(ToString::to_string).collect();
+    let mut unreadable: Vec<String> = enforced
+        .unreadable
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     unreadable.sort_unstable();
-    let mut inbound: Vec<Value> = enforced.inbound.values().map(|service| inbound_service(service)).collect();
+    let mut inbound: Vec<Value> = enforced
+        .inbound
+        .values()
+        .map(|service| inbound_service(service))
+        .collect();
     inbound.sort_by_key(|service| service["service"].to_string());
-    let mut outbound: Vec<Value> = enforced.outbound.values().map(|service| outbound_service(service)).collect();
+    let mut outbound: Vec<Value> = enforced
+        .outbound
+        .values()
+        .map(|service| outbound_service(service))
+        .collect();
     outbound.sort_by_key(|service| service["service"].to_string());
     json!({
         "id": enforced.own_id,
@@ -68,7 +81,10 @@ fn outbound_service(service: &OutboundService) -> Value {
 }
 
 fn ports(ports: &[weft_catalog::Port]) -> Value {
-    ports.iter().map(|port| json!({"name": port.name, "port": port.port, "protocol": port.protocol})).collect()
+    ports
+        .iter()
+        .map(|port| json!({"name": port.name, "port": port.port, "protocol": port.protocol}))
+        .collect()
 }
 
 fn rules(rules: &[Arc<weft_policy::Rule>]) -> Value {

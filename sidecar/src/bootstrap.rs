@@ -30,8 +30,10 @@ pub(crate) struct Proven {
 
 /// Why there is no SVID.
 #[derive(Debug, thiserror::Error)]
-pub enum BootstrapError {
-    #[error("no SVID is stored and the configuration names no joinTokenFile; create one with `meshctl token create {0}`")]
+pub(crate) enum BootstrapError {
+    #[error(
+        "no SVID is stored and the configuration names no joinTokenFile; create one with `meshctl token create {0}`"
+    )]
     NoToken(String),
     #[error("cannot read the join token at {}", path.display())]
     ReadToken {
@@ -65,7 +67,11 @@ pub(crate) async fn prove(config: &Config, runtime: &Runtime) -> Result<Proven, 
         Ok(Some(found)) => {
             tracing::info!(id = %config.own_id, not_after = %found.svid.verified.not_after, "going on with the stored SVID");
             let bundle = Arc::new(found.bundle);
-            return Ok(Proven { svid: found.svid, bundle, previous_mac_key: found.previous_mac_key });
+            return Ok(Proven {
+                svid: found.svid,
+                bundle,
+                previous_mac_key: found.previous_mac_key,
+            });
         }
         Ok(None) => {}
         Err(error) => tracing::warn!(error = %chain_of(&error), "the stored SVID is not used"),
@@ -75,10 +81,16 @@ pub(crate) async fn prove(config: &Config, runtime: &Runtime) -> Result<Proven, 
 
 /// Exchanges the join token, for as long as it takes to reach a control plane.
 pub(crate) async fn attest(config: &Config, runtime: &Runtime) -> Result<Proven, BootstrapError> {
-    let path = config.join_token_file.as_deref().ok_or_else(|| BootstrapError::NoToken(config.workload.to_string()))?;
+    let path = config
+        .join_token_file
+        .as_deref()
+        .ok_or_else(|| BootstrapError::NoToken(config.workload.to_string()))?;
     let (text, token) = read_token(path)?;
     if *token.trust_domain() != config.trust_domain {
-        let (token, expected) = (token.trust_domain().to_string(), config.trust_domain.to_string());
+        let (token, expected) = (
+            token.trust_domain().to_string(),
+            config.trust_domain.to_string(),
+        );
         return Err(BootstrapError::OtherTrustDomain { token, expected });
     }
     let request = runtime.pending_request()?;
@@ -88,15 +100,26 @@ pub(crate) async fn attest(config: &Config, runtime: &Runtime) -> Result<Proven,
             Ok(answer) => break answer,
             Err(status) if is_final(status.code()) => {
                 runtime.request_answered();
-                return Err(BootstrapError::Refused { code: status.code(), message: status.message().to_owned() });
+                return Err(BootstrapError::Refused {
+                    code: status.code(),
+                    message: status.message().to_owned(),
+                });
             }
-            Err(status) => tracing::warn!(code = ?status.code(), error = %chain_of(&status), "cannot attest yet"),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), error = %chain_of(&status), "cannot attest yet")
+            }
         }
         tokio::time::sleep(backoff.next_delay()).await;
     };
     let bundle = read_bundle(&answer)?;
-    if !bundle.roots.iter().any(|root| fingerprint(root) == *token.root_fingerprint()) {
-        return Err(BootstrapError::Answer("its bundle lacks the root that the join token names"));
+    if !bundle
+        .roots
+        .iter()
+        .any(|root| fingerprint(root) == *token.root_fingerprint())
+    {
+        return Err(BootstrapError::Answer(
+            "its bundle lacks the root that the join token names",
+        ));
     }
     let svid = believe(answer, request, &config.own_id, &bundle)?;
     runtime.store_svid(&svid, &bundle, None)?;
@@ -106,7 +129,11 @@ pub(crate) async fn attest(config: &Config, runtime: &Runtime) -> Result<Proven,
         tracing::warn!(path = %path.display(), %error, "the used join token cannot be deleted");
     }
     tracing::info!(id = %config.own_id, serial = %svid.verified.serial, "attested");
-    Ok(Proven { svid, bundle: Arc::new(bundle), previous_mac_key: None })
+    Ok(Proven {
+        svid,
+        bundle: Arc::new(bundle),
+        previous_mac_key: None,
+    })
 }
 
 type Answered = Result<v1::IssuedSvid, tonic::Status>;
@@ -124,7 +151,9 @@ async fn ask(
         expected_workload: config.workload.to_string(),
     };
     let answer = tokio::time::timeout(CALL_TIMEOUT, client.attest(message)).await;
-    Ok(answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer"))).map(tonic::Response::into_inner))
+    Ok(answer
+        .unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer")))
+        .map(tonic::Response::into_inner))
 }
 
 /// Verifies an answer before it is believed: own identity, own key, a chain to the bundle that it brings.
@@ -134,34 +163,62 @@ pub(crate) fn believe(
     own_id: &SpiffeId,
     bundle: &TrustBundle,
 ) -> Result<OwnSvid, BootstrapError> {
-    let issued_at = answer.issued_at.as_ref().ok_or(BootstrapError::Answer("it lacks issued_at"))?;
-    let issued_at = weft_wire::read_timestamp(issued_at).map_err(|_| BootstrapError::Answer("its issued_at"))?;
+    let issued_at = answer
+        .issued_at
+        .as_ref()
+        .ok_or(BootstrapError::Answer("it lacks issued_at"))?;
+    let issued_at = weft_wire::read_timestamp(issued_at)
+        .map_err(|_| BootstrapError::Answer("its issued_at"))?;
     let candidate = Candidate {
-        chain: answer.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
+        chain: answer
+            .chain
+            .iter()
+            .map(|der| CertificateDer::from(der.to_vec()))
+            .collect(),
         key_pkcs8: request.key_pkcs8,
         issued_at,
         renew_every: Duration::from_secs(answer.renew_every_seconds.max(1).into()),
     };
-    Ok(OwnSvid::believe(candidate, own_id, bundle, Timestamp::now())?)
+    Ok(OwnSvid::believe(
+        candidate,
+        own_id,
+        bundle,
+        Timestamp::now(),
+    )?)
 }
 
 pub(crate) fn read_bundle(answer: &v1::IssuedSvid) -> Result<TrustBundle, BootstrapError> {
-    let bundle = answer.bundle.as_ref().ok_or(BootstrapError::Answer("it lacks the bundle"))?;
+    let bundle = answer
+        .bundle
+        .as_ref()
+        .ok_or(BootstrapError::Answer("it lacks the bundle"))?;
     TrustBundle::try_from(bundle).map_err(|_| BootstrapError::Answer("its bundle cannot be read"))
 }
 
 fn read_token(path: &Path) -> Result<(Zeroizing<String>, JoinToken), BootstrapError> {
     let text = fs::read_to_string(path)
-        .map_err(|source| BootstrapError::ReadToken { path: path.to_owned(), source })
+        .map_err(|source| BootstrapError::ReadToken {
+            path: path.to_owned(),
+            source,
+        })
         .map(Zeroizing::new)?;
     let text = Zeroizing::new(text.trim().to_owned());
-    let token = text.parse().map_err(|source| BootstrapError::Token { path: path.to_owned(), source })?;
+    let token = text.parse().map_err(|source| BootstrapError::Token {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok((text, token))
 }
 
 /// Asking again with the same evidence cannot help.
 fn is_final(code: Code) -> bool {
-    matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented)
+    matches!(
+        code,
+        Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::InvalidArgument
+            | Code::Unimplemented
+    )
 }
 
 /// An error and its causes on one line.

@@ -162,17 +162,27 @@ pub enum ConfigError {
     #[error("{}: {message}", path.display())]
     Syntax { path: PathBuf, message: String },
     #[error("{}: {problems}", path.display())]
-    Invalid { path: PathBuf, problems: ConfigProblems },
+    Invalid {
+        path: PathBuf,
+        problems: ConfigProblems,
+    },
 }
 
 impl Config {
     /// Reads a file; everything that is wrong in it is told at once.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let raw = serde_saphyr::from_str(&text)
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
-        Self::from_raw(raw).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let raw = serde_saphyr::from_str(&text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        Self::from_raw(raw).map_err(|problems| ConfigError::Invalid {
+            path: path.to_owned(),
+            problems,
+        })
     }
 
     /// Converts, or tells every problem.
@@ -185,12 +195,21 @@ impl Config {
         let api = authority(p, "controlPlane.api", raw.control_plane.api);
         let attestation = authority(p, "controlPlane.attestation", raw.control_plane.attestation);
         if raw.runtime.is_none() {
-            p.missing("runtime", "a folder in memory (tmpfs) for the SVID, its key and the snapshot");
+            p.missing(
+                "runtime",
+                "a folder in memory (tmpfs) for the SVID, its key and the snapshot",
+            );
         }
         let inbound = p.require::<SocketAddr>("inbound.listen", raw.inbound.listen.as_deref());
         let advertise = raw.inbound.advertise.and_then(|text| advertised(p, &text));
-        let http_proxy = raw.http_proxy.and_then(|raw| loopback(p, "httpProxy.listen", raw.listen.as_deref()));
-        let admin = loopback(p, "admin.listen", Some(raw.admin.listen.as_deref().unwrap_or(DEFAULT_ADMIN)));
+        let http_proxy = raw
+            .http_proxy
+            .and_then(|raw| loopback(p, "httpProxy.listen", raw.listen.as_deref()));
+        let admin = loopback(
+            p,
+            "admin.listen",
+            Some(raw.admin.listen.as_deref().unwrap_or(DEFAULT_ADMIN)),
+        );
         let upstreams = upstreams(p, &raw.upstreams);
         let apps = apps(p, &raw.apps);
         let drain = p.parse::<Seconds>("drain", raw.drain.as_deref().unwrap_or(DEFAULT_DRAIN));
@@ -231,7 +250,10 @@ impl Config {
 
 fn required_instance(problems: &mut ConfigProblems, instance: Option<String>) -> Option<String> {
     let Some(instance) = instance else {
-        problems.missing("instance", "it is required: a name that is unique for each replica");
+        problems.missing(
+            "instance",
+            "it is required: a name that is unique for each replica",
+        );
         return None;
     };
     match weft_catalog::check_instance(&instance) {
@@ -249,8 +271,9 @@ fn authority(problems: &mut ConfigProblems, key: &str, text: Option<String>) -> 
         problems.missing(key, "it is required: host:port");
         return None;
     };
-    let is_authority =
-        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_authority = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if !is_authority {
         problems.wrong(key, text, "expected host:port");
         return None;
@@ -261,7 +284,11 @@ fn authority(problems: &mut ConfigProblems, key: &str, text: Option<String>) -> 
 fn advertised(problems: &mut ConfigProblems, text: &str) -> Option<SocketAddr> {
     let address: SocketAddr = problems.parse("inbound.advertise", text)?;
     if address.ip().is_unspecified() {
-        problems.wrong("inbound.advertise", text, "peers cannot dial an unspecified address");
+        problems.wrong(
+            "inbound.advertise",
+            text,
+            "peers cannot dial an unspecified address",
+        );
         return None;
     }
     Some(address)
@@ -271,7 +298,11 @@ fn advertised(problems: &mut ConfigProblems, text: &str) -> Option<SocketAddr> {
 fn loopback(problems: &mut ConfigProblems, key: &str, text: Option<&str>) -> Option<SocketAddr> {
     let address: SocketAddr = problems.require(key, text)?;
     if !address.ip().is_loopback() {
-        problems.wrong(key, address, "must be a loopback address: whoever reaches it speaks as this workload");
+        problems.wrong(
+            key,
+            address,
+            "must be a loopback address: whoever reaches it speaks as this workload",
+        );
         return None;
     }
     Some(address)
@@ -281,10 +312,20 @@ fn upstreams(problems: &mut ConfigProblems, raw: &[RawUpstream]) -> Vec<Upstream
     let mut read = Vec::with_capacity(raw.len());
     for (i, upstream) in raw.iter().enumerate() {
         let key = |field: &str| format!("upstreams[{i}].{field}");
-        let target = service_port(problems, &key, upstream.service.as_deref(), upstream.port.as_deref());
+        let target = service_port(
+            problems,
+            &key,
+            upstream.service.as_deref(),
+            upstream.port.as_deref(),
+        );
         let listen = loopback(problems, &key("listen"), upstream.listen.as_deref());
-        let (Some(target), Some(listen)) = (target, listen) else { continue };
-        if read.iter().any(|earlier: &Upstream| earlier.target == target) {
+        let (Some(target), Some(listen)) = (target, listen) else {
+            continue;
+        };
+        if read
+            .iter()
+            .any(|earlier: &Upstream| earlier.target == target)
+        {
             problems.wrong(key("service"), &target, "it has a listener already");
             continue;
         }
@@ -299,7 +340,9 @@ fn apps(problems: &mut ConfigProblems, raw: &[RawApp]) -> HashMap<ServicePort, S
         let key = |field: &str| format!("apps[{i}].{field}");
         let target = service_port(problems, &key, app.service.as_deref(), app.port.as_deref());
         let address = problems.require::<SocketAddr>(&key("address"), app.address.as_deref());
-        let (Some(target), Some(address)) = (target, address) else { continue };
+        let (Some(target), Some(address)) = (target, address) else {
+            continue;
+        };
         if read.contains_key(&target) {
             problems.wrong(key("service"), &target, "it has an address already");
             continue;
@@ -317,7 +360,10 @@ fn service_port(
 ) -> Option<ServicePort> {
     let service = problems.require::<ServiceName>(&key("service"), service);
     let port = problems.require::<DnsLabel>(&key("port"), port);
-    Some(ServicePort { service: service?, port: port? })
+    Some(ServicePort {
+        service: service?,
+        port: port?,
+    })
 }
 
 fn check_limits(problems: &mut ConfigProblems, limits: &Limits) {
@@ -334,7 +380,11 @@ fn check_limits(problems: &mut ConfigProblems, limits: &Limits) {
         }
     }
     if limits.head_bytes < LEAST_HEAD_BYTES {
-        problems.wrong("limits.headBytes", limits.head_bytes, format!("must be at least {LEAST_HEAD_BYTES}"));
+        problems.wrong(
+            "limits.headBytes",
+            limits.head_bytes,
+            format!("must be at least {LEAST_HEAD_BYTES}"),
+        );
     }
 }
 
@@ -391,7 +441,10 @@ inbound: {listen: '127.0.0.1:0'}
     #[test]
     fn the_least_file_gives_a_whole_configuration() {
         let config = read(LEAST).unwrap();
-        assert_eq!(config.own_id.to_string(), "spiffe://weft.local/ns/shop/sa/api");
+        assert_eq!(
+            config.own_id.to_string(),
+            "spiffe://weft.local/ns/shop/sa/api"
+        );
         assert_eq!(config.drain, Duration::from_secs(10));
         assert_eq!(config.admin, DEFAULT_ADMIN.parse().unwrap());
         assert!(config.http_proxy.is_none());
@@ -427,6 +480,10 @@ drain: soon
 
     #[test]
     fn an_unknown_key_is_refused() {
-        assert!(read(&format!("{LEAST}\nupstream: []")).unwrap_err().contains("upstream"));
+        assert!(
+            read(&format!("{LEAST}\nupstream: []"))
+                .unwrap_err()
+                .contains("upstream")
+        );
     }
 }

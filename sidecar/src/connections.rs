@@ -85,8 +85,18 @@ impl Connections {
     pub fn register(&self, live: Live) -> Registered {
         let key = self.table.next.fetch_add(1, Ordering::Relaxed);
         let cut = Arc::new(Cut::default());
-        self.table.entries.insert(key, Entry { live, cut: Arc::clone(&cut) });
-        Registered { table: Arc::clone(&self.table), key, cut }
+        self.table.entries.insert(
+            key,
+            Entry {
+                live,
+                cut: Arc::clone(&cut),
+            },
+        );
+        Registered {
+            table: Arc::clone(&self.table),
+            key,
+            cut,
+        }
     }
 
     /// Cuts everything that is no longer allowed: first all are judged, then all are cut at once. Returns how many.
@@ -95,7 +105,12 @@ impl Connections {
             .table
             .entries
             .iter()
-            .filter_map(|entry| Some((Arc::clone(&entry.cut), still_allowed(&entry.live, enforced, now).err()?)))
+            .filter_map(|entry| {
+                Some((
+                    Arc::clone(&entry.cut),
+                    still_allowed(&entry.live, enforced, now).err()?,
+                ))
+            })
             .collect();
         for (cut, refusal) in &refused {
             // An earlier refusal stays the reason.
@@ -119,7 +134,11 @@ impl Registered {
     /// Resolves when the connection must end, with the reason.
     pub async fn cut(&self) -> Refusal {
         self.cut.token.cancelled().await;
-        self.cut.refusal.get().cloned().unwrap_or_else(|| Refusal::new(weft_policy::Reason::NoRule))
+        self.cut
+            .refusal
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Refusal::new(weft_policy::Reason::NoRule))
     }
 
     /// Whether it must end.
@@ -145,11 +164,20 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
     if let Some(peer) = &live.peer {
         enforce::admit_peer(enforced, peer)?;
     }
-    let connection = || enforce::admit_connection(enforced, live.side, &live.source, &live.target, now);
+    let connection =
+        || enforce::admit_connection(enforced, live.side, &live.source, &live.target, now);
     match &live.carries {
         Carries::Request(request) => {
             let request = request.as_request();
-            enforce::admit_request(enforced, live.side, &live.source, &live.target, &request, now).map(|_| ())
+            enforce::admit_request(
+                enforced,
+                live.side,
+                &live.source,
+                &live.target,
+                &request,
+                now,
+            )
+            .map(|_| ())
         }
         Carries::Requests => match connection() {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
@@ -179,7 +207,11 @@ impl OwnedRequest {
 
 impl HeaderLookup for OwnedRequest {
     fn lookup(&self, name: &str) -> HeaderValue<'_> {
-        let mut values = self.headers.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_slice());
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(given, _)| given == name)
+            .map(|(_, value)| value.as_slice());
         match (values.next(), values.next()) {
             (None, _) => HeaderValue::Absent,
             (Some(value), None) => HeaderValue::One(value),

@@ -20,7 +20,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use weft_identity::{JoinToken, Purpose, SpiffeId, TokenError, TrustBundle, VerifyError, verify_svid};
+use weft_identity::{
+    JoinToken, Purpose, SpiffeId, TokenError, TrustBundle, VerifyError, verify_svid,
+};
 
 use crate::identity::Identity;
 use crate::view::Current;
@@ -49,16 +51,31 @@ pub enum ControlPlaneError {
 }
 
 impl ControlPlane {
-    pub fn new(api: String, identity: Identity, current: Current) -> Result<Self, ControlPlaneError> {
+    pub fn new(
+        api: String,
+        identity: Identity,
+        current: Current,
+    ) -> Result<Self, ControlPlaneError> {
         // What `channel` does later cannot fail if this does not.
         endpoint(&api)?;
-        Ok(Self { shared: Arc::new(Shared { api, identity, current, channel: Mutex::new(None) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                api,
+                identity,
+                current,
+                channel: Mutex::new(None),
+            }),
+        })
     }
 
     /// A channel that presents the SVID of now. It connects when it is used.
     pub fn channel(&self) -> Channel {
         let revision = self.shared.identity.load().renewed_revision;
-        let mut cached = self.shared.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self
+            .shared
+            .channel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((of, channel)) = cached.as_ref()
             && *of == revision
         {
@@ -70,7 +87,8 @@ impl ControlPlane {
     }
 
     fn connect_lazily(&self) -> Channel {
-        let endpoint = endpoint(&self.shared.api).unwrap_or_else(|_| Endpoint::from_static("http://invalid"));
+        let endpoint =
+            endpoint(&self.shared.api).unwrap_or_else(|_| Endpoint::from_static("http://invalid"));
         let shared = Arc::clone(&self.shared);
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
             // The bundle and the SVID are those of the moment of connecting.
@@ -82,13 +100,18 @@ impl ControlPlane {
 }
 
 /// A channel for first contact: the server is believed by the root that the token names, and shows no more than that.
-pub(crate) fn first_contact(attestation: &str, token: JoinToken) -> Result<Channel, ControlPlaneError> {
+pub(crate) fn first_contact(
+    attestation: &str,
+    token: JoinToken,
+) -> Result<Channel, ControlPlaneError> {
     let endpoint = endpoint(attestation)?;
     let address = attestation.to_owned();
     let token = Arc::new(token);
-    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-        dial(address.clone(), Trust::Pinned(Arc::clone(&token)), None)
-    })))
+    Ok(
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+            dial(address.clone(), Trust::Pinned(Arc::clone(&token)), None)
+        })),
+    )
 }
 
 fn endpoint(authority: &str) -> Result<Endpoint, ControlPlaneError> {
@@ -112,7 +135,9 @@ fn dial(authority: String, trust: Trust, own: Option<Arc<CertifiedKey>>) -> Dial
         let connect = async {
             let socket = TcpStream::connect(&authority).await?;
             socket.set_nodelay(true)?;
-            TlsConnector::from(Arc::new(config)).connect(server_name(&authority)?, socket).await
+            TlsConnector::from(Arc::new(config))
+                .connect(server_name(&authority)?, socket)
+                .await
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await??;
         Ok(TokioIo::new(stream))
@@ -121,14 +146,22 @@ fn dial(authority: String, trust: Trust, own: Option<Arc<CertifiedKey>>) -> Dial
 
 /// The name only routes: whom we speak with is proven by the SPIFFE ID.
 fn server_name(authority: &str) -> io::Result<ServerName<'static>> {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(host.to_owned()).map_err(io::Error::other)
 }
 
-fn client_config(trust: Trust, own: Option<Arc<CertifiedKey>>) -> Result<ClientConfig, rustls::Error> {
+fn client_config(
+    trust: Trust,
+    own: Option<Arc<CertifiedKey>>,
+) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Verifier { trust, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(Verifier {
+        trust,
+        provider: Arc::clone(&provider),
+    });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -181,8 +214,11 @@ impl Verifier {
             }
         };
         // The root itself is no part of a chain that is verified.
-        let chain: Vec<_> =
-            chain.iter().filter(|der| !bundle.roots.contains(*der)).map(|der| CertificateDer::from(der.as_ref())).collect();
+        let chain: Vec<_> = chain
+            .iter()
+            .filter(|der| !bundle.roots.contains(*der))
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
         let verified = verify_svid(&chain, bundle, Purpose::ServerAuth, now)?;
         if verified.id != SpiffeId::for_control_plane(&bundle.trust_domain) {
             return Err(Disbelief::OtherIdentity(verified.id));
@@ -200,8 +236,10 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain: Vec<_> =
-            std::iter::once(leaf).chain(intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
+        let chain: Vec<_> = std::iter::once(leaf)
+            .chain(intermediates)
+            .map(|der| CertificateDer::from(der.as_ref()))
+            .collect();
         self.judge(&chain, Timestamp::now())
             .map(|()| ServerCertVerified::assertion())
             .map_err(|disbelief| CertificateError::Other(OtherError(Arc::new(disbelief))).into())
@@ -222,11 +260,18 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            leaf,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

@@ -99,12 +99,22 @@ struct Entry {
 
 impl Decisions {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { shared: Arc::new(Shared { table: Mutex::default(), news: Notify::new(), metrics }) }
+        Self {
+            shared: Arc::new(Shared {
+                table: Mutex::default(),
+                news: Notify::new(),
+                metrics,
+            }),
+        }
     }
 
     /// Counts a refusal and names it. Never waits for anything but another count.
     pub fn refuse(&self, refused: &Refused<'_>) -> DecisionId {
-        self.shared.metrics.refusals.get_or_create(&ReasonLabel::of(refused.reason)).inc();
+        self.shared
+            .metrics
+            .refusals
+            .get_or_create(&ReasonLabel::of(refused.reason))
+            .inc();
         let now = Timestamp::now();
         let key = Key::of(refused);
         let mut table = self.table();
@@ -128,8 +138,14 @@ impl Decisions {
     /// What has changed since it was last reported, at most one report's worth.
     fn unreported(&self, instance: &str) -> Vec<(Key, u64, v1::Decision)> {
         let table = self.table();
-        let changed = table.entries.iter().filter(|(_, entry)| entry.count > entry.reported);
-        changed.take(REPORT_LIMIT).map(|(key, entry)| (key.clone(), entry.count, message(key, entry, instance))).collect()
+        let changed = table
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.count > entry.reported);
+        changed
+            .take(REPORT_LIMIT)
+            .map(|(key, entry)| (key.clone(), entry.count, message(key, entry, instance)))
+            .collect()
     }
 
     fn mark_reported(&self, reported: Vec<(Key, u64)>) {
@@ -143,7 +159,10 @@ impl Decisions {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // Every change of the table is whole before it can panic.
-        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,15 +180,23 @@ pub(crate) async fn report(
             tokio::time::sleep(GATHER).await;
             continue;
         }
-        let (sent, messages): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|(key, count, message)| ((key, count), message)).unzip();
-        let request = v1::ReportDecisionsRequest { decisions: messages };
+        let (sent, messages): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|(key, count, message)| ((key, count), message))
+            .unzip();
+        let request = v1::ReportDecisionsRequest {
+            decisions: messages,
+        };
         let mut client = v1::decisions_client::DecisionsClient::new(control_plane.channel());
         let answer = tokio::time::timeout(REPORT_TIMEOUT, client.report(request)).await;
         match answer {
             Ok(Ok(_)) => decisions.mark_reported(sent),
             Ok(Err(status)) => return Err(status),
-            Err(_) => return Err(tonic::Status::deadline_exceeded("the report of decisions was not answered")),
+            Err(_) => {
+                return Err(tonic::Status::deadline_exceeded(
+                    "the report of decisions was not answered",
+                ));
+            }
         }
         tokio::time::sleep(BETWEEN_REPORTS).await;
     }
@@ -184,14 +211,19 @@ impl Table {
             return 0;
         }
         // Strangers push out strangers, so that their flood does not hide what workloads were refused.
-        let oldest = self.order.iter().position(|old| {
-            !full_of_strangers || matches!(old.source, Source::Unauthenticated(_))
-        });
-        let Some(oldest) = oldest.and_then(|at| self.order.remove(at)) else { return 0 };
+        let oldest = self
+            .order
+            .iter()
+            .position(|old| !full_of_strangers || matches!(old.source, Source::Unauthenticated(_)));
+        let Some(oldest) = oldest.and_then(|at| self.order.remove(at)) else {
+            return 0;
+        };
         if matches!(oldest.source, Source::Unauthenticated(_)) {
             self.unauthenticated = self.unauthenticated.saturating_sub(1);
         }
-        self.entries.remove(&oldest).map_or(0, |entry| entry.count.saturating_sub(entry.reported))
+        self.entries
+            .remove(&oldest)
+            .map_or(0, |entry| entry.count.saturating_sub(entry.reported))
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -242,14 +274,19 @@ impl DecisionId {
         if aws_lc_rs::rand::fill(&mut random).is_err() {
             // The id must only be unlikely to repeat; the time is in it too.
             let fraction = weft_daemon::backoff::random_fraction().to_be_bytes();
-            random.iter_mut().zip(fraction).for_each(|(to, from)| *to = from);
+            random
+                .iter_mut()
+                .zip(fraction)
+                .for_each(|(to, from)| *to = from);
         }
         Self::from_parts(u64::try_from(now.as_millisecond()).unwrap_or(0), random)
     }
 
     /// 48 bits of milliseconds and 80 random bits, five bits a character, most significant first.
     fn from_parts(millis: u64, random: [u8; 10]) -> Self {
-        let tail = random.iter().fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+        let tail = random
+            .iter()
+            .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
         let bits = u128::from(millis & 0xffff_ffff_ffff) << 80 | tail;
         let mut text = [b'0'; 26];
         for (at, character) in text.iter_mut().rev().enumerate() {
@@ -279,7 +316,9 @@ impl fmt::Debug for DecisionId {
 fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
     let (source, detail) = match &key.source {
         Source::Verified(id) => (id.to_string(), entry.detail.to_string()),
-        Source::Unauthenticated(address) => (String::new(), format!("from {address}: {}", entry.detail)),
+        Source::Unauthenticated(address) => {
+            (String::new(), format!("from {address}: {}", entry.detail))
+        }
     };
     v1::Decision {
         id: entry.id.to_string(),
@@ -306,7 +345,11 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
 /// Without its query, each segment that looks like an identifier or a secret replaced, and of bounded length.
 pub fn fold_path(path: &str) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    let folded: Vec<&str> = path.split('/').take(SEGMENT_LIMIT).map(fold_segment).collect();
+    let folded: Vec<&str> = path
+        .split('/')
+        .take(SEGMENT_LIMIT)
+        .map(fold_segment)
+        .collect();
     bounded(&folded.join("/")).to_owned()
 }
 
@@ -314,7 +357,11 @@ fn fold_segment(segment: &str) -> &str {
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let is_long = segment.len() > LONG_SEGMENT;
     let is_identifier = segment.len() >= IDENTIFIER_AT_LEAST && digits >= IDENTIFIER_DIGITS;
-    if is_long || is_identifier { FOLDED } else { segment }
+    if is_long || is_identifier {
+        FOLDED
+    } else {
+        segment
+    }
 }
 
 /// At most `FIELD_LIMIT` bytes, cut between characters.
@@ -322,7 +369,10 @@ fn bounded(text: &str) -> &str {
     if text.len() <= FIELD_LIMIT {
         return text;
     }
-    let end = (0..=FIELD_LIMIT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=FIELD_LIMIT)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }
 
@@ -378,7 +428,12 @@ mod tests {
         assert_eq!(unreported.len(), 2);
         assert_eq!(unreported[1].2.count, 2);
         assert_eq!(unreported[1].2.path, "/orders/1");
-        decisions.mark_reported(unreported.into_iter().map(|(key, count, _)| (key, count)).collect());
+        decisions.mark_reported(
+            unreported
+                .into_iter()
+                .map(|(key, count, _)| (key, count))
+                .collect(),
+        );
         assert!(decisions.unreported("api-1").is_empty());
     }
 
@@ -418,6 +473,9 @@ mod tests {
         // The time of the specification's example, and no randomness.
         let id = DecisionId::from_parts(1_469_918_176_385, [0; 10]);
         assert_eq!(id.as_str(), "01ARYZ6S410000000000000000");
-        assert_eq!(DecisionId::from_parts(u64::MAX, [255; 10]).as_str(), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        assert_eq!(
+            DecisionId::from_parts(u64::MAX, [255; 10]).as_str(),
+            "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+        );
     }
 }

@@ -83,9 +83,16 @@ impl Discovery {
             // The channel holds more than there are types.
             let _ = requests.try_send(first);
         }
-        let mut client = AggregatedDiscoveryServiceClient::new(self.sidecar.control_plane.channel())
-            .max_decoding_message_size(RESPONSE_LIMIT);
-        let open = async move { timeout(OPEN_TIMEOUT, client.delta_aggregated_resources(ReceiverStream::new(outgoing))).await };
+        let mut client =
+            AggregatedDiscoveryServiceClient::new(self.sidecar.control_plane.channel())
+                .max_decoding_message_size(RESPONSE_LIMIT);
+        let open = async move {
+            timeout(
+                OPEN_TIMEOUT,
+                client.delta_aggregated_resources(ReceiverStream::new(outgoing)),
+            )
+            .await
+        };
         let mut responses = match self.keeper.while_keeping(open).await {
             Ok(Ok(answer)) => answer.into_inner(),
             Ok(Err(status)) => return Ended::Unreached(status),
@@ -110,7 +117,10 @@ impl Discovery {
                 Event::Ended(Ended::Left) => {
                     drop(requests);
                     // It answers the end of the requests with the end of the stream.
-                    let _ = timeout(LEAVE_TIMEOUT, async { while let Ok(Some(_)) = responses.message().await {} }).await;
+                    let _ = timeout(LEAVE_TIMEOUT, async {
+                        while let Ok(Some(_)) = responses.message().await {}
+                    })
+                    .await;
                     return Ended::Left;
                 }
                 Event::Ended(ended) => return ended,
@@ -145,20 +155,41 @@ impl Discovery {
     }
 
     /// The acknowledgement, or the refusal that names each resource.
-    fn answer(&self, type_url: String, nonce: String, problems: &[Problem]) -> xds::DeltaDiscoveryRequest {
+    fn answer(
+        &self,
+        type_url: String,
+        nonce: String,
+        problems: &[Problem],
+    ) -> xds::DeltaDiscoveryRequest {
         let metrics = &self.sidecar.metrics;
         let error_detail = if problems.is_empty() {
             metrics.discovery_acks.inc();
             None
         } else {
             metrics.discovery_nacks.inc();
-            let named: Vec<String> =
-                problems.iter().take(NAMED_AT_MOST).map(|problem| format!("{}: {}", problem.name, problem.cause)).collect();
+            let named: Vec<String> = problems
+                .iter()
+                .take(NAMED_AT_MOST)
+                .map(|problem| format!("{}: {}", problem.name, problem.cause))
+                .collect();
             let message = named.join("; ");
-            tracing::error!(type_url, problems = message, "resources that cannot be read deny until readable ones come");
-            Some(rpc::Status { code: Code::InvalidArgument.into(), message, ..Default::default() })
+            tracing::error!(
+                type_url,
+                problems = message,
+                "resources that cannot be read deny until readable ones come"
+            );
+            Some(rpc::Status {
+                code: Code::InvalidArgument.into(),
+                message,
+                ..Default::default()
+            })
         };
-        xds::DeltaDiscoveryRequest { type_url, response_nonce: nonce, error_detail, ..Default::default() }
+        xds::DeltaDiscoveryRequest {
+            type_url,
+            response_nonce: nonce,
+            error_detail,
+            ..Default::default()
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use jiff::Timestamp;
 use weft_catalog::{Port, Protocol};
 use weft_identity::{
-    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host, parse_server_name,
+    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host,
+    parse_server_name,
 };
 use weft_policy::{Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict};
 
@@ -64,7 +65,10 @@ pub struct Target {
 
 impl Permit {
     fn by(rule: &Rule, revision: u64) -> Self {
-        Self { rule: rule.name.clone(), revision }
+        Self {
+            rule: rule.name.clone(),
+            revision,
+        }
     }
 
     /// The rule that allowed.
@@ -80,7 +84,11 @@ impl Permit {
 
 impl Refusal {
     pub fn new(reason: Reason) -> Self {
-        Self { reason, status: status_of(reason), detail: String::new() }
+        Self {
+            reason,
+            status: status_of(reason),
+            detail: String::new(),
+        }
     }
 
     #[must_use]
@@ -92,12 +100,19 @@ impl Refusal {
 
 impl Target {
     pub fn service_port(&self) -> ServicePort {
-        ServicePort { service: self.service.clone(), port: self.port.clone() }
+        ServicePort {
+            service: self.service.clone(),
+            port: self.port.clone(),
+        }
     }
 }
 
 /// The target of an inbound connection: what its SNI names, else the workload's only service port, else none.
-pub fn inbound_target(enforced: &Enforced, config: &Config, server_name: Option<&str>) -> Result<Target, Refusal> {
+pub fn inbound_target(
+    enforced: &Enforced,
+    config: &Config,
+    server_name: Option<&str>,
+) -> Result<Target, Refusal> {
     if enforced.stale {
         return Err(Refusal::new(Reason::Stale));
     }
@@ -105,13 +120,20 @@ pub fn inbound_target(enforced: &Enforced, config: &Config, server_name: Option<
         Some(name) => named_port(enforced, name)?,
         None => only_port(enforced)?,
     };
-    let named = ServicePort { service: service.clone(), port: port.name.clone() };
-    let app = config
-        .apps
-        .get(&named)
-        .copied()
-        .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.target_port));
-    Ok(Target { service: named.service, port: named.port, protocol: port.protocol, app })
+    let named = ServicePort {
+        service: service.clone(),
+        port: port.name.clone(),
+    };
+    let app = config.apps.get(&named).copied().unwrap_or(SocketAddr::new(
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port.target_port,
+    ));
+    Ok(Target {
+        service: named.service,
+        port: named.port,
+        protocol: port.protocol,
+        app,
+    })
 }
 
 /// Whether this peer may be spoken with at all. Asked after every handshake, full or resumed, in both roles.
@@ -183,21 +205,35 @@ fn prepare<'a>(
         return Err(Refusal::new(Reason::PolicyUnreadable).because("the revocations"));
     }
     let revocations = &enforced.revocations;
-    if [source, &enforced.own_id].iter().any(|id| revocations.identities.contains(*id)) {
+    if [source, &enforced.own_id]
+        .iter()
+        .any(|id| revocations.identities.contains(*id))
+    {
         return Err(Refusal::new(Reason::Revoked));
     }
     if enforced.unreadable.contains(&target.service) {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
-    let quarantined = revocations.is_quarantined(source) || revocations.is_quarantined(&enforced.own_id);
-    let connection = Connection { source, port: &target.port, quarantined };
+    let quarantined =
+        revocations.is_quarantined(source) || revocations.is_quarantined(&enforced.own_id);
+    let connection = Connection {
+        source,
+        port: &target.port,
+        quarantined,
+    };
     // Unknown and forbidden services answer alike to a client.
     let policy = match side {
         Side::Client => enforced
             .outbound
             .get(&target.service)
             .map(|service| &service.policy)
-            .ok_or_else(|| Refusal::new(if quarantined { Reason::Quarantined } else { Reason::NoRule }))?,
+            .ok_or_else(|| {
+                Refusal::new(if quarantined {
+                    Reason::Quarantined
+                } else {
+                    Reason::NoRule
+                })
+            })?,
         Side::Server => enforced
             .inbound
             .get(&target.service)
@@ -207,19 +243,31 @@ fn prepare<'a>(
     Ok((policy, connection))
 }
 
-fn named_port<'a>(enforced: &'a Enforced, name: &str) -> Result<(&'a ServiceName, &'a Port), Refusal> {
+fn named_port<'a>(
+    enforced: &'a Enforced,
+    name: &str,
+) -> Result<(&'a ServiceName, &'a Port), Refusal> {
     let unknown = || Refusal::new(Reason::UnknownTarget);
     let named = parse_server_name(name, &enforced.trust_domain).map_err(|_| unknown())?;
     if enforced.unreadable.contains(&named.service) {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
-    let (service, offered) = enforced.inbound.get_key_value(&named.service).ok_or_else(unknown)?;
-    let port = offered.view.ports.iter().find(|port| port.name == named.port).ok_or_else(unknown)?;
+    let (service, offered) = enforced
+        .inbound
+        .get_key_value(&named.service)
+        .ok_or_else(unknown)?;
+    let port = offered
+        .view
+        .ports
+        .iter()
+        .find(|port| port.name == named.port)
+        .ok_or_else(unknown)?;
     Ok((service, port))
 }
 
 fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {
-    let unknown = || Refusal::new(Reason::UnknownTarget).because("no server name, and no only port");
+    let unknown =
+        || Refusal::new(Reason::UnknownTarget).because("no server name, and no only port");
     // A service that cannot be read might have been a second one.
     if !enforced.unreadable.is_empty() {
         return Err(Refusal::new(Reason::PolicyUnreadable));
@@ -245,7 +293,9 @@ fn check_host(enforced: &Enforced, authority: &str, service: &ServiceName) -> Re
     } else {
         host
     };
-    let Some(named) = parse_mesh_host(host, &enforced.trust_domain) else { return Ok(()) };
+    let Some(named) = parse_mesh_host(host, &enforced.trust_domain) else {
+        return Ok(());
+    };
     if named == *service {
         return Ok(());
     }

@@ -39,7 +39,10 @@ struct Question {
 }
 
 /// Probes for as long as the process lives, and publishes each change.
-pub(crate) async fn probe(sidecar: Arc<Sidecar>, healths: watch::Sender<Healths>) -> Result<(), Infallible> {
+pub(crate) async fn probe(
+    sidecar: Arc<Sidecar>,
+    healths: watch::Sender<Healths>,
+) -> Result<(), Infallible> {
     let mut watched: BTreeMap<ServiceName, Watched> = BTreeMap::new();
     let mut changes = sidecar.current.subscribe();
     loop {
@@ -60,7 +63,9 @@ fn follow_view(watched: &mut BTreeMap<ServiceName, Watched>, sidecar: &Sidecar) 
     let enforced = sidecar.current.load();
     watched.retain(|service, _| enforced.inbound.contains_key(service));
     for (service, offered) in &enforced.inbound {
-        let Some(fresh) = Watched::of(offered, &sidecar.config) else { continue };
+        let Some(fresh) = Watched::of(offered, &sidecar.config) else {
+            continue;
+        };
         match watched.get_mut(service) {
             Some(known) if known.question == fresh.question => {
                 known.interval = fresh.interval;
@@ -77,7 +82,9 @@ async fn ask_due(watched: &mut BTreeMap<ServiceName, Watched>) {
     let now = Instant::now();
     let due = watched.iter_mut().filter(|(_, watched)| watched.due <= now);
     join_all(due.map(|(service, watched)| async move {
-        let is_well = timeout(PROBE_TIMEOUT, ask(&watched.question)).await.unwrap_or(false);
+        let is_well = timeout(PROBE_TIMEOUT, ask(&watched.question))
+            .await
+            .unwrap_or(false);
         let before = watched.health;
         watched.heard(is_well);
         if before != watched.health {
@@ -88,7 +95,10 @@ async fn ask_due(watched: &mut BTreeMap<ServiceName, Watched>) {
 }
 
 fn publish(watched: &BTreeMap<ServiceName, Watched>, healths: &watch::Sender<Healths>) {
-    let now: Healths = watched.iter().map(|(service, watched)| (service.clone(), watched.health)).collect();
+    let now: Healths = watched
+        .iter()
+        .map(|(service, watched)| (service.clone(), watched.health))
+        .collect();
     healths.send_if_modified(|before| {
         let changed = *before != now;
         *before = now;
@@ -109,7 +119,10 @@ impl Watched {
             }
             None => (None, view.ports.first()?, DEFAULT_INTERVAL),
         };
-        let named = ServicePort { service: view.service.clone(), port: port.name.clone() };
+        let named = ServicePort {
+            service: view.service.clone(),
+            port: port.name.clone(),
+        };
         let own = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.target_port);
         let address = config.apps.get(&named).copied().unwrap_or(own);
         Some(Self {
@@ -123,7 +136,11 @@ impl Watched {
     }
 
     fn heard(&mut self, is_well: bool) {
-        self.failures = if is_well { 0 } else { self.failures.saturating_add(1) };
+        self.failures = if is_well {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
         self.health = match (is_well, self.health) {
             (true, _) => Health::Healthy,
             // One failure may be an accident.
@@ -141,9 +158,16 @@ impl Watched {
 }
 
 async fn ask(question: &Question) -> bool {
-    let Ok(mut socket) = TcpStream::connect(question.address).await else { return false };
-    let Some(path) = &question.path else { return true };
-    let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: weft-health\r\nconnection: close\r\n\r\n", question.address);
+    let Ok(mut socket) = TcpStream::connect(question.address).await else {
+        return false;
+    };
+    let Some(path) = &question.path else {
+        return true;
+    };
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: weft-health\r\nconnection: close\r\n\r\n",
+        question.address
+    );
     if socket.write_all(head.as_bytes()).await.is_err() {
         return false;
     }
@@ -156,7 +180,9 @@ async fn ask(question: &Question) -> bool {
 
 /// 2xx and 3xx of HTTP/1 (RFC 9112 §4).
 fn is_success(status: &[u8]) -> bool {
-    status.strip_prefix(b"HTTP/1.").is_some_and(|rest| matches!(rest, [_, b' ', b'2' | b'3', ..]))
+    status
+        .strip_prefix(b"HTTP/1.")
+        .is_some_and(|rest| matches!(rest, [_, b' ', b'2' | b'3', ..]))
 }
 
 const STATUS_LINE_BYTES: usize = 12;

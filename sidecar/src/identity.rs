@@ -70,10 +70,14 @@ impl OwnSvid {
         verify_svid(&candidate.chain, bundle, Purpose::ServerAuth, now)?;
         let verified = verify_svid(&candidate.chain, bundle, Purpose::ClientAuth, now)?;
         if verified.id != *expected {
-            return Err(OwnSvidError::OtherIdentity { expected: expected.clone(), got: verified.id });
+            return Err(OwnSvidError::OtherIdentity {
+                expected: expected.clone(),
+                got: verified.id,
+            });
         }
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(candidate.key_pkcs8.to_vec()));
-        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(OwnSvidError::Key)?;
+        let signer =
+            rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(OwnSvidError::Key)?;
         let certified = CertifiedKey::new(candidate.chain, signer);
         certified.keys_match().map_err(OwnSvidError::OtherKey)?;
         Ok(Self {
@@ -90,7 +94,12 @@ impl OwnSvid {
 impl Identity {
     pub fn new(first: OwnSvid) -> Self {
         let renewed = watch::Sender::new(first.renewed_revision);
-        Self { shared: Arc::new(Shared { svid: ArcSwap::from_pointee(first), renewed }) }
+        Self {
+            shared: Arc::new(Shared {
+                svid: ArcSwap::from_pointee(first),
+                renewed,
+            }),
+        }
     }
 
     /// The SVID of now.
@@ -115,6 +124,8 @@ impl Identity {
 impl fmt::Debug for OwnSvid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the key.
-        f.debug_struct("OwnSvid").field("id", &self.verified.id).finish_non_exhaustive()
+        f.debug_struct("OwnSvid")
+            .field("id", &self.verified.id)
+            .finish_non_exhaustive()
     }
 }

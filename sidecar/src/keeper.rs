@@ -31,10 +31,16 @@ pub(crate) struct Keeper {
     dirty: bool,
     written_at: Option<tokio::time::Instant>,
     next_expiry: Option<Timestamp>,
+    announced: bool,
 }
 
 impl Keeper {
-    pub(crate) fn new(sidecar: Arc<Sidecar>, runtime: Runtime, readiness: Readiness, received: Received) -> Self {
+    pub(crate) fn new(
+        sidecar: Arc<Sidecar>,
+        runtime: Runtime,
+        readiness: Readiness,
+        received: Received,
+    ) -> Self {
         Self {
             sidecar,
             runtime,
@@ -45,6 +51,7 @@ impl Keeper {
             dirty: false,
             written_at: None,
             next_expiry: None,
+            announced: false,
         }
     }
 
@@ -53,14 +60,24 @@ impl Keeper {
         let content = match self.runtime.read_snapshot() {
             Ok(content) => content,
             Err(error) if error.is_not_found() => return,
-            Err(error) => return tracing::warn!(error = %chain_of(&error), "the snapshot is refused"),
+            Err(error) => {
+                return tracing::warn!(error = %chain_of(&error), "the snapshot is refused");
+            }
         };
-        let keys: Vec<MacKey> = mac_key(&self.sidecar.identity.load()).into_iter().chain(previous).collect();
+        let keys: Vec<MacKey> = mac_key(&self.sidecar.identity.load())
+            .into_iter()
+            .chain(previous)
+            .collect();
         let now = Timestamp::now();
-        let mut restored = Received::new(self.sidecar.config.own_id.clone(), Arc::clone(&self.sidecar.current.load().bundle));
+        let mut restored = Received::new(
+            self.sidecar.config.own_id.clone(),
+            Arc::clone(&self.sidecar.current.load().bundle),
+        );
         let opened = Snapshot::open(&content, &keys).and_then(|snapshot| {
             restored.restore(snapshot.revision, snapshot.resources.clone());
-            snapshot.check_age(restored.mesh().max_stale(), now).map(|()| snapshot)
+            snapshot
+                .check_age(restored.mesh().max_stale(), now)
+                .map(|()| snapshot)
         });
         match opened {
             Ok(snapshot) => {
@@ -85,7 +102,10 @@ impl Keeper {
     /// The control plane is heard from now on, or no longer.
     pub(crate) fn set_connected(&mut self, connected: bool) {
         self.connected = connected;
-        self.sidecar.metrics.control_plane_connected.set(connected.into());
+        self.sidecar
+            .metrics
+            .control_plane_connected
+            .set(connected.into());
         if connected {
             self.heard_at = Some(Timestamp::now());
             if self.sidecar.current.load().stale {
@@ -124,7 +144,9 @@ impl Keeper {
         let turned_stale = !self.sidecar.current.load().stale && self.is_stale(now);
         let expired = self.next_expiry.is_some_and(|expiry| expiry <= now);
         if turned_stale {
-            tracing::error!("no control plane was heard for maxStale: everything is denied until one is");
+            tracing::error!(
+                "no control plane was heard for maxStale: everything is denied until one is"
+            );
         }
         if turned_stale || expired {
             self.enforce(now);
@@ -142,24 +164,36 @@ impl Keeper {
         let cut = self.sidecar.connections.recheck(&enforced, now);
         let metrics = &self.sidecar.metrics;
         metrics.cut.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
-        metrics.enforced_revision.set(i64::try_from(enforced.revision).unwrap_or(i64::MAX));
+        metrics
+            .enforced_revision
+            .set(i64::try_from(enforced.revision).unwrap_or(i64::MAX));
         metrics.stale.set(enforced.stale.into());
         if cut > 0 {
-            tracing::info!(revision = enforced.revision, cut, "a change of policy cut what it no longer allows");
+            tracing::info!(
+                revision = enforced.revision,
+                cut,
+                "a change of policy cut what it no longer allows"
+            );
         }
-        if self.received.is_complete() {
+        // Once: who drains says that it is no longer ready, and that stands.
+        if self.received.is_complete() && !self.announced {
+            self.announced = true;
             self.readiness.set(true);
         }
     }
 
     fn is_stale(&self, now: Timestamp) -> bool {
         let max_stale = self.received.mesh().max_stale();
-        self.heard_at.is_none_or(|heard_at| is_stale(heard_at, max_stale, now))
+        self.heard_at
+            .is_none_or(|heard_at| is_stale(heard_at, max_stale, now))
     }
 
     fn write_snapshot(&mut self, now: Timestamp) {
         self.written_at = Some(tokio::time::Instant::now());
-        let (Some(key), Some(heard_at)) = (mac_key(&self.sidecar.identity.load()), self.heard_at) else { return };
+        let (Some(key), Some(heard_at)) = (mac_key(&self.sidecar.identity.load()), self.heard_at)
+        else {
+            return;
+        };
         if !self.received.is_complete() {
             return;
         }
@@ -184,16 +218,24 @@ impl Keeper {
             // Nothing new to say: the control plane was heard when it says.
             (false, false) => return LONGEST_NAP,
         };
-        self.written_at.map_or(Duration::ZERO, |at| between.saturating_sub(at.elapsed()))
+        self.written_at
+            .map_or(Duration::ZERO, |at| between.saturating_sub(at.elapsed()))
     }
 
     fn until_due(&self) -> Duration {
         let now = Timestamp::now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        let stale_at = self.heard_at.filter(|_| !self.connected && !self.sidecar.current.load().stale).and_then(|heard| {
-            let max_stale = SignedDuration::try_from(self.received.mesh().max_stale()).ok()?;
-            heard.checked_add(max_stale).ok()?.checked_add(SignedDuration::from_millis(1)).ok()
-        });
+        let stale_at = self
+            .heard_at
+            .filter(|_| !self.connected && !self.sidecar.current.load().stale)
+            .and_then(|heard| {
+                let max_stale = SignedDuration::try_from(self.received.mesh().max_stale()).ok()?;
+                heard
+                    .checked_add(max_stale)
+                    .ok()?
+                    .checked_add(SignedDuration::from_millis(1))
+                    .ok()
+            });
         [stale_at, self.next_expiry]
             .into_iter()
             .flatten()

@@ -1,0 +1,63 @@
+//! The sidecar: it stands beside one workload, proves who it is, and lets through only what policy allows.
+//!
+//! What decides: [`view`] (what is enforced), [`enforce`] (the only maker of a `Permit`), [`connections`] (what is live, re-checked at each
+//! change). What moves bytes takes a `Permit`. What talks to the control plane: `discovery`, `renewal`, `registration`, [`decisions`].
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+pub mod access_log;
+mod admin;
+pub mod balance;
+mod bootstrap;
+pub mod config;
+pub mod connections;
+pub mod control_plane;
+pub mod decisions;
+mod discovery;
+pub mod enforce;
+mod health;
+pub mod http;
+pub mod identity;
+pub mod inbound;
+mod keeper;
+pub mod listener;
+pub mod metrics;
+pub mod outbound;
+mod received;
+mod registration;
+mod renewal;
+mod run;
+pub mod runtime;
+mod snapshot;
+pub mod tcp;
+pub mod tls;
+#[cfg(test)]
+mod two_sidecars;
+pub mod upstream;
+pub mod view;
+
+use std::sync::Arc;
+
+use weft_daemon::Tasks;
+
+pub use config::Config;
+pub use run::{Arguments, execute};
+
+/// What every part of a running sidecar shares.
+pub struct Sidecar {
+    pub config: Config,
+    pub tasks: Tasks,
+    pub current: view::Current,
+    pub identity: identity::Identity,
+    pub connections: connections::Connections,
+    pub decisions: decisions::Decisions,
+    pub metrics: Arc<metrics::Metrics>,
+    pub control_plane: control_plane::ControlPlane,
+}

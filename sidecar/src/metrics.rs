@@ -67,22 +67,78 @@ impl Metrics {
         let mut registry = Registry::with_prefix("weft_sidecar");
         let r = &mut registry;
         r.register("refusals", "Refusals by reason", self.refusals.clone());
-        r.register("decisions_dropped", "Refusals forgotten before they were reported", self.decisions_dropped.clone());
-        r.register("cut", "Live connections and requests cut by a change of policy", self.cut.clone());
-        r.register("enforced_revision", "The revision that is enforced", self.enforced_revision.clone());
-        r.register("control_plane_connected", "1 while the control plane is heard", self.control_plane_connected.clone());
-        r.register("discovery_acks", "Discovery responses acknowledged", self.discovery_acks.clone());
-        r.register("discovery_nacks", "Discovery responses with something unreadable", self.discovery_nacks.clone());
-        r.register("stale", "1 while everything is denied for want of a recent view", self.stale.clone());
+        r.register(
+            "decisions_dropped",
+            "Refusals forgotten before they were reported",
+            self.decisions_dropped.clone(),
+        );
+        r.register(
+            "cut",
+            "Live connections and requests cut by a change of policy",
+            self.cut.clone(),
+        );
+        r.register(
+            "enforced_revision",
+            "The revision that is enforced",
+            self.enforced_revision.clone(),
+        );
+        r.register(
+            "control_plane_connected",
+            "1 while the control plane is heard",
+            self.control_plane_connected.clone(),
+        );
+        r.register(
+            "discovery_acks",
+            "Discovery responses acknowledged",
+            self.discovery_acks.clone(),
+        );
+        r.register(
+            "discovery_nacks",
+            "Discovery responses with something unreadable",
+            self.discovery_nacks.clone(),
+        );
+        r.register(
+            "stale",
+            "1 while everything is denied for want of a recent view",
+            self.stale.clone(),
+        );
         r.register("renewals", "SVIDs renewed", self.renewals.clone());
-        r.register("renewal_failures", "Renewals that failed and are tried again", self.renewal_failures.clone());
-        r.register("svid_not_after_seconds", "When the own SVID ends, since 1970", self.svid_not_after.clone());
-        r.register("accepted", "Connections accepted, by listener", self.accepted.clone());
-        r.register("over_limit", "Connections not taken at a listener's limit", self.over_limit.clone());
+        r.register(
+            "renewal_failures",
+            "Renewals that failed and are tried again",
+            self.renewal_failures.clone(),
+        );
+        r.register(
+            "svid_not_after_seconds",
+            "When the own SVID ends, since 1970",
+            self.svid_not_after.clone(),
+        );
+        r.register(
+            "accepted",
+            "Connections accepted, by listener",
+            self.accepted.clone(),
+        );
+        r.register(
+            "over_limit",
+            "Connections not taken at a listener's limit",
+            self.over_limit.clone(),
+        );
         r.register("open", "Open connections, by listener", self.open.clone());
-        r.register("handshake_failures", "Inbound handshakes that failed", self.handshake_failures.clone());
-        r.register("requests", "Requests forwarded, by side", self.requests.clone());
-        r.register("endpoint_failures", "Endpoints passed over", self.endpoint_failures.clone());
+        r.register(
+            "handshake_failures",
+            "Inbound handshakes that failed",
+            self.handshake_failures.clone(),
+        );
+        r.register(
+            "requests",
+            "Requests forwarded, by side",
+            self.requests.clone(),
+        );
+        r.register(
+            "endpoint_failures",
+            "Endpoints passed over",
+            self.endpoint_failures.clone(),
+        );
         registry
     }
 }

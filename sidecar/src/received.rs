@@ -78,7 +78,10 @@ impl Received {
     pub(crate) fn take(&mut self, response: xds::DeltaDiscoveryResponse) -> Vec<Problem> {
         let Some(kind) = known(&response.type_url) else {
             let cause = Unreadable::UnknownType(response.type_url).to_string();
-            return vec![Problem { name: String::new(), cause }];
+            return vec![Problem {
+                name: String::new(),
+                cause,
+            }];
         };
         if let Ok(revision) = response.system_version_info.parse() {
             self.revision = revision;
@@ -92,7 +95,10 @@ impl Received {
             let any = resource.resource.unwrap_or_default();
             let name = resource.name;
             if let Some(problem) = self.hold(kind, name.clone(), resource.version, any) {
-                problems.push(Problem { name, cause: problem });
+                problems.push(Problem {
+                    name,
+                    cause: problem,
+                });
             }
         }
         problems
@@ -102,8 +108,13 @@ impl Received {
     pub(crate) fn restore(&mut self, revision: u64, resources: Vec<Stored>) {
         self.revision = revision;
         for stored in resources {
-            let Some(kind) = known(&stored.type_url) else { continue };
-            let any = Any { type_url: stored.type_url, value: stored.value };
+            let Some(kind) = known(&stored.type_url) else {
+                continue;
+            };
+            let any = Any {
+                type_url: stored.type_url,
+                value: stored.value,
+            };
             // What was unreadable before is unreadable again, and denies again.
             let _ = self.hold(kind, stored.name, stored.version, any);
         }
@@ -112,7 +123,10 @@ impl Received {
 
     /// What a snapshot keeps.
     pub(crate) fn stored(&self) -> Vec<Stored> {
-        let all = self.kinds.iter().flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)));
+        let all = self
+            .kinds
+            .iter()
+            .flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)));
         all.map(|(kind, name, held)| Stored {
             type_url: kind.to_owned(),
             name: name.clone(),
@@ -125,12 +139,16 @@ impl Received {
     /// Versions of what is held and readable; the rest is asked for anew.
     pub(crate) fn versions(&self, kind: &str) -> HashMap<String, String> {
         let held = self.kinds.get(kind).into_iter().flatten();
-        held.filter(|(_, held)| held.read.is_ok()).map(|(name, held)| (name.clone(), held.version.clone())).collect()
+        held.filter(|(_, held)| held.read.is_ok())
+            .map(|(name, held)| (name.clone(), held.version.clone()))
+            .collect()
     }
 
     /// Whether every type was answered, so that absence means absence.
     pub(crate) fn is_complete(&self) -> bool {
-        type_url::ALL.iter().all(|kind| self.answered.contains(kind))
+        type_url::ALL
+            .iter()
+            .all(|kind| self.answered.contains(kind))
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -147,17 +165,25 @@ impl Received {
         enforced.revision = self.revision;
         enforced.mesh = self.mesh;
         enforced.stale = stale || !self.is_complete();
-        for (kind, name, held) in
-            self.kinds.iter().flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)))
+        for (kind, name, held) in self
+            .kinds
+            .iter()
+            .flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)))
         {
             match &held.read {
                 Ok(Resource::Outbound(service)) => {
-                    enforced.outbound.insert(service.view.service.clone(), Arc::clone(service));
+                    enforced
+                        .outbound
+                        .insert(service.view.service.clone(), Arc::clone(service));
                 }
                 Ok(Resource::Inbound(service)) => {
-                    enforced.inbound.insert(service.view.service.clone(), Arc::clone(service));
+                    enforced
+                        .inbound
+                        .insert(service.view.service.clone(), Arc::clone(service));
                 }
-                Ok(Resource::Revocations(revocations)) => enforced.revocations = Arc::clone(revocations),
+                Ok(Resource::Revocations(revocations)) => {
+                    enforced.revocations = Arc::clone(revocations)
+                }
                 // The last readable ones are in place already.
                 Ok(Resource::Bundle(_) | Resource::Mesh(_)) => {}
                 Err(_) if kind == type_url::REVOCATIONS => enforced.revocations_unreadable = true,
@@ -167,15 +193,29 @@ impl Received {
         enforced
     }
 
-    fn hold(&mut self, kind: &'static str, name: String, version: String, any: Any) -> Option<String> {
+    fn hold(
+        &mut self,
+        kind: &'static str,
+        name: String,
+        version: String,
+        any: Any,
+    ) -> Option<String> {
         let read = self.read(kind, &name, &any);
         match &read {
             Ok(Resource::Bundle(bundle)) => self.bundle = Arc::clone(bundle),
             Ok(Resource::Mesh(mesh)) => self.mesh = *mesh,
-            Ok(Resource::Outbound(_) | Resource::Inbound(_) | Resource::Revocations(_)) | Err(_) => {}
+            Ok(Resource::Outbound(_) | Resource::Inbound(_) | Resource::Revocations(_))
+            | Err(_) => {}
         }
         let problem = read.as_ref().err().map(problem_text);
-        self.kinds.entry(kind).or_default().insert(name, Held { version, value: any.value, read });
+        self.kinds.entry(kind).or_default().insert(
+            name,
+            Held {
+                version,
+                value: any.value,
+                read,
+            },
+        );
         problem
     }
 
@@ -189,7 +229,10 @@ impl Received {
                 let view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
                 check_name(name, &view.service)?;
                 let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
-                Ok(Resource::Outbound(Arc::new(OutboundService { view, policy })))
+                Ok(Resource::Outbound(Arc::new(OutboundService {
+                    view,
+                    policy,
+                })))
             }
             type_url::INBOUND => {
                 let view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
@@ -208,7 +251,9 @@ impl Received {
                 }
                 Ok(Resource::Bundle(Arc::new(bundle)))
             }
-            type_url::MESH => Ok(Resource::Mesh(Mesh::try_from(&unpack::<v1::MeshSettings>(any)?)?)),
+            type_url::MESH => Ok(Resource::Mesh(Mesh::try_from(
+                &unpack::<v1::MeshSettings>(any)?,
+            )?)),
             other => Err(Unreadable::UnknownType(other.to_owned())),
         }
     }
@@ -219,7 +264,12 @@ impl Received {
         rules: &[Arc<weft_policy::Rule>],
         encoded_slashes: weft_policy::EncodedSlashes,
     ) -> PolicySet {
-        PolicySet::compile(self.trust_domain.clone(), service, rules.iter().cloned(), encoded_slashes)
+        PolicySet::compile(
+            self.trust_domain.clone(),
+            service,
+            rules.iter().cloned(),
+            encoded_slashes,
+        )
     }
 }
 

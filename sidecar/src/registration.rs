@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 use weft_catalog::Health;
 use weft_daemon::{Backoff, CancellationToken};
 use weft_identity::ServiceName;
@@ -56,7 +56,14 @@ impl Registration {
                     if started.elapsed() > RECONNECT_AT_MOST {
                         backoff.reset();
                     }
-                    tracing::debug!(error = %chain_of(&status), "the registration is lost");
+                    match status.code() {
+                        Code::PermissionDenied | Code::InvalidArgument => {
+                            tracing::error!(error = %chain_of(&status), "the control plane refuses to register");
+                        }
+                        _ => {
+                            tracing::debug!(error = %chain_of(&status), "the registration is lost")
+                        }
+                    }
                     tokio::time::sleep(backoff.next_delay()).await;
                 }
             }
@@ -74,11 +81,12 @@ impl Registration {
         // The channel is empty yet.
         let _ = requests.try_send(offered.clone());
         let mut client = RegistrationClient::new(self.sidecar.control_plane.channel());
-        let mut answers = match timeout(OPEN_TIMEOUT, client.register(ReceiverStream::new(outgoing))).await {
-            Ok(Ok(answer)) => answer.into_inner(),
-            Ok(Err(status)) => return Ended::Lost(status),
-            Err(_) => return Ended::Lost(Status::deadline_exceeded("no answer")),
-        };
+        let mut answers =
+            match timeout(OPEN_TIMEOUT, client.register(ReceiverStream::new(outgoing))).await {
+                Ok(Ok(answer)) => answer.into_inner(),
+                Ok(Err(status)) => return Ended::Lost(status),
+                Err(_) => return Ended::Lost(Status::deadline_exceeded("no answer")),
+            };
         loop {
             tokio::select! {
                 answer = answers.message() => match answer {
@@ -117,7 +125,11 @@ impl Registration {
             address: self.address.to_string(),
             health: v1::Health::from(if leaving { Health::Draining } else { *health }).into(),
         });
-        v1::RegisterRequest { instance: self.sidecar.config.instance.clone(), endpoints: endpoints.collect(), leaving }
+        v1::RegisterRequest {
+            instance: self.sidecar.config.instance.clone(),
+            endpoints: endpoints.collect(),
+            leaving,
+        }
     }
 }
 

@@ -63,7 +63,9 @@ impl Renewal {
         loop {
             let due = {
                 let own = self.sidecar.identity.load();
-                let renew_every = own.renew_every.min(self.sidecar.current.load().mesh.renew_every());
+                let renew_every = own
+                    .renew_every
+                    .min(self.sidecar.current.load().mesh.renew_every());
                 next_renewal(own.issued_at, own.verified.not_after, renew_every, jitter)
             };
             let wait = due.duration_since(Timestamp::now());
@@ -71,14 +73,20 @@ impl Renewal {
                 return;
             }
             // Short naps: the wall clock may jump, and the settings may change.
-            let nap = Duration::try_from(wait).unwrap_or_default().min(LONGEST_NAP);
+            let nap = Duration::try_from(wait)
+                .unwrap_or_default()
+                .min(LONGEST_NAP);
             tokio::time::sleep(nap).await;
         }
     }
 
     async fn renew(&self) -> Result<(), RenewalError> {
         let sidecar = &self.sidecar;
-        let expired = sidecar.identity.load().verified.is_expired(Timestamp::now());
+        let expired = sidecar
+            .identity
+            .load()
+            .verified
+            .is_expired(Timestamp::now());
         let (svid, bundle) = if expired {
             // Nobody believes the old SVID any more; only new evidence can help.
             let proven = bootstrap::attest(&sidecar.config, &self.runtime).await?;
@@ -86,7 +94,9 @@ impl Renewal {
         } else {
             let request = self.runtime.pending_request()?;
             let mut client = IssuanceClient::new(sidecar.control_plane.channel());
-            let call = client.renew(v1::RenewRequest { csr: request.csr_der.clone().into() });
+            let call = client.renew(v1::RenewRequest {
+                csr: request.csr_der.clone().into(),
+            });
             let answer = tokio::time::timeout(CALL_TIMEOUT, call)
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
@@ -94,14 +104,20 @@ impl Renewal {
                 .into_inner();
             // The bundle that is in force comes by discovery; the answer's is for the next start.
             let bundle = Arc::new(bootstrap::read_bundle(&answer)?);
-            (bootstrap::believe(answer, request, &sidecar.config.own_id, &bundle)?, bundle)
+            (
+                bootstrap::believe(answer, request, &sidecar.config.own_id, &bundle)?,
+                bundle,
+            )
         };
         let previous = (self.mac_key)(&sidecar.identity.load());
         self.runtime.store_svid(&svid, &bundle, previous.as_ref())?;
         self.runtime.request_answered();
         tracing::info!(serial = %svid.verified.serial, not_after = %svid.verified.not_after, "renewed");
         sidecar.metrics.renewals.inc();
-        sidecar.metrics.svid_not_after.set(svid.verified.not_after.as_second());
+        sidecar
+            .metrics
+            .svid_not_after
+            .set(svid.verified.not_after.as_second());
         sidecar.identity.publish(svid);
         Ok(())
     }

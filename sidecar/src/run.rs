@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use weft_daemon::{CancellationToken, Readiness, Tasks, admin as admin_server, logs, wait_for_signals};
+use weft_daemon::{
+    CancellationToken, Readiness, Tasks, admin as admin_server, logs, wait_for_signals,
+};
 
 use crate::bootstrap::{self, chain_of};
 use crate::config::Config;
@@ -72,38 +75,46 @@ fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
             builder
         }
     };
-    builder.enable_all().build().context("cannot start the runtime")
+    builder
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 async fn live(config: Config) -> anyhow::Result<()> {
     let tasks = Tasks::new();
+    // From the very beginning, so that no signal is lost between two waits.
+    let mut asked_to_end = pin!(wait_for_signals());
+    let drain = tokio::select! {
+        started = start(config, &tasks) => started?,
+        signal = &mut asked_to_end => return signal.map(|_| ()).context("cannot wait for signals"),
+    };
     tokio::select! {
-        started = start(config, &tasks) => {
-            let drain = started?;
-            tokio::select! {
-                signal = wait_for_signals() => tracing::info!(signal = ?signal?, "draining"),
-                failure = tasks.failure() => return Err(failure.into()),
-            }
-            let drained = tasks.drain(drain).await;
-            tracing::info!(connections_cut = drained.connections_cut, "drained");
-            Ok(())
-        }
-        // Asked to end before it had begun.
-        signal = wait_for_signals() => signal.map(|_| ()).context("cannot wait for signals"),
+        signal = asked_to_end => tracing::info!(signal = ?signal?, "draining"),
+        failure = tasks.failure() => return Err(failure.into()),
     }
+    let drained = tasks.drain(drain).await;
+    tracing::info!(connections_cut = drained.connections_cut, "drained");
+    Ok(())
 }
 
 /// Brings everything up; returns how long a drain may take.
 async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
     // The first draw seeds the generator, which takes long: before anybody waits for a handshake.
     let mut seed = [0; 1];
-    aws_lc_rs::rand::fill(&mut seed).map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+    aws_lc_rs::rand::fill(&mut seed)
+        .map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
 
     let runtime = Runtime::open(&config.runtime)?;
     let proven = bootstrap::prove(&config, &runtime).await?;
     let metrics = Arc::new(Metrics::default());
-    metrics.svid_not_after.set(proven.svid.verified.not_after.as_second());
-    let current = Current::new(Enforced::nothing_heard(config.own_id.clone(), Arc::clone(&proven.bundle)));
+    metrics
+        .svid_not_after
+        .set(proven.svid.verified.not_after.as_second());
+    let current = Current::new(Enforced::nothing_heard(
+        config.own_id.clone(),
+        Arc::clone(&proven.bundle),
+    ));
     let identity = Identity::new(proven.svid);
     let control_plane = ControlPlane::new(config.api.clone(), identity.clone(), current.clone())?;
     let sidecar = Arc::new(Sidecar {
@@ -120,69 +131,120 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
 
     let readiness = Readiness::default();
     let received = Received::new(config.own_id.clone(), proven.bundle);
-    let mut keeper = Keeper::new(Arc::clone(&sidecar), runtime.clone(), readiness.clone(), received);
+    let mut keeper = Keeper::new(
+        Arc::clone(&sidecar),
+        runtime.clone(),
+        readiness.clone(),
+        received,
+    );
     keeper.restore(proven.previous_mac_key);
 
     let listeners = Listeners::bind(config).await?;
-    let admin_listener =
-        TcpListener::bind(config.admin).await.with_context(|| format!("cannot listen on {}", config.admin))?;
+    let admin_listener = TcpListener::bind(config.admin)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.admin))?;
     let inbound = listeners.inbound.local_addr()?;
     runtime.write_addresses(&addresses(&listeners, &admin_listener)?)?;
 
-    let routes = admin::routes(Arc::clone(&sidecar), readiness);
-    tasks.vital("admin", admin_server::serve(admin_listener, routes, tasks.clone()));
-    start_control(&sidecar, keeper, runtime, advertised(config, inbound));
+    let routes = admin::routes(Arc::clone(&sidecar), readiness.clone());
+    tasks.vital(
+        "admin",
+        admin_server::serve(admin_listener, routes, tasks.clone()),
+    );
+    let farewell = start_control(&sidecar, keeper, runtime, advertised(config, inbound));
+    tasks.connection("farewell", farewell.say(Arc::clone(&sidecar), readiness));
     listener::start(&sidecar, listeners);
     tracing::info!(id = %config.own_id, %inbound, "the sidecar has started");
     Ok(config.drain)
 }
 
 /// Everything that talks to the control plane.
-fn start_control(sidecar: &Arc<Sidecar>, keeper: Keeper, runtime: Runtime, address: SocketAddr) {
+fn start_control(
+    sidecar: &Arc<Sidecar>,
+    keeper: Keeper,
+    runtime: Runtime,
+    address: SocketAddr,
+) -> Farewell {
     let tasks = &sidecar.tasks;
-    let draining = tasks.draining();
     let (healths_changed, healths) = watch::channel(Healths::new());
-    let [leave, discovery_left, registration_left] = std::array::from_fn(|_| CancellationToken::new());
+    let [leave, discovery_left, registration_left] =
+        std::array::from_fn(|_| CancellationToken::new());
 
-    let discovery =
-        Discovery { sidecar: Arc::clone(sidecar), keeper, leave: leave.clone(), left: discovery_left.clone() };
+    let discovery = Discovery {
+        sidecar: Arc::clone(sidecar),
+        keeper,
+        leave: leave.clone(),
+        left: discovery_left.clone(),
+    };
     tasks.vital("discovery", discovery.run());
-    let renewal = Renewal { sidecar: Arc::clone(sidecar), runtime, mac_key: keeper::mac_key };
+    let renewal = Renewal {
+        sidecar: Arc::clone(sidecar),
+        runtime,
+        mac_key: keeper::mac_key,
+    };
     tasks.vital("renewal", renewal.run());
-    tasks.vital("health", health::probe(Arc::clone(sidecar), healths_changed));
+    tasks.vital(
+        "health",
+        health::probe(Arc::clone(sidecar), healths_changed),
+    );
     let registration = Registration {
         sidecar: Arc::clone(sidecar),
         address,
         healths,
-        draining: draining.clone(),
+        draining: tasks.draining(),
         left: registration_left.clone(),
     };
     tasks.vital("registration", registration.run());
     let reporter = Arc::clone(sidecar);
     tasks.background("decisions", move || {
         let instance = reporter.config.instance.clone();
-        decisions::report(reporter.decisions.clone(), reporter.control_plane.clone(), instance)
+        decisions::report(
+            reporter.decisions.clone(),
+            reporter.control_plane.clone(),
+            instance,
+        )
     });
-    // The drain waits for this like for a connection, so that peers stop dialling before the listeners close.
-    let live = sidecar.connections.clone();
-    tasks.connection("farewell", async move {
-        draining.cancelled().await;
-        let _ = tokio::time::timeout(FAREWELL, registration_left.cancelled()).await;
-        while !live.is_empty() {
+    Farewell {
+        leave,
+        registration_left,
+        discovery_left,
+    }
+}
+
+/// The order in which a draining sidecar leaves the control plane. The drain waits for it like for a connection.
+struct Farewell {
+    leave: CancellationToken,
+    registration_left: CancellationToken,
+    discovery_left: CancellationToken,
+}
+
+impl Farewell {
+    async fn say(self, sidecar: Arc<Sidecar>, readiness: Readiness) {
+        sidecar.tasks.draining().cancelled().await;
+        readiness.set(false);
+        let _ = tokio::time::timeout(FAREWELL, self.registration_left.cancelled()).await;
+        // While something is live, it may still have to be cut.
+        while !sidecar.connections.is_empty() {
             tokio::time::sleep(FAREWELL_POLL).await;
         }
-        leave.cancel();
-        let _ = tokio::time::timeout(FAREWELL, discovery_left.cancelled()).await;
-    });
+        self.leave.cancel();
+        let _ = tokio::time::timeout(FAREWELL, self.discovery_left.cancelled()).await;
+    }
 }
 
 fn addresses(listeners: &Listeners, admin: &TcpListener) -> std::io::Result<serde_json::Value> {
     let upstreams = listeners
         .upstreams
         .iter()
-        .map(|(upstream, listener)| Ok((upstream.target.to_string(), json!(listener.local_addr()?))))
+        .map(|(upstream, listener)| {
+            Ok((upstream.target.to_string(), json!(listener.local_addr()?)))
+        })
         .collect::<std::io::Result<serde_json::Map<_, _>>>()?;
-    let http_proxy = listeners.http_proxy.as_ref().map(TcpListener::local_addr).transpose()?;
+    let http_proxy = listeners
+        .http_proxy
+        .as_ref()
+        .map(TcpListener::local_addr)
+        .transpose()?;
     Ok(json!({
         "inbound": listeners.inbound.local_addr()?,
         "httpProxy": http_proxy,

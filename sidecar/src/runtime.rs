@@ -88,31 +88,49 @@ impl Runtime {
                 "THE RUNTIME FOLDER IS NOT IN MEMORY: the private key will be written to a disk; use a tmpfs such as /dev/shm or /run"
             );
         }
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     /// The SVID of an earlier process, if it is still to be believed.
-    pub(crate) fn load_svid(&self, own_id: &SpiffeId, now: Timestamp) -> Result<Option<Found>, RuntimeError> {
+    pub(crate) fn load_svid(
+        &self,
+        own_id: &SpiffeId,
+        now: Timestamp,
+    ) -> Result<Option<Found>, RuntimeError> {
         let content = match files::read_private(&self.path(SVID), SVID_LIMIT) {
             Ok(content) => Zeroizing::new(content),
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let stored: StoredSvid = serde_json::from_slice(&content).map_err(|_| RuntimeError::Content("not its format"))?;
+        let stored: StoredSvid = serde_json::from_slice(&content)
+            .map_err(|_| RuntimeError::Content("not its format"))?;
         let bundle = v1::TrustBundle::decode(decode(&stored.bundle)?.as_slice())
             .ok()
             .and_then(|bundle| TrustBundle::try_from(&bundle).ok())
             .ok_or(RuntimeError::Content("its bundle"))?;
-        let chain = stored.chain.iter().map(|der| decode(der).map(CertificateDer::from)).collect::<Result<_, _>>()?;
+        let chain = stored
+            .chain
+            .iter()
+            .map(|der| decode(der).map(CertificateDer::from))
+            .collect::<Result<_, _>>()?;
         let candidate = Candidate {
             chain,
             key_pkcs8: Zeroizing::new(decode(&stored.key.0)?),
             issued_at: stored.issued_at,
             renew_every: Duration::from_secs(stored.renew_every_seconds),
         };
-        let previous_mac_key = stored.previous_mac_key.as_ref().and_then(|key| MacKey::from_text(&key.0));
+        let previous_mac_key = stored
+            .previous_mac_key
+            .as_ref()
+            .and_then(|key| MacKey::from_text(&key.0));
         let svid = OwnSvid::believe(candidate, own_id, &bundle, now)?;
-        Ok(Some(Found { svid, bundle, previous_mac_key }))
+        Ok(Some(Found {
+            svid,
+            bundle,
+            previous_mac_key,
+        }))
     }
 
     pub(crate) fn store_svid(
@@ -122,7 +140,12 @@ impl Runtime {
         previous: Option<&MacKey>,
     ) -> Result<(), RuntimeError> {
         let stored = StoredSvid {
-            chain: svid.certified.cert.iter().map(|der| BASE64.encode(der)).collect(),
+            chain: svid
+                .certified
+                .cert
+                .iter()
+                .map(|der| BASE64.encode(der))
+                .collect(),
             key: Secret(Zeroizing::new(BASE64.encode(&*svid.key_pkcs8))),
             issued_at: svid.issued_at,
             renew_every_seconds: svid.renew_every.as_secs(),
@@ -162,7 +185,10 @@ impl Runtime {
     }
 
     /// Tells whoever started this process where it listens.
-    pub(crate) fn write_addresses(&self, addresses: &serde_json::Value) -> Result<(), PrivateFileError> {
+    pub(crate) fn write_addresses(
+        &self,
+        addresses: &serde_json::Value,
+    ) -> Result<(), PrivateFileError> {
         files::write_private(&self.path(ADDRESSES), addresses.to_string().as_bytes())
     }
 
@@ -170,12 +196,19 @@ impl Runtime {
         let content = Zeroizing::new(files::read_private(&self.path(PENDING), SVID_LIMIT).ok()?);
         let stored: StoredRequest = serde_json::from_slice(&content).ok()?;
         let key_pkcs8 = Zeroizing::new(decode(&stored.key.0).ok()?);
-        Some(KeyAndCsr { key_pkcs8, csr_der: decode(&stored.csr).ok()? })
+        Some(KeyAndCsr {
+            key_pkcs8,
+            csr_der: decode(&stored.csr).ok()?,
+        })
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RuntimeError> {
-        let text = serde_json::to_vec(value).map_err(|_| RuntimeError::Content("it cannot be written"))?;
-        Ok(files::write_private(&self.path(name), &Zeroizing::new(text))?)
+        let text =
+            serde_json::to_vec(value).map_err(|_| RuntimeError::Content("it cannot be written"))?;
+        Ok(files::write_private(
+            &self.path(name),
+            &Zeroizing::new(text),
+        )?)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -184,7 +217,9 @@ impl Runtime {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, RuntimeError> {
-    BASE64.decode(text).map_err(|_| RuntimeError::Content("not base64"))
+    BASE64
+        .decode(text)
+        .map_err(|_| RuntimeError::Content("not base64"))
 }
 
 const SVID: &str = "svid.json";

@@ -58,7 +58,10 @@ impl MacKey {
             context.update(part.as_bytes());
         }
         let mut bytes = Zeroizing::new([0; 32]);
-        bytes.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+        bytes
+            .iter_mut()
+            .zip(context.sign().as_ref())
+            .for_each(|(to, from)| *to = *from);
         Self(bytes)
     }
 
@@ -87,19 +90,32 @@ impl Snapshot {
 
     /// Reads what [`Snapshot::seal`] wrote under one of these keys.
     pub(crate) fn open(content: &[u8], keys: &[MacKey]) -> Result<Self, SnapshotError> {
-        let (mac, body) = content.split_at_checked(MAC_BYTES).ok_or(SnapshotError::Format)?;
-        if !keys.iter().any(|key| hmac::verify(&key.hmac(), body, mac).is_ok()) {
+        let (mac, body) = content
+            .split_at_checked(MAC_BYTES)
+            .ok_or(SnapshotError::Format)?;
+        if !keys
+            .iter()
+            .any(|key| hmac::verify(&key.hmac(), body, mac).is_ok())
+        {
             return Err(SnapshotError::Mac);
         }
         serde_json::from_slice(body).map_err(|_| SnapshotError::Format)
     }
 
-    pub(crate) fn check_age(&self, max_stale: Duration, now: Timestamp) -> Result<(), SnapshotError> {
+    pub(crate) fn check_age(
+        &self,
+        max_stale: Duration,
+        now: Timestamp,
+    ) -> Result<(), SnapshotError> {
         if self.written_at.duration_since(now) > CLOCK_SKEW {
-            return Err(SnapshotError::Future { written_at: self.written_at });
+            return Err(SnapshotError::Future {
+                written_at: self.written_at,
+            });
         }
         if is_stale(self.heard_at, max_stale, now) {
-            return Err(SnapshotError::TooOld { heard_at: self.heard_at });
+            return Err(SnapshotError::TooOld {
+                heard_at: self.heard_at,
+            });
         }
         Ok(())
     }
@@ -119,7 +135,9 @@ mod base64_bytes {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text).map_err(D::Error::custom)
     }
@@ -144,7 +162,12 @@ mod tests {
             version: "3".to_owned(),
             value: vec![1, 2, 3],
         };
-        Snapshot { heard_at: at(1000), written_at: at(1001), revision: 9, resources: vec![resource] }
+        Snapshot {
+            heard_at: at(1000),
+            written_at: at(1001),
+            revision: 9,
+            resources: vec![resource],
+        }
     }
 
     fn key() -> MacKey {
@@ -165,10 +188,17 @@ mod tests {
         for at in 0..sealed.len() {
             let mut edited = sealed.clone();
             edited[at] ^= 1;
-            assert_eq!(Snapshot::open(&edited, &[key()]), Err(SnapshotError::Mac), "byte {at}");
+            assert_eq!(
+                Snapshot::open(&edited, &[key()]),
+                Err(SnapshotError::Mac),
+                "byte {at}"
+            );
         }
         for cut in 0..sealed.len() {
-            assert!(Snapshot::open(&sealed[..cut], &[key()]).is_err(), "cut at {cut}");
+            assert!(
+                Snapshot::open(&sealed[..cut], &[key()]).is_err(),
+                "cut at {cut}"
+            );
         }
     }
 
@@ -189,7 +219,15 @@ mod tests {
     fn row_18_a_snapshot_older_than_max_stale_or_from_the_future_is_refused() {
         let max_stale = Duration::from_secs(90);
         assert_eq!(snapshot().check_age(max_stale, at(1090)), Ok(()));
-        assert_eq!(snapshot().check_age(max_stale, at(1091)), Err(SnapshotError::TooOld { heard_at: at(1000) }));
-        assert_eq!(snapshot().check_age(max_stale, at(900)), Err(SnapshotError::Future { written_at: at(1001) }));
+        assert_eq!(
+            snapshot().check_age(max_stale, at(1091)),
+            Err(SnapshotError::TooOld { heard_at: at(1000) })
+        );
+        assert_eq!(
+            snapshot().check_age(max_stale, at(900)),
+            Err(SnapshotError::Future {
+                written_at: at(1001)
+            })
+        );
     }
 }

@@ -67,15 +67,25 @@ impl Enforced {
 
     /// Whether a namespace is one that this view knows, so that `name.namespace` is a mesh name and not a name of the outside.
     pub fn knows_namespace(&self, namespace: &DnsLabel) -> bool {
-        let own = self.own_id.workload().is_some_and(|workload| workload.namespace == *namespace);
-        own || self.inbound.keys().chain(self.outbound.keys()).any(|service| service.namespace == *namespace)
+        let own = self
+            .own_id
+            .workload()
+            .is_some_and(|workload| workload.namespace == *namespace);
+        own || self
+            .inbound
+            .keys()
+            .chain(self.outbound.keys())
+            .any(|service| service.namespace == *namespace)
     }
 
     /// The next moment after `now` at which a rule expires, and with it what it alone allowed.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let outbound = self.outbound.values().map(|service| &service.policy);
         let inbound = self.inbound.values().map(|service| &service.policy);
-        outbound.chain(inbound).filter_map(|policy| policy.next_expiry(now)).min()
+        outbound
+            .chain(inbound)
+            .filter_map(|policy| policy.next_expiry(now))
+            .min()
     }
 }
 
@@ -93,7 +103,12 @@ struct Shared {
 impl Current {
     pub fn new(first: Enforced) -> Self {
         let revision = watch::Sender::new(first.revision);
-        Self { shared: Arc::new(Shared { enforced: ArcSwap::from_pointee(first), revision }) }
+        Self {
+            shared: Arc::new(Shared {
+                enforced: ArcSwap::from_pointee(first),
+                revision,
+            }),
+        }
     }
 
     /// What is in force now. Hold it for one decision, not for a connection.
