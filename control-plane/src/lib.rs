@@ -1,6 +1,9 @@
 //! The control plane: decides who is who, who may call whom, and tells every sidecar.
 
+pub mod attest;
+pub mod audit;
 pub mod authorize;
+pub mod ca;
 pub mod config;
 pub mod decisions;
 pub mod discovery;
@@ -8,11 +11,16 @@ mod escape;
 #[cfg(test)]
 mod fixture;
 pub mod hub;
+pub mod issue;
 pub mod leases;
+mod lineages;
+mod random;
 pub mod registration;
 pub mod resources;
+mod revocations;
 pub mod rollout;
 pub mod store;
+mod tokens;
 pub mod views;
 pub mod world;
 

@@ -1,0 +1,204 @@
+//! Renewal: the connection proves possession of the SVID that is replaced, and its lineage decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+use weft_identity::lineage::LineageVerdict;
+use weft_identity::{PublicKey, read_csr};
+use weft_wire::v1;
+use weft_wire::v1::issuance_server::{Issuance, IssuanceServer};
+
+use crate::audit::{Auditor, Refusal};
+use crate::authorize::Caller;
+use crate::ca::{self, Ca};
+use crate::lineages::{self, Certificate, StoredLineage};
+use crate::revocations::{self, Wanted};
+use crate::store::{AuditEntry, Outcome, RevocationTarget, Store, StoreError, WriteTx};
+
+/// The issuance service.
+pub struct Issuer {
+    pub store: Store,
+    pub ca: Arc<Ca>,
+    pub auditor: Auditor,
+}
+
+/// A certificate that is on record.
+#[derive(Debug, Clone)]
+pub(crate) struct Signed {
+    pub(crate) lineage: String,
+    pub(crate) certificate: Certificate,
+    pub(crate) renew_every: Duration,
+}
+
+/// Our own side failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot sign")]
+    Sign(#[from] weft_identity::CaError),
+}
+
+impl Issuer {
+    pub fn into_service(self) -> IssuanceServer<Self> {
+        IssuanceServer::new(self).max_decoding_message_size(MESSAGE_BYTES)
+    }
+}
+
+#[tonic::async_trait]
+impl Issuance for Issuer {
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::IssuedSvid>, Status> {
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .cloned()
+            .ok_or_else(|| Status::unauthenticated("no verified identity"))?;
+        let key = read_csr(&request.get_ref().csr)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (ca, asked, now) = (Arc::clone(&self.ca), caller.clone(), Timestamp::now());
+        let written = self
+            .store
+            .write(move |tx| renew(tx, &ca, &asked, &key, now))
+            .await
+            .map_err(IssueError::into_status)?;
+        match written.value {
+            Ok(signed) => Ok(Response::new(signed.into_message(&self.ca))),
+            Err(why) => {
+                self.auditor
+                    .refused(Refusal {
+                        actor: caller.id.to_string(),
+                        action: "renew",
+                        subject: caller.id.to_string(),
+                        detail: format!("serial {}: {why}", caller.serial),
+                    })
+                    .await;
+                Err(Status::permission_denied("this SVID cannot be renewed"))
+            }
+        }
+    }
+}
+
+/// Judges, signs and records in one transaction. The inner error is why the renewal is refused.
+fn renew(
+    tx: &mut WriteTx<'_>,
+    ca: &Ca,
+    caller: &Caller,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<Result<Signed, String>, IssueError> {
+    let mesh = ca::mesh(tx)?;
+    let Some(mut known) = lineages::by_serial(tx, &caller.serial)? else {
+        return Ok(Err("no lineage has it".to_owned()));
+    };
+    if *known.lineage.identity() != caller.id {
+        return Ok(Err("the lineage is another identity's".to_owned()));
+    }
+    if revocations::is_lineage_revoked(tx, &known, &caller.serial)? {
+        return Ok(Err("it is revoked".to_owned()));
+    }
+    let verdict = known.lineage.renew(&caller.serial, &key.fingerprint(), now);
+    let certificate = match verdict {
+        LineageVerdict::Issue { revokes } => {
+            let issued = ca.issue(&caller.id, key, mesh.ttl(), now)?;
+            known.go_on(tx, key, &issued, now)?;
+            if let Some(unused) = revokes {
+                revocations::revoke(
+                    tx,
+                    Wanted {
+                        target: RevocationTarget::Serial(unused.to_string()),
+                        reason: "superseded before it was used".to_owned(),
+                        actor: ca.own().issued.serial.to_string(),
+                        now,
+                    },
+                )?;
+            }
+            audit(tx, caller, now, Outcome::Ok, format!("serial {} follows {}", issued.serial, caller.serial))?;
+            Certificate::of(&issued, now)
+        }
+        LineageVerdict::Repeat { serial } => {
+            known.store(tx)?;
+            match known.certificate(&serial) {
+                Some(certificate) => certificate.clone(),
+                None => return Ok(Err("the certificate to repeat is no longer kept".to_owned())),
+            }
+        }
+        LineageVerdict::Freeze => {
+            known.store(tx)?;
+            let detail = format!(
+                "lineage {} is frozen: serial {} was renewed although its successor is in use",
+                known.id, caller.serial
+            );
+            tracing::error!(identity = %caller.id, lineage = %known.id, serial = %caller.serial, "a lineage was frozen: an SVID is used twice");
+            audit(tx, caller, now, Outcome::Refused, detail)?;
+            return Ok(Err("its lineage was frozen".to_owned()));
+        }
+        LineageVerdict::Refused(why) => {
+            known.store(tx)?;
+            return Ok(Err(why.to_string()));
+        }
+    };
+    Ok(Ok(signed(&known, certificate, mesh.renew_every())))
+}
+
+fn signed(known: &StoredLineage, certificate: Certificate, renew_every: Duration) -> Signed {
+    Signed {
+        lineage: known.id.clone(),
+        certificate,
+        renew_every,
+    }
+}
+
+fn audit(
+    tx: &mut WriteTx<'_>,
+    caller: &Caller,
+    time: Timestamp,
+    outcome: Outcome,
+    detail: String,
+) -> Result<(), StoreError> {
+    let entry = AuditEntry {
+        time,
+        actor: caller.id.to_string(),
+        action: "renew",
+        subject: caller.id.to_string(),
+        outcome,
+        detail,
+    };
+    tx.audit(entry).map(drop)
+}
+
+impl Signed {
+    pub(crate) fn into_message(self, ca: &Ca) -> v1::IssuedSvid {
+        v1::IssuedSvid {
+            chain: self.certificate.chain.into_iter().map(Into::into).collect(),
+            lineage: self.lineage,
+            bundle: Some(v1::TrustBundle::from(&**ca.bundle())),
+            renew_every_seconds: u32::try_from(self.renew_every.as_secs()).unwrap_or(u32::MAX),
+            issued_at: Some(weft_wire::time::write_timestamp(self.certificate.issued_at)),
+        }
+    }
+}
+
+impl IssueError {
+    pub(crate) fn into_status(self) -> Status {
+        tracing::error!(error = %self, cause = ?self, "issuing failed");
+        match self {
+            IssueError::Store(StoreError::Stopped) => {
+                Status::unavailable("the control plane is stopping")
+            }
+            IssueError::Store(_) | IssueError::Sign(_) => {
+                Status::internal("issuing failed; see the control plane's log")
+            }
+        }
+    }
+}
+
+/// A request holds a CSR.
+const MESSAGE_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

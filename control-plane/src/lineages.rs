@@ -1,0 +1,201 @@
+//! Lineages as the store keeps them, with the certificates that a retry is answered with, and the index from serials.
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use weft_identity::lineage::{Generation, Lineage};
+use weft_identity::{IssuedSvid, PublicKey, Serial, SpiffeId};
+
+use crate::random;
+use crate::revocations;
+use crate::store::{Rows, Store, StoreError, Table, WriteTx, record, records};
+
+/// One lineage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StoredLineage {
+    pub(crate) id: String,
+    pub(crate) lineage: Lineage,
+    /// Number of SVIDs issued.
+    pub(crate) issued: u64,
+    /// `join_token`.
+    pub(crate) attested_by: String,
+    /// The newest certificates, oldest first: a retry gets the same again.
+    pub(crate) certificates: Vec<Certificate>,
+}
+
+/// An issued certificate; it holds nothing secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub(crate) serial: Serial,
+    /// DER.
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) not_after: Timestamp,
+}
+
+/// What a serial belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StoredSerial {
+    pub(crate) serial: Serial,
+    pub(crate) lineage: String,
+    pub(crate) identity: SpiffeId,
+    pub(crate) not_after: Timestamp,
+}
+
+impl StoredLineage {
+    /// A new lineage with its first SVID; both are stored.
+    pub(crate) fn begin(
+        tx: &mut WriteTx<'_>,
+        identity: &SpiffeId,
+        attested_by: &str,
+        key: &PublicKey,
+        issued: &IssuedSvid,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut begun = Self {
+            id: random::hex(&random::bytes::<16>()),
+            lineage: Lineage::begin(identity.clone(), generation(key, issued), now),
+            issued: 0,
+            attested_by: attested_by.to_owned(),
+            certificates: Vec::new(),
+        };
+        begun.keep(tx, issued, now)?;
+        Ok(begun)
+    }
+
+    /// Another SVID of this lineage; both are stored.
+    pub(crate) fn go_on(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        key: &PublicKey,
+        issued: &IssuedSvid,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.lineage.issued(generation(key, issued));
+        self.keep(tx, issued, now)
+    }
+
+    fn keep(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        issued: &IssuedSvid,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.issued += 1;
+        self.certificates.push(Certificate {
+            serial: issued.serial.clone(),
+            chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
+            issued_at: now,
+            not_after: issued.not_after,
+        });
+        if self.certificates.len() > KEPT_CERTIFICATES {
+            self.certificates.remove(0);
+        }
+        let serial = StoredSerial {
+            serial: issued.serial.clone(),
+            lineage: self.id.clone(),
+            identity: self.lineage.identity().clone(),
+            not_after: issued.not_after,
+        };
+        tx.put_record(Table::Serials, issued.serial.to_string().as_bytes(), &serial)?;
+        self.store(tx)
+    }
+
+    pub(crate) fn store(&self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        tx.put_record(Table::Lineages, self.id.as_bytes(), self)
+    }
+
+    pub(crate) fn certificate(&self, serial: &Serial) -> Option<&Certificate> {
+        self.certificates.iter().find(|certificate| certificate.serial == *serial)
+    }
+}
+
+impl Certificate {
+    pub(crate) fn of(issued: &IssuedSvid, now: Timestamp) -> Self {
+        Self {
+            serial: issued.serial.clone(),
+            chain: issued.chain.iter().map(|der: &CertificateDer<'_>| der.to_vec()).collect(),
+            issued_at: now,
+            not_after: issued.not_after,
+        }
+    }
+}
+
+fn generation(key: &PublicKey, issued: &IssuedSvid) -> Generation {
+    Generation {
+        serial: issued.serial.clone(),
+        key_fingerprint: key.fingerprint(),
+        not_after: issued.not_after,
+    }
+}
+
+pub(crate) fn by_id(rows: &impl Rows, id: &str) -> Result<Option<StoredLineage>, StoreError> {
+    record(rows, Table::Lineages, id.as_bytes())
+}
+
+pub(crate) fn serial(rows: &impl Rows, serial: &Serial) -> Result<Option<StoredSerial>, StoreError> {
+    record(rows, Table::Serials, serial.to_string().as_bytes())
+}
+
+pub(crate) fn by_serial(rows: &impl Rows, presented: &Serial) -> Result<Option<StoredLineage>, StoreError> {
+    match serial(rows, presented)? {
+        Some(known) => by_id(rows, &known.lineage),
+        None => Ok(None),
+    }
+}
+
+pub(crate) fn all(rows: &impl Rows) -> Result<Vec<StoredLineage>, StoreError> {
+    records(rows, Table::Lineages)
+}
+
+/// Every serial of a lineage that somebody might still accept.
+pub(crate) fn live_serials(
+    rows: &impl Rows,
+    lineage: &str,
+    now: Timestamp,
+) -> Result<Vec<StoredSerial>, StoreError> {
+    let all: Vec<StoredSerial> = records(rows, Table::Serials)?;
+    let is_live = |known: &StoredSerial| known.lineage == lineage && known.not_after > now;
+    Ok(all.into_iter().filter(is_live).collect())
+}
+
+/// A connection was made with this serial: its lineage moves on, if that was its successor's first use.
+pub(crate) async fn seen_in_use(store: &Store, presented: Serial) -> Result<(), StoreError> {
+    let moves_on = match by_serial(&store.read()?, &presented)? {
+        Some(mut known) => known.lineage.seen_in_use(&presented),
+        None => false,
+    };
+    if !moves_on {
+        return Ok(());
+    }
+    let write = store.write(move |tx| {
+        if let Some(mut known) = by_serial(tx, &presented)?
+            && known.lineage.seen_in_use(&presented)
+        {
+            known.store(tx)?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    write.await.map(drop)
+}
+
+/// Forgets serials, lineages and revocations whose last certificate has expired.
+pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    for known in records::<StoredSerial>(tx, Table::Serials)? {
+        if known.not_after < now {
+            tx.delete(Table::Serials, known.serial.to_string().as_bytes());
+        }
+    }
+    for known in all(tx)? {
+        if known.lineage.ends_at() < now {
+            tx.delete(Table::Lineages, known.id.as_bytes());
+        }
+    }
+    revocations::prune(tx, now)
+}
+
+/// The one in use, its successor, and one more for a late retry.
+const KEPT_CERTIFICATES: usize = 3;

@@ -1,0 +1,174 @@
+//! What is no longer trusted: stored, expanded to what a handshake can check, and told to every live connection.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use weft_identity::{Revocations, Serial, SpiffeId};
+
+use crate::lineages::{self, StoredLineage};
+use crate::store::{
+    Lagged, Revocation, RevocationTarget, Rows, Store, StoreChange, StoreError, Table, Watch,
+    WriteTx, record,
+};
+
+/// A revocation that somebody asks for.
+pub(crate) struct Wanted {
+    pub(crate) target: RevocationTarget,
+    pub(crate) reason: String,
+    pub(crate) actor: String,
+    pub(crate) now: Timestamp,
+}
+
+/// Stores it; answers whether that changed anything.
+pub(crate) fn revoke(tx: &mut WriteTx<'_>, wanted: Wanted) -> Result<bool, StoreError> {
+    if tx.revocation(&wanted.target)?.is_some() {
+        return Ok(false);
+    }
+    let concerned = match &wanted.target {
+        RevocationTarget::Identity(_) => Vec::new(),
+        RevocationTarget::Lineage(id) => lineages::live_serials(tx, id, wanted.now)?,
+        RevocationTarget::Serial(text) => match text.parse::<Serial>() {
+            Ok(serial) => lineages::serial(tx, &serial)?.into_iter().collect(),
+            Err(_) => Vec::new(),
+        },
+    };
+    let identity = match &wanted.target {
+        RevocationTarget::Identity(id) => Some(id.clone()),
+        RevocationTarget::Lineage(id) => {
+            lineages::by_id(tx, id)?.map(|known| known.lineage.identity().to_string())
+        }
+        RevocationTarget::Serial(_) => concerned.first().map(|known| known.identity.to_string()),
+    };
+    let expires = concerned.iter().map(|known| known.not_after).max();
+    let mut serials: Vec<_> = concerned.iter().map(|known| known.serial.to_string()).collect();
+    if let (RevocationTarget::Serial(serial), true) = (&wanted.target, serials.is_empty()) {
+        serials.push(serial.clone());
+    }
+    tx.put_revocation(&Revocation {
+        target: wanted.target,
+        identity,
+        serials,
+        reason: wanted.reason,
+        actor: wanted.actor,
+        at: wanted.now,
+        expires,
+    })?;
+    Ok(true)
+}
+
+/// Whether this identity may get anything at all.
+pub(crate) fn is_identity_revoked(rows: &impl Rows, id: &SpiffeId) -> Result<bool, StoreError> {
+    is_stored(rows, &RevocationTarget::Identity(id.to_string()))
+}
+
+/// Whether this lineage may go on from this serial.
+pub(crate) fn is_lineage_revoked(
+    rows: &impl Rows,
+    known: &StoredLineage,
+    presented: &Serial,
+) -> Result<bool, StoreError> {
+    Ok(is_identity_revoked(rows, known.lineage.identity())?
+        || is_stored(rows, &RevocationTarget::Lineage(known.id.clone()))?
+        || is_stored(rows, &RevocationTarget::Serial(presented.to_string()))?)
+}
+
+pub(crate) fn is_stored(rows: &impl Rows, target: &RevocationTarget) -> Result<bool, StoreError> {
+    let found: Option<Revocation> = record(rows, Table::Revocations, target.key().as_bytes())?;
+    Ok(found.is_some())
+}
+
+/// Forgets revocations of which every serial has expired.
+pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    for revocation in tx.revocations()? {
+        if revocation.expires.is_some_and(|expires| expires < now) {
+            tx.delete_revocation(&revocation.target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The current revocations of this process's own handshakes and connections.
+#[derive(Clone)]
+pub(crate) struct Distrust {
+    current: watch::Receiver<Arc<Revocations>>,
+}
+
+/// Keeps [`Distrust`] current.
+pub(crate) struct Follower {
+    store: Store,
+    watch: Watch,
+    current: watch::Sender<Arc<Revocations>>,
+}
+
+/// Both ends, with what the store holds now.
+pub(crate) fn follow(store: &Store) -> Result<(Distrust, Follower), StoreError> {
+    let watch = store.watch();
+    let (sender, current) = watch::channel(Arc::new(load(store)?));
+    let follower = Follower {
+        store: store.clone(),
+        watch,
+        current: sender,
+    };
+    Ok((Distrust { current }, follower))
+}
+
+impl Distrust {
+    pub(crate) fn load(&self) -> Arc<Revocations> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Resolves when the peer is revoked; at once if it is already.
+    pub(crate) async fn revoked(&self, peer: &weft_identity::Verified) {
+        let mut current = self.current.clone();
+        // The sender ends with the process.
+        if current.wait_for(|now| now.is_revoked(peer)).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Follower {
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            match self.watch.next().await {
+                Ok(commit) => {
+                    let concerns_us = commit
+                        .changes
+                        .iter()
+                        .any(|change| matches!(change, StoreChange::Revocations));
+                    if !concerns_us {
+                        continue;
+                    }
+                }
+                Err(Lagged::Missed(_)) => (),
+                Err(Lagged::Closed) => return Err(StoreError::Stopped),
+            }
+            self.current.send_replace(Arc::new(load(&self.store)?));
+        }
+    }
+}
+
+fn load(store: &Store) -> Result<Revocations, StoreError> {
+    let stored = store.read()?.revocations()?;
+    let mut identities = HashSet::new();
+    let mut serials = HashSet::new();
+    for revocation in stored {
+        let key = revocation.target.key();
+        let corrupt = |problem: &dyn std::fmt::Display| {
+            StoreError::corrupt(Table::Revocations, key.as_bytes(), &problem)
+        };
+        if let RevocationTarget::Identity(id) = &revocation.target {
+            identities.insert(id.parse().map_err(|error| corrupt(&error))?);
+        }
+        for serial in &revocation.serials {
+            serials.insert(serial.parse().map_err(|error| corrupt(&error))?);
+        }
+    }
+    Ok(Revocations {
+        identities,
+        serials,
+        quarantined: HashSet::new(),
+    })
+}
