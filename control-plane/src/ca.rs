@@ -186,7 +186,7 @@ impl Ca {
     pub fn status(&self) -> Vec<v1::CertificateStatus> {
         let own = self.own.load();
         let signing = self.signing.load();
-        let time = |at| Some(weft_wire::time::write_timestamp(at));
+        let time = |at| Some(weft_wire::write_timestamp(at));
         let (root_serial, root_begin, root_end) = describe(&self.root);
         let (signing_serial, _, _) = describe(signing.intermediate.certificate());
         vec![

@@ -178,7 +178,7 @@ impl Signed {
             lineage: self.lineage,
             bundle: Some(v1::TrustBundle::from(&**ca.bundle())),
             renew_every_seconds: u32::try_from(self.renew_every.as_secs()).unwrap_or(u32::MAX),
-            issued_at: Some(weft_wire::time::write_timestamp(self.certificate.issued_at)),
+            issued_at: Some(weft_wire::write_timestamp(self.certificate.issued_at)),
         }
     }
 }
