@@ -5,6 +5,7 @@
 
 mod apply;
 mod list;
+mod read;
 mod watch;
 
 use std::sync::Arc;

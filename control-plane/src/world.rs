@@ -13,6 +13,8 @@
 //! `mod escape`; callers are taken from `authorize::Caller` in the request's extensions) and for weft.v1.Operations:
 //!   `registration::list_endpoints(&hub, &request)`, `rollout::list(&hub)`
 
+mod distrust;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use weft_catalog::{Endpoint, Mesh, Service};
 use weft_identity::{RuleName, Serial, ServiceName, SpiffeId, TrustDomain};
 use weft_policy::{Quarantine, Rule};
 use weft_wire::{ConversionError, Resource, Spec, v1};
+
+pub use distrust::{Distrust, Distrusted};
 
 use crate::store::{Commit, Reader, RevocationTarget, StoreChange, StoreError, StoredEndpoints};
 
@@ -45,15 +49,6 @@ pub struct Entry {
     pub endpoints: BTreeMap<(SpiffeId, String), Endpoint>,
 }
 
-/// What is no longer trusted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Distrust {
-    pub identities: BTreeSet<SpiffeId>,
-    /// With the identity that a serial was issued to; `None`: it is not known.
-    pub serials: BTreeMap<Serial, Option<SpiffeId>>,
-    pub quarantined: BTreeSet<SpiffeId>,
-}
-
 /// What one commit changed, as views need to know it.
 #[derive(Default)]
 pub struct Changes {
@@ -70,14 +65,6 @@ pub struct Changes {
 
 /// Before and after.
 pub type Pair<T> = (Option<Arc<T>>, Option<Arc<T>>);
-
-/// Whose trust changed.
-#[derive(Default)]
-pub struct Distrusted {
-    pub identities: BTreeSet<SpiffeId>,
-    /// A serial of an unknown identity concerns everyone.
-    pub is_everyone: bool,
-}
 
 /// Why a snapshot cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -309,37 +296,6 @@ impl World {
             }
         }
         Ok(distrust)
-    }
-}
-
-impl Distrust {
-    pub fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.serials.is_empty() && self.quarantined.is_empty()
-    }
-
-    /// Whose trust differs between two states.
-    fn difference(&self, after: &Self) -> Distrusted {
-        let identities = self.identities.symmetric_difference(&after.identities);
-        let quarantined = self.quarantined.symmetric_difference(&after.quarantined);
-        let mut distrusted = Distrusted {
-            identities: identities.chain(quarantined).cloned().collect(),
-            is_everyone: false,
-        };
-        let gone = self
-            .serials
-            .iter()
-            .filter(|(serial, _)| !after.serials.contains_key(serial));
-        let new = after
-            .serials
-            .iter()
-            .filter(|(serial, _)| !self.serials.contains_key(serial));
-        for (_, identity) in gone.chain(new) {
-            match identity {
-                Some(id) => drop(distrusted.identities.insert(id.clone())),
-                None => distrusted.is_everyone = true,
-            }
-        }
-        distrusted
     }
 }
 

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use tonic::Status;
 use weft_catalog::Service;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
-use weft_policy::{PolicySet, Rule};
+use weft_policy::Rule;
 use weft_wire::v1::change::Action;
-use weft_wire::{Resource, ResourceKey, Spec, encoded_slashes, v1};
+use weft_wire::{Resource, ResourceKey, Spec, v1};
 
+use super::read::{admit, check_count, read_preconditions, read_set, shown_name};
 use crate::store::{StoreError, WriteTx};
 use crate::world::World;
 
@@ -341,75 +342,6 @@ impl Outcome {
         self.writes.push((key, None));
     }
 }
-
-/// What a resource must satisfy in this mesh, beyond being readable. A rule is compiled as a sidecar would.
-fn admit(resource: &Resource, trust_domain: &TrustDomain) -> Result<(), String> {
-    match &resource.spec {
-        Spec::Service(service) => service
-            .check_server_names(trust_domain)
-            .map_err(|error| error.to_string()),
-        Spec::Allow(rule) => {
-            let slashes = encoded_slashes(weft_catalog::EncodedSlashes::default());
-            PolicySet::compile(
-                trust_domain.clone(),
-                &rule.service,
-                [Arc::clone(rule)],
-                slashes,
-            );
-            Ok(())
-        }
-        Spec::Quarantine(quarantine) if quarantine.workload.is_reserved() => {
-            Err("spec.workload: namespace `weft` is the mesh's own".to_owned())
-        }
-        Spec::Quarantine(_) | Spec::Mesh(_) => Ok(()),
-    }
-}
-
-/// A resource that cannot be read still has a place and perhaps a name.
-fn shown_name(i: usize, message: &v1::Resource) -> String {
-    match weft_wire::key_of(message) {
-        Ok(key) => key.to_string(),
-        Err(_) => format!("resources[{i}]"),
-    }
-}
-
-fn read_set(set: &str) -> Result<Option<DnsLabel>, Status> {
-    if set.is_empty() {
-        return Ok(None);
-    }
-    set.parse()
-        .map(Some)
-        .map_err(|error| Status::invalid_argument(format!("set: {error}")))
-}
-
-fn read_preconditions(
-    preconditions: &[v1::Precondition],
-) -> Result<Vec<(ResourceKey, u64)>, Status> {
-    check_count("preconditions", preconditions.len())?;
-    let read = |(i, precondition): (usize, &v1::Precondition)| {
-        let path = format!("preconditions[{i}].key");
-        let key = precondition
-            .key
-            .as_ref()
-            .ok_or_else(|| Status::invalid_argument(format!("{path}: is required")))?;
-        let key = ResourceKey::try_from(key)
-            .map_err(|error| Status::invalid_argument(format!("{path}.{error}")))?;
-        Ok((key, precondition.revision))
-    };
-    preconditions.iter().enumerate().map(read).collect()
-}
-
-fn check_count(field: &str, count: usize) -> Result<(), Status> {
-    if count > RESOURCES_LIMIT {
-        return Err(Status::invalid_argument(format!(
-            "{field}: has {count} elements; at most {RESOURCES_LIMIT}"
-        )));
-    }
-    Ok(())
-}
-
-/// Resources that one request may carry.
-const RESOURCES_LIMIT: usize = 5000;
 
 #[cfg(test)]
 #[path = "apply_tests.rs"]
