@@ -2,32 +2,28 @@
 //!
 //! Invariant: a request is registered before it is judged, and both its content and its response end when the registration is cut.
 
-use std::net::SocketAddr;
+mod forward;
+
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request, response};
+use http::{Response, StatusCode, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{HttpRequest, Reason};
 
-use super::client::await_continue;
+use super::Body;
 use super::headers::{self, Lookup};
 use super::refusal::{self, Form};
-use super::server::{Aborted, Arrived, RequestFraming};
+use super::server::{Arrived, RequestFraming};
 use super::upgrade::{self, Upgrade};
-use super::{Body, Kept, Version};
 use crate::access_log::Record;
-use crate::connections::{Carries, Live, OwnedRequest, Registered};
+use crate::connections::{Carries, Live, OwnedRequest};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Permit, Refusal, Side};
 use crate::listener::Shared;
-use crate::metrics::SideLabel;
-use crate::tcp;
-use crate::upstream::{Lease, Unreachable};
-use crate::view::OutboundService;
+pub use forward::{Permitted, Route};
 
 /// Who asks whom for what, before any verdict.
 pub struct Exchange {
@@ -40,29 +36,6 @@ pub struct Exchange {
     framing: Option<RequestFraming>,
     downstream: Option<OnUpgrade>,
     malformed: Option<String>,
-}
-
-/// An exchange that policy permits.
-pub struct Permitted {
-    exchange: Exchange,
-    registered: Arc<Registered>,
-    permit: Permit,
-    record: Option<Record>,
-}
-
-/// Where a permitted request goes.
-pub enum Route {
-    /// To an endpoint of a service.
-    Mesh {
-        service: Arc<OutboundService>,
-        target: ServicePort,
-        version: Version,
-    },
-    /// To the application beside this sidecar.
-    App {
-        address: SocketAddr,
-        version: Version,
-    },
 }
 
 impl Exchange {
@@ -245,275 +218,3 @@ impl Exchange {
         }
     }
 }
-
-impl Permitted {
-    /// The request's head, for what a side adds to it.
-    pub fn head_mut(&mut self) -> &mut request::Parts {
-        &mut self.exchange.head
-    }
-
-    /// Takes the exchange apart for a tunnel that this side ends itself.
-    pub fn into_tunnel(self) -> (Exchange, Arc<Registered>, Permit) {
-        (self.exchange, self.registered, self.permit)
-    }
-
-    /// Passes the request on and its response back, unless it is cut meanwhile.
-    pub async fn forward(self, route: Route) -> Result<Response<Body>, Aborted> {
-        let registered = Arc::clone(&self.registered);
-        tokio::select! {
-            biased;
-            _ = registered.cut() => Err(Aborted),
-            response = Box::pin(self.pass(route)) => Ok(response),
-        }
-    }
-
-    async fn pass(mut self, route: Route) -> Response<Body> {
-        let side = match self.exchange.side {
-            Side::Client => "client",
-            Side::Server => "server",
-        };
-        self.exchange
-            .shared
-            .metrics
-            .requests
-            .get_or_create(&SideLabel { side })
-            .inc();
-        let version = route.version();
-        let Some(request) = self.request(version) else {
-            return self.exchange.fail(
-                StatusCode::NOT_IMPLEMENTED,
-                "the upgrade is not possible over HTTP/2",
-            );
-        };
-        match self.send(request, &route).await {
-            Ok((lease, response)) => self.respond(lease, response),
-            Err(Undelivered::Unreachable) => self.exchange.fail(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no endpoint of the service can be reached",
-            ),
-            Err(Undelivered::NoResponse) => self.no_response(),
-        }
-    }
-
-    /// The request as the upstream gets it; none if its protocol cannot carry the upgrade.
-    fn request(&mut self, version: Version) -> Option<Request<Body>> {
-        let placeholder = Request::new(()).into_parts().0;
-        let mut head = std::mem::replace(&mut self.exchange.head, placeholder);
-        // Refusals still want to know what was asked.
-        self.exchange.head.method = head.method.clone();
-        self.exchange.head.uri = head.uri.clone();
-        if headers::is_grpc(&head.headers)
-            && let Some(kind) = head.headers.get(http::header::CONTENT_TYPE)
-        {
-            self.exchange
-                .head
-                .headers
-                .insert(http::header::CONTENT_TYPE, kind.clone());
-        }
-        match (&self.exchange.upgrade, version) {
-            (Upgrade::None, Version::Http1) => headers::target_for_http1(&mut head),
-            (Upgrade::None, Version::Http2) => headers::target_for_http2(&mut head).ok()?,
-            (Upgrade::To(protocol), Version::Http1) => {
-                headers::target_for_http1(&mut head);
-                upgrade::write(&mut head.headers, protocol);
-            }
-            (Upgrade::Connect, Version::Http1) => head.version = HttpVersion::HTTP_11,
-            (Upgrade::ExtendedConnect(_) | Upgrade::Ambiguous, _)
-            | (Upgrade::To(_) | Upgrade::Connect, Version::Http2) => return None,
-        }
-        let content = self.exchange.content.take();
-        let body = content.map_or_else(Body::empty, |content| {
-            Body::passing(content, &self.registered)
-        });
-        let mut request = Request::from_parts(head, body);
-        if version == Version::Http1 {
-            await_continue(&mut request);
-        }
-        Some(request)
-    }
-
-    /// Sends the request. It is sent again only when nothing of it left, or when it is bodyless and idempotent and its connection was
-    /// lost before it was answered (RFC 9110 §9.2.2).
-    async fn send(
-        &self,
-        mut request: Request<Body>,
-        route: &Route,
-    ) -> Result<(Lease, Response<Incoming>), Undelivered> {
-        let mut repeatable = is_repeatable(&request).then(|| request_copy(&request));
-        for _ in 0..MOST_SENDS {
-            let mut lease = self.lease(route).await?;
-            let error = match lease.sender.send(request, &self.permit).await {
-                Ok(response) => return Ok((lease, response)),
-                Err(error) => error,
-            };
-            tracing::debug!(error = %error.source, reused = lease.reused, "no response from the upstream");
-            let is_lost = error.is_lost_connection();
-            request = match (error.unsent, repeatable.take()) {
-                (Some(unsent), _) => *unsent,
-                (None, Some(head)) if is_lost => Request::from_parts(head, Body::empty()),
-                (None, _) => return Err(Undelivered::NoResponse),
-            };
-        }
-        Err(Undelivered::NoResponse)
-    }
-
-    async fn lease(&self, route: &Route) -> Result<Lease, Undelivered> {
-        let upstreams = &self.exchange.shared.upstreams;
-        let lease = match route {
-            Route::Mesh {
-                service,
-                target,
-                version,
-            } => {
-                upstreams
-                    .lease(&service.view.endpoints, target, *version)
-                    .await?
-            }
-            Route::App { address, version } => {
-                match upstreams.lease_app(*address, *version).await {
-                    Ok(lease) => lease,
-                    Err(error) => {
-                        tracing::debug!(%error, %address, "the application cannot be reached");
-                        return Err(Undelivered::Unreachable);
-                    }
-                }
-            }
-        };
-        if let Some(peer) = lease.peer() {
-            self.registered.verified(peer.verified.clone());
-            let enforced = self.exchange.shared.current.load();
-            enforce::admit_peer(&enforced, &peer.verified).map_err(|_| Undelivered::Unreachable)?;
-        }
-        Ok(lease)
-    }
-
-    fn respond(mut self, lease: Lease, response: Response<Incoming>) -> Response<Body> {
-        let asked_connect =
-            self.exchange.upgrade == Upgrade::Connect && response.status().is_success();
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switched || asked_connect {
-            return self.open_tunnel(response);
-        }
-        if let Some(framing) = &self.exchange.framing
-            && framing.holds
-        {
-            framing.control.resume();
-        }
-        let (mut head, content) = response.into_parts();
-        clean_response(&mut head);
-        if let Some(record) = &mut self.record {
-            record.status = head.status.as_u16();
-        }
-        let kept = Kept {
-            lease: Some(lease),
-            registered: Some(Arc::clone(&self.registered)),
-            open: self
-                .exchange
-                .framing
-                .as_mut()
-                .and_then(|framing| framing.open.take()),
-            record: self.record.take(),
-        };
-        Response::from_parts(head, Body::passing(content, &self.registered).keeping(kept))
-    }
-
-    /// Copies between both sides after 101, or after a CONNECT succeeded.
-    fn open_tunnel(self, mut response: Response<Incoming>) -> Response<Body> {
-        let protocol = self.exchange.upgrade.protocol().map(ToOwned::to_owned);
-        let asked = protocol.is_some() || self.exchange.upgrade == Upgrade::Connect;
-        let (true, Some(downstream)) = (asked, self.exchange.downstream) else {
-            // A response that switches without being asked leaves no way to go on.
-            return refusal::failed(
-                Form::Json,
-                StatusCode::BAD_GATEWAY,
-                "the upstream switched protocols unasked",
-            );
-        };
-        if let Some(framing) = &self.exchange.framing {
-            framing.control.become_tunnel();
-        }
-        let upstream = hyper::upgrade::on(&mut response);
-        let (mut head, _) = response.into_parts();
-        clean_response(&mut head);
-        if let Some(protocol) = protocol {
-            upgrade::write(&mut head.headers, &protocol);
-        }
-        let (registered, permit, record) = (self.registered, self.permit, self.record);
-        self.exchange.shared.tasks.connection(
-            "tunnel",
-            Box::pin(async move {
-                let _record = record;
-                let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
-                    return;
-                };
-                let (downstream, upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
-                tcp::splice(downstream, upstream, &permit, &registered).await;
-            }),
-        );
-        Response::from_parts(head, Body::empty())
-    }
-
-    /// The upstream was reached and did not answer; the cause may be that the client's own message is malformed.
-    fn no_response(&self) -> Response<Body> {
-        let fault = self
-            .exchange
-            .framing
-            .as_ref()
-            .and_then(|framing| framing.control.fault());
-        match fault {
-            Some(why) => {
-                let refusal = Refusal::new(Reason::Malformed).because(why.to_string());
-                self.exchange.refuse(&refusal, "", "")
-            }
-            None => self
-                .exchange
-                .fail(StatusCode::BAD_GATEWAY, "the upstream gave no response"),
-        }
-    }
-}
-
-impl Route {
-    fn version(&self) -> Version {
-        match self {
-            Self::Mesh { version, .. } | Self::App { version, .. } => *version,
-        }
-    }
-}
-
-/// Why there is no response of the upstream.
-enum Undelivered {
-    Unreachable,
-    NoResponse,
-}
-
-impl From<Unreachable> for Undelivered {
-    fn from(_: Unreachable) -> Self {
-        Self::Unreachable
-    }
-}
-
-fn clean_response(head: &mut response::Parts) {
-    headers::remove_hop_by_hop(&mut head.headers);
-    headers::remove_client_cert(&mut head.headers);
-    head.version = HttpVersion::HTTP_11;
-}
-
-fn is_repeatable(request: &Request<Body>) -> bool {
-    let is_idempotent = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    is_idempotent
-        && http_body::Body::is_end_stream(request.body())
-        && !request.headers().contains_key(http::header::UPGRADE)
-}
-
-fn request_copy(request: &Request<Body>) -> request::Parts {
-    let mut copy = Request::new(()).into_parts().0;
-    copy.method = request.method().clone();
-    copy.uri = request.uri().clone();
-    copy.version = request.version();
-    copy.headers = request.headers().clone();
-    copy.extensions = request.extensions().clone();
-    copy
-}
-
-/// How often a request is put on a connection at most.
-const MOST_SENDS: usize = 3;
