@@ -11,7 +11,10 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("weft-identity", &[]),
     ("weft-policy", &["weft-identity"]),
     ("weft-catalog", &["weft-identity"]),
-    ("weft-wire", &["weft-identity", "weft-policy", "weft-catalog"]),
+    (
+        "weft-wire",
+        &["weft-identity", "weft-policy", "weft-catalog"],
+    ),
     ("weft-daemon", &[]),
     ("weft-control-plane", SERVER),
     ("weft-sidecar", SERVER),
@@ -19,7 +22,13 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("weft-tests", EVERYTHING),
 ];
 
-const SERVER: &[&str] = &["weft-identity", "weft-policy", "weft-catalog", "weft-wire", "weft-daemon"];
+const SERVER: &[&str] = &[
+    "weft-identity",
+    "weft-policy",
+    "weft-catalog",
+    "weft-wire",
+    "weft-daemon",
+];
 
 const EVERYTHING: &[&str] = &[
     "weft-identity",
@@ -34,7 +43,18 @@ const EVERYTHING: &[&str] = &[
 /// These decide and never act: no socket, no clock, no disk, no protobuf.
 const PURE: &[&str] = &["weft-identity", "weft-policy", "weft-catalog"];
 
-const IMPURE_IMPORTS: &[&str] = &["h2", "hyper", "prost", "redb", "rustix", "socket2", "tokio", "tokio-rustls", "tonic", "tracing"];
+const IMPURE_IMPORTS: &[&str] = &[
+    "h2",
+    "hyper",
+    "prost",
+    "redb",
+    "rustix",
+    "socket2",
+    "tokio",
+    "tokio-rustls",
+    "tonic",
+    "tracing",
+];
 
 #[derive(Deserialize)]
 struct Workspace {
@@ -62,7 +82,11 @@ fn every_import_between_our_crates_is_one_that_the_house_allows() -> Result<()> 
 
 #[test]
 fn the_house_names_exactly_the_crates_that_exist() -> Result<()> {
-    let mut found: Vec<String> = read_manifests()?.packages.into_iter().map(|package| package.name).collect();
+    let mut found: Vec<String> = read_manifests()?
+        .packages
+        .into_iter()
+        .map(|package| package.name)
+        .collect();
     let mut named: Vec<&str> = HOUSE.iter().map(|(name, _)| *name).collect();
     found.sort_unstable();
     named.sort_unstable();
@@ -86,7 +110,10 @@ fn an_edge_outside_the_house_is_found() {
         ("weft-common", "weft-identity"),
     ];
     for (importer, imported) in cases {
-        assert_eq!(forbidden_edges(&one_edge(importer, imported)), [format!("{importer} -> {imported}")]);
+        assert_eq!(
+            forbidden_edges(&one_edge(importer, imported)),
+            [format!("{importer} -> {imported}")]
+        );
     }
     assert!(forbidden_edges(&one_edge("weft-wire", "weft-policy")).is_empty());
     assert!(forbidden_edges(&one_edge("weft-sidecar", "tokio")).is_empty());
@@ -97,7 +124,10 @@ fn forbidden_edges(workspace: &Workspace) -> Vec<String> {
     let is_ours = |name: &str| house.contains_key(name);
     let mut forbidden = Vec::new();
     for package in &workspace.packages {
-        let allowed = house.get(package.name.as_str()).copied().unwrap_or_default();
+        let allowed = house
+            .get(package.name.as_str())
+            .copied()
+            .unwrap_or_default();
         let is_pure = PURE.contains(&package.name.as_str());
         for Dependency { name } in &package.dependencies {
             let name = name.as_str();
@@ -112,18 +142,35 @@ fn forbidden_edges(workspace: &Workspace) -> Vec<String> {
 }
 
 fn one_edge(importer: &str, imported: &str) -> Workspace {
-    let dependencies = vec![Dependency { name: imported.to_owned() }];
-    Workspace { packages: vec![Package { name: importer.to_owned(), dependencies }] }
+    let dependencies = vec![Dependency {
+        name: imported.to_owned(),
+    }];
+    Workspace {
+        packages: vec![Package {
+            name: importer.to_owned(),
+            dependencies,
+        }],
+    }
 }
 
 /// Lets cargo read the manifests, so that renamed, optional and platform dependencies are seen as it sees them.
 fn read_manifests() -> Result<Workspace> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("starting cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("reading what cargo metadata printed")
 }

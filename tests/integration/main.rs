@@ -1,3 +1,4 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod import_edges;
 mod rollout;

@@ -19,6 +19,8 @@ mod packed;
 mod resource;
 mod rule;
 mod service;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod time;
 mod trust;

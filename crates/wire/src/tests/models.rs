@@ -1,0 +1,291 @@
+//! Arbitrary valid models.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proptest::collection::{btree_map, hash_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use weft_catalog::{
+    EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec, PortSpec,
+    Protocol, Service, ServiceSpec, TcpProbeSpec,
+};
+use weft_identity::{DnsLabel, Revocations, RuleName, Serial, ServiceName, SpiffeId, WorkloadName};
+use weft_policy::{
+    HeaderCondition, HeaderTest, HttpCondition, Match, Mode, NonEmpty, Quarantine, Rule,
+};
+
+use crate::{InboundView, OutboundView, Resource, Spec};
+
+pub(super) fn resource() -> impl Strategy<Value = Resource> {
+    let spec = prop_oneof![
+        mesh().prop_map(Spec::Mesh),
+        service().prop_map(Spec::Service),
+        rule().prop_map(|rule| Spec::Allow(Arc::new(rule))),
+        quarantine().prop_map(Spec::Quarantine),
+    ];
+    let labels = btree_map("[a-z./-]{1,10}", "[ -~]{0,10}", 0..3);
+    (spec, labels, any::<u64>(), option::of(label())).prop_map(|(spec, labels, revision, set)| {
+        Resource {
+            revision,
+            set,
+            ..Resource::new(spec, labels).unwrap()
+        }
+    })
+}
+
+pub(super) fn mesh() -> impl Strategy<Value = Mesh> {
+    (
+        60_000u64..604_800_000,
+        1_000u64..30_000,
+        1_000u64..604_800_000,
+    )
+        .prop_map(|(ttl, renew_every, max_stale)| {
+            let length = |millis| Some(Length::from_millis(millis));
+            let spec = MeshSpec {
+                ttl: length(ttl),
+                renew_every: length(renew_every),
+                max_stale: length(max_stale),
+            };
+            Mesh::from_spec(&spec).unwrap()
+        })
+}
+
+pub(super) fn service() -> impl Strategy<Value = Service> {
+    let workloads = prop::collection::btree_set(name("svc"), 1..4);
+    (
+        name("svc"),
+        workloads,
+        ports(),
+        option::of(health()),
+        any::<bool>(),
+    )
+        .prop_map(|(service, workloads, ports, health, keep)| {
+            let spec = ServiceSpec {
+                workloads: workloads
+                    .into_iter()
+                    .map(|name| name.parse().unwrap())
+                    .collect(),
+                ports,
+                health,
+                encoded_slashes: if keep {
+                    EncodedSlashes::Keep
+                } else {
+                    EncodedSlashes::Refuse
+                },
+            };
+            Service::from_spec(service.parse().unwrap(), &spec).unwrap()
+        })
+}
+
+/// The first speaks HTTP, so that any probe has a port.
+fn ports() -> impl Strategy<Value = Vec<PortSpec>> {
+    let protocol = prop::sample::select(vec![
+        Protocol::Http,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::Tcp,
+    ]);
+    btree_map(1u16.., (1u16.., protocol), 1..4).prop_map(|ports| {
+        let ports = ports.into_iter().enumerate();
+        let port = |(i, (port, (target, protocol)))| PortSpec {
+            name: format!("p{i}").parse().unwrap(),
+            port,
+            target_port: Some(target),
+            protocol: if i == 0 { Protocol::Http } else { protocol },
+        };
+        ports.map(port).collect()
+    })
+}
+
+fn health() -> impl Strategy<Value = HealthSpec> {
+    let port = || option::of(Just("p0".parse::<DnsLabel>().unwrap()));
+    let probe = prop_oneof![
+        ("/[a-z?=/]{0,10}", port())
+            .prop_map(|(path, port)| (Some(HttpProbeSpec { path, port }), None)),
+        port().prop_map(|port| (None, Some(TcpProbeSpec { port }))),
+    ];
+    (probe, 100u64..3_600_000).prop_map(|((http, tcp), interval)| HealthSpec {
+        http,
+        tcp,
+        interval: Some(Length::from_millis(interval)),
+    })
+}
+
+pub(super) fn rule() -> impl Strategy<Value = Rule> {
+    let pattern = prop_oneof![
+        Just("*".to_owned()),
+        name("w"),
+        Just("shop/batch-*".to_owned()),
+        Just("spiffe://partner.example/ns/crm/sa/sync".to_owned()),
+    ];
+    let expires = option::of((0i64..4_000_000_000, 0i32..1_000_000_000));
+    (
+        name("rule"),
+        label(),
+        one_of(label()),
+        vec(pattern, 1..4),
+        one_of(condition()),
+        expires,
+        any::<bool>(),
+    )
+        .prop_map(|(name, service, ports, from, http, expires, audit)| {
+            let name: RuleName = name.parse().unwrap();
+            let from = from
+                .iter()
+                .map(|pattern| pattern.parse().unwrap())
+                .collect();
+            Rule {
+                service: ServiceName {
+                    namespace: name.namespace.clone(),
+                    name: service,
+                },
+                name,
+                ports,
+                from: NonEmpty::new(from).unwrap(),
+                http,
+                expires: expires.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap()),
+                mode: if audit { Mode::Audit } else { Mode::Enforce },
+            }
+        })
+}
+
+fn condition() -> impl Strategy<Value = HttpCondition> {
+    let test = prop_oneof![
+        "[ -~]{0,8}".prop_map(HeaderTest::Exact),
+        "[ -~]{1,8}".prop_map(HeaderTest::Prefix),
+        Just(HeaderTest::Present),
+    ];
+    let header = ("x-[a-z]{1,5}", test).prop_map(|(name, test)| HeaderCondition {
+        name: name.parse().unwrap(),
+        test,
+    });
+    (
+        one_of(
+            prop::sample::select(vec!["GET", "HEAD", "POST"])
+                .prop_map(|text| text.parse().unwrap()),
+        ),
+        one_of(
+            prop::sample::select(vec!["/", "/a", "/a/*", "/a/**"])
+                .prop_map(|text| text.parse().unwrap()),
+        ),
+        one_of(
+            prop::sample::select(vec!["a.example", "*.example"])
+                .prop_map(|text| text.parse().unwrap()),
+        ),
+        one_of(header),
+        one_of(Just("websocket").prop_map(|text| text.parse().unwrap())),
+    )
+        .prop_map(|(methods, paths, hosts, headers, upgrades)| HttpCondition {
+            methods,
+            paths,
+            hosts,
+            headers,
+            upgrades,
+        })
+        .prop_filter("a condition states something", |condition| {
+            !condition.is_empty()
+        })
+}
+
+fn quarantine() -> impl Strategy<Value = Quarantine> {
+    (name("q"), name("w"), "\\PC{0,12}").prop_map(|(name, workload, reason)| Quarantine {
+        name: name.parse().unwrap(),
+        workload: workload.parse().unwrap(),
+        reason,
+    })
+}
+
+pub(super) fn outbound() -> impl Strategy<Value = OutboundView> {
+    (service(), vec(endpoint(), 0..4), vec(rule(), 0..3)).prop_map(|(service, endpoints, rules)| {
+        OutboundView {
+            rules: for_service(rules, &service.name),
+            encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
+            service: service.name,
+            ports: service.ports,
+            endpoints,
+        }
+    })
+}
+
+pub(super) fn inbound() -> impl Strategy<Value = InboundView> {
+    (service(), vec(rule(), 0..3)).prop_map(|(service, rules)| InboundView {
+        rules: for_service(rules, &service.name),
+        encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
+        service: service.name,
+        ports: service.ports,
+        health: service.health,
+    })
+}
+
+fn for_service(rules: Vec<Rule>, service: &ServiceName) -> Vec<Arc<Rule>> {
+    let belonging = |rule: Rule| Rule {
+        name: RuleName {
+            namespace: service.namespace.clone(),
+            name: rule.name.name,
+        },
+        service: service.clone(),
+        ..rule
+    };
+    rules
+        .into_iter()
+        .map(|rule| Arc::new(belonging(rule)))
+        .collect()
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let health = prop::sample::select(vec![Health::Healthy, Health::Unhealthy, Health::Draining]);
+    (
+        1u8..=223,
+        any::<u8>(),
+        1u16..,
+        id(),
+        health,
+        "[a-z0-9-]{1,12}",
+    )
+        .prop_map(|(first, last, port, identity, health, instance)| Endpoint {
+            address: SocketAddr::from((Ipv4Addr::new(first, 0, 0, last), port)),
+            identity,
+            health,
+            instance,
+        })
+}
+
+pub(super) fn revocations() -> impl Strategy<Value = Revocations> {
+    let serial = vec(any::<u8>(), 1..20).prop_map(|bytes| Serial::new(&bytes));
+    (
+        hash_set(id(), 0..4),
+        hash_set(serial, 0..4),
+        hash_set(id(), 0..4),
+    )
+        .prop_map(|(identities, serials, quarantined)| Revocations {
+            identities,
+            serials,
+            quarantined,
+        })
+}
+
+fn id() -> impl Strategy<Value = SpiffeId> {
+    name("w").prop_map(|name| {
+        let workload: WorkloadName = name.parse().unwrap();
+        SpiffeId::for_workload(&"weft.local".parse().unwrap(), &workload)
+    })
+}
+
+/// `namespace/name`, never in the mesh's own namespace.
+fn name(prefix: &'static str) -> impl Strategy<Value = String> {
+    ("[a-c]{1,2}", "[a-z0-9]{1,6}")
+        .prop_map(move |(namespace, name)| format!("{namespace}/{prefix}{name}"))
+}
+
+fn label() -> impl Strategy<Value = DnsLabel> {
+    "[a-z][a-z0-9]{0,6}".prop_map(|text| text.parse().unwrap())
+}
+
+fn one_of<S: Strategy>(strategy: S) -> impl Strategy<Value = Match<S::Value>>
+where
+    S::Value: Clone,
+{
+    vec(strategy, 0..3).prop_map(|values| NonEmpty::new(values).map_or(Match::Any, Match::OneOf))
+}
