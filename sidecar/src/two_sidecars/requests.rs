@@ -208,3 +208,13 @@ async fn row_17_connect_and_a_wish_for_h2c_open_no_tunnel_under_http_conditions(
         "{answer}"
     );
 }
+
+#[tokio::test]
+async fn an_answer_to_head_says_nothing_about_length_that_the_application_did_not() {
+    let mesh = Pair::start(Protocol::Http, RULE_WITHOUT_HTTP).await;
+    let answer = mesh
+        .ask("HEAD /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(!answer.contains("content-length: 0"), "{answer}");
+}
