@@ -219,3 +219,113 @@ impl HeaderLookup for OwnedRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{id, peer, received, rule, target};
+    use weft_policy::Reason;
+
+    fn live(port: &str, carries: Carries) -> Live {
+        let (peer, _) = peer("shop/web");
+        Live {
+            side: Side::Server,
+            source: id("shop/web"),
+            peer: Some(peer),
+            target: target(port),
+            carries,
+        }
+    }
+
+    fn request(path: &str) -> Carries {
+        Carries::Request(OwnedRequest {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            ..OwnedRequest::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_change_no_longer_allows_is_cut_and_the_rest_lives() {
+        let connections = Connections::default();
+        let bytes = connections.register(live("raw", Carries::Bytes));
+        let reads = connections.register(live("http", request("/orders")));
+        let writes = connections.register(live("http", request("/admin")));
+        let idle = connections.register(live("http", Carries::Requests));
+        let now = Timestamp::now();
+
+        let everything = received(vec![rule("all", "  from: [shop/web]")]).enforced(false);
+        assert_eq!(connections.recheck(&everything, now), 0);
+
+        let only_orders = "  from: [shop/web]\n  http: [{paths: [/orders]}]";
+        let tightened = received(vec![rule("orders", only_orders)]).enforced(false);
+        assert_eq!(connections.recheck(&tightened, now), 2);
+        assert_eq!(bytes.cut().await.reason, Reason::NoRule);
+        assert_eq!(writes.cut().await.reason, Reason::NoRule);
+        assert!(!reads.is_cut() && !idle.is_cut());
+
+        drop((bytes, writes));
+        let nothing = received(Vec::new()).enforced(false);
+        assert_eq!(connections.recheck(&nothing, now), 2);
+        drop((reads, idle));
+        assert!(connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn row_14_revoked_and_quarantined_peers_are_cut() {
+        let (peer, _) = peer("shop/web");
+        let revoked_serial = peer.serial.clone();
+        let all = || received(vec![rule("all", "  from: ['shop/*']")]).enforced(false);
+        let with = |change: &dyn Fn(&mut weft_identity::Revocations)| {
+            let mut enforced = all();
+            change(Arc::make_mut(&mut enforced.revocations));
+            enforced
+        };
+        for (enforced, reason) in [
+            (
+                with(&|r| {
+                    r.identities.insert(id("shop/web"));
+                }),
+                Reason::Revoked,
+            ),
+            (
+                with(&|r| {
+                    r.serials.insert(revoked_serial.clone());
+                }),
+                Reason::Revoked,
+            ),
+            (
+                with(&|r| {
+                    r.quarantined.insert(id("shop/web"));
+                }),
+                Reason::Quarantined,
+            ),
+            (
+                with(&|r| {
+                    r.quarantined.insert(id("shop/api"));
+                }),
+                Reason::Quarantined,
+            ),
+        ] {
+            let connections = Connections::default();
+            let tunnel = connections.register(live("raw", Carries::Bytes));
+            assert_eq!(connections.recheck(&all(), Timestamp::now()), 0);
+            assert_eq!(connections.recheck(&enforced, Timestamp::now()), 1);
+            assert_eq!(tunnel.cut().await.reason, reason);
+        }
+    }
+
+    #[test]
+    fn a_rule_that_expires_is_found_and_what_it_allowed_is_cut() {
+        let expiring = "  from: [shop/web]\n  expires: 2027-01-31T00:00:00Z";
+        let enforced = received(vec![rule("short", expiring)]).enforced(false);
+        let expires: Timestamp = "2027-01-31T00:00:00Z".parse().unwrap();
+        let before: Timestamp = "2027-01-30T23:59:59Z".parse().unwrap();
+        assert_eq!(enforced.next_expiry(before), Some(expires));
+        let connections = Connections::default();
+        let bytes = connections.register(live("raw", Carries::Bytes));
+        assert_eq!(connections.recheck(&enforced, before), 0);
+        assert_eq!(connections.recheck(&enforced, expires), 1);
+        assert!(bytes.is_cut());
+    }
+}

@@ -22,6 +22,8 @@ pub mod control_plane;
 pub mod decisions;
 mod discovery;
 pub mod enforce;
+#[cfg(test)]
+mod fixture;
 mod health;
 pub mod http;
 pub mod identity;

@@ -295,3 +295,138 @@ fn problem_text(error: &Unreadable) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::enforce::{Admission, Side, admit_connection};
+    use crate::fixture::{API, id, inbound, received, response, rule, target};
+    use weft_policy::Reason;
+
+    const WEB: &str = "  from: [shop/web]";
+
+    fn verdict(received: &Received) -> Result<String, Reason> {
+        let enforced = received.enforced(false);
+        match admit_connection(
+            &enforced,
+            Side::Server,
+            &id("shop/web"),
+            &target("raw"),
+            Timestamp::now(),
+        ) {
+            Admission::Allow(permit) => Ok(permit.rule().to_string()),
+            Admission::NeedsHttp => Ok("needs HTTP".to_owned()),
+            Admission::Deny(refusal) => Err(refusal.reason),
+        }
+    }
+
+    /// As a newer control plane would send it.
+    fn unreadable() -> v1::Inbound {
+        v1::Inbound {
+            schema: 99,
+            ..inbound(Vec::new())
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_before_every_type_was_answered() {
+        let (_, bundle) = crate::fixture::peer("shop/web");
+        let mut received = Received::new(id(API), bundle);
+        assert!(
+            received
+                .take(response(1, &[(API, inbound(vec![rule("web", WEB)]))]))
+                .is_empty()
+        );
+        assert_eq!(verdict(&received), Err(Reason::Stale));
+    }
+
+    #[test]
+    fn an_unreadable_resource_denies_until_a_readable_one_comes() {
+        let mut received = received(vec![rule("web", WEB)]);
+        assert_eq!(verdict(&received), Ok("shop/web".to_owned()));
+        let problems = received.take(response(2, &[(API, unreadable())]));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].name, API);
+        assert_eq!(verdict(&received), Err(Reason::PolicyUnreadable));
+        assert!(
+            received.versions(type_url::INBOUND).is_empty(),
+            "it is asked for anew"
+        );
+        assert!(
+            received
+                .take(response(3, &[(API, inbound(vec![rule("web", WEB)]))]))
+                .is_empty()
+        );
+        assert_eq!(verdict(&received), Ok("shop/web".to_owned()));
+    }
+
+    #[test]
+    fn a_tightening_edit_beside_an_unreadable_resource_still_tightens() {
+        let mut received = received(vec![rule("web", WEB)]);
+        let other = v1::Inbound {
+            service: "shop/other".to_owned(),
+            ..unreadable()
+        };
+        let problems = received.take(response(
+            2,
+            &[("shop/other", other), (API, inbound(Vec::new()))],
+        ));
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].name, "shop/other");
+        assert_eq!(verdict(&received), Err(Reason::NoRule));
+        assert_eq!(received.enforced(false).revision, 2);
+    }
+
+    #[test]
+    fn unreadable_revocations_deny_everything_and_removed_services_are_gone() {
+        let mut received = received(vec![rule("web", WEB)]);
+        let revocations = v1::Revocations {
+            schema: 99,
+            ..Default::default()
+        };
+        assert_eq!(
+            received
+                .take(response(2, &[("revocations", revocations)]))
+                .len(),
+            1
+        );
+        assert_eq!(verdict(&received), Err(Reason::PolicyUnreadable));
+        let readable = v1::Revocations {
+            schema: 1,
+            ..Default::default()
+        };
+        assert!(
+            received
+                .take(response(3, &[("revocations", readable)]))
+                .is_empty()
+        );
+        let mut removal = response::<v1::Inbound>(4, &[]);
+        removal.removed_resources = vec![API.to_owned()];
+        assert!(received.take(removal).is_empty());
+        assert_eq!(verdict(&received), Err(Reason::UnknownTarget));
+    }
+
+    #[test]
+    fn a_resource_about_another_service_than_its_name_is_unreadable() {
+        let mut received = received(Vec::new());
+        let problems = received.take(response(
+            2,
+            &[("shop/other", inbound(vec![rule("web", WEB)]))],
+        ));
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].cause.contains(API), "{}", problems[0].cause);
+    }
+
+    #[test]
+    fn what_was_stored_is_enforced_again_unreadable_or_not() {
+        let mut before = received(vec![rule("web", WEB)]);
+        let mut after = received(Vec::new());
+        after.restore(before.revision(), before.stored());
+        assert_eq!(verdict(&after), Ok("shop/web".to_owned()));
+        before.take(response(2, &[(API, unreadable())]));
+        after.restore(before.revision(), before.stored());
+        assert_eq!(verdict(&after), Err(Reason::PolicyUnreadable));
+    }
+}

@@ -228,3 +228,42 @@ const SNAPSHOT: &str = "snapshot";
 const ADDRESSES: &str = "sidecar.json";
 const SVID_LIMIT: u64 = 1 << 20;
 const SNAPSHOT_LIMIT: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    #[test]
+    fn row_18_a_snapshot_with_another_mode_or_owner_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let path = folder.path().join(SNAPSHOT);
+        runtime.write_snapshot(b"content").unwrap();
+        assert_eq!(runtime.read_snapshot().unwrap(), b"content");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(
+            runtime.read_snapshot(),
+            Err(PrivateFileError::Mode { .. })
+        ));
+        runtime.write_snapshot(b"content").unwrap();
+        // Only root may give a file away.
+        if chown(&path, Some(65_534), None).is_ok() {
+            assert!(matches!(
+                runtime.read_snapshot(),
+                Err(PrivateFileError::Owner { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_pending_key_stays_the_same_until_it_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let first = runtime.pending_request().unwrap().csr_der;
+        assert_eq!(runtime.pending_request().unwrap().csr_der, first);
+        runtime.request_answered();
+        assert_ne!(runtime.pending_request().unwrap().csr_der, first);
+    }
+}
