@@ -12,7 +12,6 @@ use crate::length::Length;
 pub struct Invalid {
     /// The field as the document spells it, such as `spec.ports[1].port`.
     pub path: String,
-    #[source]
     pub problem: Problem,
 }
 
@@ -54,8 +53,8 @@ pub enum Problem {
     },
     #[error("{} is more than half of ttl, {}", shown(*.value), shown(*.ttl))]
     RenewsTooLate { value: Duration, ttl: Duration },
-    #[error("no server name can be made for this port")]
-    ServerName(#[source] NameError),
+    #[error("no server name can be made for this port: {0}")]
+    ServerName(NameError),
 }
 
 impl Invalid {

@@ -54,7 +54,7 @@ impl TryFrom<Duration> for Length {
     type Error = LengthError;
 
     fn try_from(duration: Duration) -> Result<Self, LengthError> {
-        if duration.subsec_nanos() % NANOS_PER_MILLI != 0 {
+        if !duration.subsec_nanos().is_multiple_of(NANOS_PER_MILLI) {
             return Err(LengthError::NotWholeMilliseconds);
         }
         let millis = u64::try_from(duration.as_millis())

@@ -11,7 +11,6 @@ use weft_identity::{NameError, ServiceName};
 pub struct ConversionError {
     /// The field as documents and protobuf's JSON spell it, such as `rules[2].allow.from[0]`; empty: the message itself.
     pub path: String,
-    #[source]
     pub problem: Problem,
 }
 
@@ -56,7 +55,7 @@ pub enum Problem {
     },
     #[error("`{}` is not a kind of resource", .0.escape_debug())]
     UnknownKind(String),
-    #[error("cannot be decoded")]
+    #[error("cannot be decoded: {0}")]
     Undecodable(#[from] prost::DecodeError),
     #[error(transparent)]
     Name(#[from] NameError),

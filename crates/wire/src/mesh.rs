@@ -39,7 +39,7 @@ impl TryFrom<&v1::MeshSettings> for Mesh {
             ttl,
             renew_every,
             max_stale,
-        } = settings.clone();
+        } = *settings;
         Self::try_from(&v1::MeshSpec {
             ttl,
             renew_every,

@@ -17,19 +17,19 @@ pub enum TextError {
     /// Says file, line and column itself.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error("{file}:{line}: {source}")]
+    #[error("{file}:{line}: {problem}")]
     Kind {
         file: String,
         line: usize,
-        source: KeyError,
+        problem: KeyError,
     },
-    #[error("{file}:{line}: {kind} `{name}`: {source}")]
+    #[error("{file}:{line}: {kind} `{name}`: {problem}")]
     Invalid {
         file: String,
         line: usize,
         kind: Kind,
         name: String,
-        source: ConversionError,
+        problem: Box<ConversionError>,
     },
 }
 
@@ -42,14 +42,14 @@ pub fn read(text: &str, origin: &Origin) -> Result<Resource, TextError> {
     let kind = kind.ok_or_else(|| TextError::Kind {
         file: origin.file.clone(),
         line: origin.first_line,
-        source: KeyError::UnknownKind(envelope.kind.clone()),
+        problem: KeyError::UnknownKind(envelope.kind.clone()),
     })?;
-    let invalid = |source| TextError::Invalid {
+    let invalid = |problem| TextError::Invalid {
         file: origin.file.clone(),
         line: origin.first_line,
         kind,
         name: envelope.metadata.name.to_string(),
-        source,
+        problem: Box::new(problem),
     };
     let (metadata, spec) = match kind {
         Kind::Mesh => {
