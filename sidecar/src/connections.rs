@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use weft_identity::{ServicePort, SpiffeId, Verified};
 use weft_policy::{HeaderLookup, HeaderValue, HttpRequest};
 
-use crate::enforce::{self, Admission, Refusal, Side};
+use crate::enforce::{self, Admission, Parties, Refusal, Side};
 use crate::view::Enforced;
 
 /// The table of what is live; clones share it.
@@ -164,20 +164,16 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
     if let Some(peer) = &live.peer {
         enforce::admit_peer(enforced, peer)?;
     }
-    let connection =
-        || enforce::admit_connection(enforced, live.side, &live.source, &live.target, now);
+    let parties = Parties {
+        side: live.side,
+        source: &live.source,
+        target: &live.target,
+    };
+    let connection = || enforce::admit_connection(enforced, parties, now);
     match &live.carries {
         Carries::Request(request) => {
             let request = request.as_request();
-            enforce::admit_request(
-                enforced,
-                live.side,
-                &live.source,
-                &live.target,
-                &request,
-                now,
-            )
-            .map(|_| ())
+            enforce::admit_request(enforced, parties, &request, now).map(|_| ())
         }
         Carries::Requests => match connection() {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),

@@ -25,6 +25,14 @@ pub enum Side {
     Server,
 }
 
+/// Who wants to reach what, and which end of it this sidecar is.
+#[derive(Debug, Clone, Copy)]
+pub struct Parties<'a> {
+    pub side: Side,
+    pub source: &'a SpiffeId,
+    pub target: &'a ServicePort,
+}
+
 /// Proof that policy was asked and allowed. Bytes reach an application only through functions that take one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
@@ -154,14 +162,8 @@ pub fn admit_peer(enforced: &Enforced, peer: &Verified) -> Result<(), Refusal> {
 }
 
 /// The verdict about a connection before any of its bytes.
-pub fn admit_connection(
-    enforced: &Enforced,
-    side: Side,
-    source: &SpiffeId,
-    target: &ServicePort,
-    now: Timestamp,
-) -> Admission {
-    let (policy, connection) = match prepare(enforced, side, source, target) {
+pub fn admit_connection(enforced: &Enforced, parties: Parties<'_>, now: Timestamp) -> Admission {
+    let (policy, connection) = match prepare(enforced, parties) {
         Ok(prepared) => prepared,
         Err(refusal) => return Admission::Deny(refusal),
     };
@@ -175,15 +177,13 @@ pub fn admit_connection(
 /// The verdict about one request.
 pub fn admit_request(
     enforced: &Enforced,
-    side: Side,
-    source: &SpiffeId,
-    target: &ServicePort,
+    parties: Parties<'_>,
     request: &HttpRequest<'_>,
     now: Timestamp,
 ) -> Result<Permit, Refusal> {
-    let (policy, connection) = prepare(enforced, side, source, target)?;
+    let (policy, connection) = prepare(enforced, parties)?;
     if let Some(authority) = request.authority {
-        check_host(enforced, authority, &target.service)?;
+        check_host(enforced, authority, &parties.target.service)?;
     }
     match policy.decide_request(&connection, request, now) {
         Verdict::Allow(rule) => Ok(Permit::by(rule, enforced.revision)),
@@ -194,10 +194,13 @@ pub fn admit_request(
 /// What must hold before any rule is asked, and the policy to ask.
 fn prepare<'a>(
     enforced: &'a Enforced,
-    side: Side,
-    source: &'a SpiffeId,
-    target: &'a ServicePort,
+    parties: Parties<'a>,
 ) -> Result<(&'a PolicySet, Connection<'a>), Refusal> {
+    let Parties {
+        side,
+        source,
+        target,
+    } = parties;
     if enforced.stale {
         return Err(Refusal::new(Reason::Stale));
     }
@@ -353,9 +356,11 @@ mod tests {
         let source = id("shop/web");
         admit_request(
             enforced,
-            Side::Server,
-            &source,
-            &target("http"),
+            Parties {
+                side: Side::Server,
+                source: &source,
+                target: &target("http"),
+            },
             &request,
             Timestamp::now(),
         )

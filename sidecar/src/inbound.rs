@@ -163,9 +163,11 @@ impl Inbound {
         let source = &self.peer.verified.id;
         enforce::admit_connection(
             &enforced,
-            Side::Server,
-            source,
-            &target.service_port(),
+            enforce::Parties {
+                side: Side::Server,
+                source,
+                target: &target.service_port(),
+            },
             Timestamp::now(),
         )
     }

@@ -229,7 +229,15 @@ fn admit_tcp(
 ) -> Result<(Permit, Arc<OutboundService>), Refusal> {
     let enforced = shared.current.load();
     let source = &shared.config.own_id;
-    match enforce::admit_connection(&enforced, Side::Client, source, target, Timestamp::now()) {
+    match enforce::admit_connection(
+        &enforced,
+        enforce::Parties {
+            side: Side::Client,
+            source,
+            target,
+        },
+        Timestamp::now(),
+    ) {
         Admission::Allow(permit) => {
             let service = enforced
                 .outbound

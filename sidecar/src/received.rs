@@ -301,7 +301,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::enforce::{Admission, Side, admit_connection};
+    use crate::enforce::{Admission, Parties, Side, admit_connection};
     use crate::fixture::{API, id, inbound, received, response, rule, target};
     use weft_policy::Reason;
 
@@ -311,9 +311,11 @@ mod tests {
         let enforced = received.enforced(false);
         match admit_connection(
             &enforced,
-            Side::Server,
-            &id("shop/web"),
-            &target("raw"),
+            Parties {
+                side: Side::Server,
+                source: &id("shop/web"),
+                target: &target("raw"),
+            },
             Timestamp::now(),
         ) {
             Admission::Allow(permit) => Ok(permit.rule().to_string()),

@@ -174,9 +174,11 @@ impl Exchange {
         let enforced = self.shared.current.load();
         enforce::admit_request(
             &enforced,
-            self.side,
-            &self.source,
-            target,
+            enforce::Parties {
+                side: self.side,
+                source: &self.source,
+                target,
+            },
             &request,
             Timestamp::now(),
         )
