@@ -68,7 +68,10 @@ impl Attestation for Attestor {
         let subject = request.expected_workload.clone();
         let now = Timestamp::now();
         let outcome = match self.read(request) {
-            Ok(evidence) => self.redeem(evidence, now).await.map_err(IssueError::into_status)?,
+            Ok(evidence) => self
+                .redeem(evidence, now)
+                .await
+                .map_err(IssueError::into_status)?,
             Err(refused) => Err(refused),
         };
         match outcome {
@@ -98,8 +101,10 @@ impl Attestor {
         if token.trust_domain() != self.ca.trust_domain() {
             return Err(Refused::Unreadable);
         }
-        let workload: WorkloadName =
-            request.expected_workload.parse().map_err(|_| Refused::Unreadable)?;
+        let workload: WorkloadName = request
+            .expected_workload
+            .parse()
+            .map_err(|_| Refused::Unreadable)?;
         if workload.is_reserved() {
             return Err(Refused::Reserved);
         }
@@ -117,7 +122,10 @@ impl Attestor {
         now: Timestamp,
     ) -> Result<Result<Signed, Refused>, IssueError> {
         let ca = Arc::clone(&self.ca);
-        let written = self.store.write(move |tx| redeem(tx, &ca, &evidence, now)).await?;
+        let written = self
+            .store
+            .write(move |tx| redeem(tx, &ca, &evidence, now))
+            .await?;
         Ok(written.value)
     }
 }
@@ -128,7 +136,11 @@ fn redeem(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Result<Result<Signed, Refused>, IssueError> {
-    let Evidence { token, identity, key } = evidence;
+    let Evidence {
+        token,
+        identity,
+        key,
+    } = evidence;
     let mesh = ca::mesh(tx)?;
     let fingerprint = key.fingerprint();
     let judged = tokens::redeem(tx, token, identity, &fingerprint, now)?;

@@ -144,10 +144,20 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let written: usize = (0..1000).map(|_| auditor.note(refusal(0), now).len()).sum();
         assert_eq!(written, 1);
-        let written: usize = (0..10_000).map(|i| auditor.note(refusal(i), now).len()).sum();
+        let written: usize = (0..10_000)
+            .map(|i| auditor.note(refusal(i), now).len())
+            .sum();
         assert!(written < DISTINCT_PER_WINDOW);
         let closed = auditor.note(refusal(0), now + WINDOW);
-        assert!(closed.iter().any(|entry| entry.detail.contains("1000 more alike")));
-        assert!(closed.iter().any(|entry| entry.detail.contains("of many kinds")));
+        assert!(
+            closed
+                .iter()
+                .any(|entry| entry.detail.contains("1000 more alike"))
+        );
+        assert!(
+            closed
+                .iter()
+                .any(|entry| entry.detail.contains("of many kinds"))
+        );
     }
 }

@@ -62,7 +62,9 @@ pub enum CaError {
     WrongKey(#[source] SealError),
     #[error("cannot seal the root")]
     Seal(#[source] SealError),
-    #[error("this state belongs to trust domain {found}, not to {wanted}: use another state folder")]
+    #[error(
+        "this state belongs to trust domain {found}, not to {wanted}: use another state folder"
+    )]
     TrustDomain { found: String, wanted: TrustDomain },
     #[error("the stored root cannot be read: {0}")]
     Unreadable(String),
@@ -106,7 +108,13 @@ impl Ca {
             .map_err(|error| CaError::Unreadable(error.to_string()))?;
         let signing = new_signing(&root, now)?;
         let mesh = mesh(&store.read()?)?;
-        let own = new_own(&signing.intermediate, root.certificate(), &bundle, &mesh, now)?;
+        let own = new_own(
+            &signing.intermediate,
+            root.certificate(),
+            &bundle,
+            &mesh,
+            now,
+        )?;
         Ok(Arc::new(Self {
             trust_domain: trust_domain.clone(),
             wrapping_key,
@@ -370,7 +378,9 @@ mod tests {
     }
 
     fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-        haystack.windows(needle.len()).any(|window| window == needle)
+        haystack
+            .windows(needle.len())
+            .any(|window| window == needle)
     }
 
     #[tokio::test]
@@ -395,7 +405,10 @@ mod tests {
         ] {
             assert!(!contains(&disk, secret));
         }
-        assert!(contains(&disk, stored.certificate.as_bytes()), "the scan sees what is there");
+        assert!(
+            contains(&disk, stored.certificate.as_bytes()),
+            "the scan sees what is there"
+        );
         drop(ca);
         let error = Ca::open(&store, &weft(), key(2), now).await.err().unwrap();
         assert!(error.to_string().contains("--key-file"), "{error}");
@@ -419,7 +432,13 @@ mod tests {
         let second = ca.own();
         assert_ne!(second.issued.serial, first.issued.serial);
         assert_ne!(second.issued.chain[1], first.issued.chain[1]);
-        verify_svid(&second.issued.chain, ca.bundle(), Purpose::ServerAuth, later).unwrap();
+        verify_svid(
+            &second.issued.chain,
+            ca.bundle(),
+            Purpose::ServerAuth,
+            later,
+        )
+        .unwrap();
         let again = Ca::open(&store, &weft(), key(1), now).await.unwrap();
         assert_eq!(again.root(), &root);
     }

@@ -143,6 +143,9 @@ fn length(problems: &mut ConfigProblems, key: &str, text: &str) -> Option<Durati
     Some(length.get())
 }
 
+/// The environment variable that holds the wrapping key when no file does.
+pub const STATE_KEY: &str = "WEFT_STATE_KEY";
+
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Whether `path` lies in `folder`, links resolved as far as they exist.

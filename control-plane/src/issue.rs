@@ -117,7 +117,13 @@ fn renew(
                     },
                 )?;
             }
-            audit(tx, caller, now, Outcome::Ok, format!("serial {} follows {}", issued.serial, caller.serial))?;
+            audit(
+                tx,
+                caller,
+                now,
+                Outcome::Ok,
+                format!("serial {} follows {}", issued.serial, caller.serial),
+            )?;
             Certificate::of(&issued, now)
         }
         LineageVerdict::Repeat { serial } => {

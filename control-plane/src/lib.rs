@@ -1,5 +1,6 @@
 //! The control plane: decides who is who, who may call whom, and tells every sidecar.
 
+mod api;
 pub mod attest;
 pub mod audit;
 pub mod authorize;
@@ -14,14 +15,20 @@ pub mod hub;
 pub mod issue;
 pub mod leases;
 mod lineages;
+mod metrics;
+pub mod operations;
+mod operator_login;
 mod random;
 pub mod registration;
 pub mod resources;
 mod revocations;
 pub mod rollout;
+mod run;
 pub mod store;
+mod tls;
 mod tokens;
 pub mod views;
 pub mod world;
 
-pub use config::{Config, Flags};
+pub use config::{Config, Flags, STATE_KEY};
+pub use run::{RunError, run};

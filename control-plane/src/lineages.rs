@@ -100,7 +100,11 @@ impl StoredLineage {
             identity: self.lineage.identity().clone(),
             not_after: issued.not_after,
         };
-        tx.put_record(Table::Serials, issued.serial.to_string().as_bytes(), &serial)?;
+        tx.put_record(
+            Table::Serials,
+            issued.serial.to_string().as_bytes(),
+            &serial,
+        )?;
         self.store(tx)
     }
 
@@ -109,7 +113,9 @@ impl StoredLineage {
     }
 
     pub(crate) fn certificate(&self, serial: &Serial) -> Option<&Certificate> {
-        self.certificates.iter().find(|certificate| certificate.serial == *serial)
+        self.certificates
+            .iter()
+            .find(|certificate| certificate.serial == *serial)
     }
 }
 
@@ -117,7 +123,11 @@ impl Certificate {
     pub(crate) fn of(issued: &IssuedSvid, now: Timestamp) -> Self {
         Self {
             serial: issued.serial.clone(),
-            chain: issued.chain.iter().map(|der: &CertificateDer<'_>| der.to_vec()).collect(),
+            chain: issued
+                .chain
+                .iter()
+                .map(|der: &CertificateDer<'_>| der.to_vec())
+                .collect(),
             issued_at: now,
             not_after: issued.not_after,
         }
@@ -136,11 +146,17 @@ pub(crate) fn by_id(rows: &impl Rows, id: &str) -> Result<Option<StoredLineage>,
     record(rows, Table::Lineages, id.as_bytes())
 }
 
-pub(crate) fn serial(rows: &impl Rows, serial: &Serial) -> Result<Option<StoredSerial>, StoreError> {
+pub(crate) fn serial(
+    rows: &impl Rows,
+    serial: &Serial,
+) -> Result<Option<StoredSerial>, StoreError> {
     record(rows, Table::Serials, serial.to_string().as_bytes())
 }
 
-pub(crate) fn by_serial(rows: &impl Rows, presented: &Serial) -> Result<Option<StoredLineage>, StoreError> {
+pub(crate) fn by_serial(
+    rows: &impl Rows,
+    presented: &Serial,
+) -> Result<Option<StoredLineage>, StoreError> {
     match serial(rows, presented)? {
         Some(known) => by_id(rows, &known.lineage),
         None => Ok(None),

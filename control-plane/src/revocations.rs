@@ -42,7 +42,10 @@ pub(crate) fn revoke(tx: &mut WriteTx<'_>, wanted: Wanted) -> Result<bool, Store
         RevocationTarget::Serial(_) => concerned.first().map(|known| known.identity.to_string()),
     };
     let expires = concerned.iter().map(|known| known.not_after).max();
-    let mut serials: Vec<_> = concerned.iter().map(|known| known.serial.to_string()).collect();
+    let mut serials: Vec<_> = concerned
+        .iter()
+        .map(|known| known.serial.to_string())
+        .collect();
     if let (RevocationTarget::Serial(serial), true) = (&wanted.target, serials.is_empty()) {
         serials.push(serial.clone());
     }

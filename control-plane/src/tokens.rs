@@ -30,9 +30,13 @@ struct Used {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Redemption {
     /// Issue, and [`bind`] it.
-    First { identity: SpiffeId },
+    First {
+        identity: SpiffeId,
+    },
     /// The same key again: answer as before.
-    Retry { lineage: String },
+    Retry {
+        lineage: String,
+    },
     Refused(TokenRefusal),
 }
 

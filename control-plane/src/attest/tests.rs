@@ -9,7 +9,9 @@ async fn attestor() -> Attestor {
     let store = Store::open_backend(VolatileBackend::new()).unwrap();
     let key = WrappingKey::new([7; 32]).unwrap();
     let trust_domain = "weft.local".parse().unwrap();
-    let ca = Ca::open(&store, &trust_domain, key, Timestamp::now()).await.unwrap();
+    let ca = Ca::open(&store, &trust_domain, key, Timestamp::now())
+        .await
+        .unwrap();
     let auditor = Auditor::new(store.clone());
     Attestor { store, ca, auditor }
 }
@@ -40,7 +42,10 @@ async fn attest(
         evidence: Some(v1::attest_request::Evidence::JoinToken(token.to_owned())),
         expected_workload: workload.to_owned(),
     };
-    attestor.attest(Request::new(request)).await.map(Response::into_inner)
+    attestor
+        .attest(Request::new(request))
+        .await
+        .map(Response::into_inner)
 }
 
 const API: &str = "spiffe://weft.local/ns/shop/sa/api";
@@ -53,10 +58,15 @@ async fn row_07_a_token_is_good_for_one_key_which_may_retry() {
     let first = attest(&attestor, &token, "shop/api", &ours).await.unwrap();
     let again = attest(&attestor, &token, "shop/api", &ours).await.unwrap();
     assert_eq!(first.chain, again.chain);
-    let refused = attest(&attestor, &token, "shop/api", &theirs).await.unwrap_err();
+    let refused = attest(&attestor, &token, "shop/api", &theirs)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     let records = attestor.store.read().unwrap().audit_newest(10).unwrap();
-    let told: Vec<_> = records.iter().map(|r| (r.outcome.as_str(), r.detail.as_str())).collect();
+    let told: Vec<_> = records
+        .iter()
+        .map(|r| (r.outcome.as_str(), r.detail.as_str()))
+        .collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert_eq!(told[1], ("refused", "the token was used with another key"));
 }
@@ -68,7 +78,12 @@ async fn row_07_every_wrong_token_gets_the_same_answer_and_its_own_record() {
     let expired = token(&attestor, API, -1).await;
     let good = token(&attestor, API, 600).await;
     let unknown = good.replace(&good[5..15], "AAAAAAAAAA");
-    let reserved = token(&attestor, "spiffe://weft.local/ns/weft/sa/control-plane", 600).await;
+    let reserved = token(
+        &attestor,
+        "spiffe://weft.local/ns/weft/sa/control-plane",
+        600,
+    )
+    .await;
     let mut answers = Vec::new();
     for (token, workload) in [
         (expired.as_str(), "shop/api"),
@@ -95,14 +110,27 @@ async fn row_10_the_store_holds_no_token() {
     let backend = VolatileBackend::new();
     let store = Store::open_backend(backend.clone()).unwrap();
     let key = WrappingKey::new([7; 32]).unwrap();
-    let ca = Ca::open(&store, &"weft.local".parse().unwrap(), key, Timestamp::now()).await.unwrap();
+    let ca = Ca::open(
+        &store,
+        &"weft.local".parse().unwrap(),
+        key,
+        Timestamp::now(),
+    )
+    .await
+    .unwrap();
     let auditor = Auditor::new(store.clone());
     let attestor = Attestor { store, ca, auditor };
     let token = token(&attestor, API, 600).await;
-    attest(&attestor, &token, "shop/api", &new_key_and_csr().unwrap()).await.unwrap();
+    attest(&attestor, &token, "shop/api", &new_key_and_csr().unwrap())
+        .await
+        .unwrap();
     let secret = token.split('.').nth(1).unwrap();
     let disk = backend.synced_bytes();
-    assert!(!disk.windows(secret.len()).any(|window| window == secret.as_bytes()));
+    assert!(
+        !disk
+            .windows(secret.len())
+            .any(|window| window == secret.as_bytes())
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@ impl Bench {
         let store = Store::open_backend(VolatileBackend::new()).unwrap();
         let key = WrappingKey::new([7; 32]).unwrap();
         let trust_domain = "weft.local".parse().unwrap();
-        let ca = Ca::open(&store, &trust_domain, key, Timestamp::now()).await.unwrap();
+        let ca = Ca::open(&store, &trust_domain, key, Timestamp::now())
+            .await
+            .unwrap();
         let auditor = Auditor::new(store.clone());
         let id: SpiffeId = "spiffe://weft.local/ns/shop/sa/api".parse().unwrap();
         let (signer, subject) = (Arc::clone(&ca), id.clone());
@@ -30,12 +32,17 @@ impl Bench {
             .await
             .unwrap();
         let issuer = Issuer { store, ca, auditor };
-        let caller = Caller { id: id.clone(), serial: written.value };
+        let caller = Caller {
+            id: id.clone(),
+            serial: written.value,
+        };
         (Self { issuer, id }, caller)
     }
 
     async fn renew(&self, caller: &Caller, csr: &[u8]) -> Result<Caller, Status> {
-        let mut request = Request::new(v1::RenewRequest { csr: csr.to_vec().into() });
+        let mut request = Request::new(v1::RenewRequest {
+            csr: csr.to_vec().into(),
+        });
         request.extensions_mut().insert(caller.clone());
         let answer = self.issuer.renew(request).await?.into_inner();
         let chain: Vec<_> = answer.chain.iter().map(|der| der.to_vec().into()).collect();
@@ -47,7 +54,10 @@ impl Bench {
         )
         .unwrap();
         assert_eq!(verified.id, self.id);
-        Ok(Caller { id: verified.id, serial: verified.serial })
+        Ok(Caller {
+            id: verified.id,
+            serial: verified.serial,
+        })
     }
 }
 
@@ -59,7 +69,9 @@ fn csr() -> Vec<u8> {
 async fn row_06_a_stolen_svid_that_renews_in_parallel_freezes_the_lineage() {
     let (bench, first) = Bench::new().await;
     let second = bench.renew(&first, &csr()).await.unwrap();
-    lineages::seen_in_use(&bench.issuer.store, second.serial.clone()).await.unwrap();
+    lineages::seen_in_use(&bench.issuer.store, second.serial.clone())
+        .await
+        .unwrap();
     let thief = bench.renew(&first, &csr()).await.unwrap_err();
     assert_eq!(thief.code(), tonic::Code::PermissionDenied);
     let rightful = bench.renew(&second, &csr()).await.unwrap_err();
@@ -101,7 +113,9 @@ async fn row_06_a_request_decides_nothing_but_its_key() {
 async fn a_revoked_lineage_is_not_renewed_until_that_is_undone() {
     let (bench, first) = Bench::new().await;
     let store = &bench.issuer.store;
-    let known = lineages::by_serial(&store.read().unwrap(), &first.serial).unwrap().unwrap();
+    let known = lineages::by_serial(&store.read().unwrap(), &first.serial)
+        .unwrap()
+        .unwrap();
     let target = RevocationTarget::Lineage(known.id);
     let wanted = Wanted {
         target: target.clone(),
@@ -109,10 +123,16 @@ async fn a_revoked_lineage_is_not_renewed_until_that_is_undone() {
         actor: "spiffe://weft.local/operator/ada".into(),
         now: Timestamp::now(),
     };
-    store.write(move |tx| revocations::revoke(tx, wanted)).await.unwrap();
+    store
+        .write(move |tx| revocations::revoke(tx, wanted))
+        .await
+        .unwrap();
     let stored = store.read().unwrap().revocations().unwrap();
     assert_eq!(stored[0].serials, [first.serial.to_string()]);
     assert!(bench.renew(&first, &csr()).await.is_err());
-    store.write(move |tx| tx.delete_revocation(&target)).await.unwrap();
+    store
+        .write(move |tx| tx.delete_revocation(&target))
+        .await
+        .unwrap();
     bench.renew(&first, &csr()).await.unwrap();
 }

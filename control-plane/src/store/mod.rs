@@ -31,7 +31,7 @@ pub use records::{
 };
 pub use rows::Reader;
 pub(crate) use rows::{Rows, message, record, records};
-pub use tables::Table;
+pub use tables::{SCHEMA as STORE_SCHEMA, Table};
 pub use transaction::{WriteTx, key_of};
 pub use volatile::VolatileBackend;
 pub use watch::{Commit, Lagged, StoreChange, Watch};

@@ -129,4 +129,4 @@ pub(super) const CA_BUNDLE: &[u8] = b"bundle";
 /// Layout of tables and keys.
 pub(super) const FORMAT: u32 = 1;
 /// Meaning of the records.
-pub(super) const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 1;

@@ -1,0 +1,302 @@
+//! Starts the control plane, and ends it: everything is listening before it is announced, and a drain leaves nothing behind.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tonic::service::Routes;
+use weft_daemon::files::{PrivateFileError, private_folder, write_private};
+use weft_daemon::{Readiness, TaskFailure, Tasks, admin};
+
+use crate::api::{Api, FirstContact};
+use crate::attest::Attestor;
+use crate::audit::Auditor;
+use crate::ca::{Ca, CaError};
+use crate::config::Config;
+use crate::hub::{Hub, HubConfig};
+use crate::issue::Issuer;
+use crate::metrics::Metrics;
+use crate::operations::Desk;
+use crate::operator_login::{self, Login};
+use crate::revocations::Follower;
+use crate::store::{FolderError, StateFolder, Store, StoreError};
+use crate::world::WorldError;
+use crate::{decisions, discovery, lineages, registration, resources, revocations, tls, tokens};
+
+/// Why the control plane did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("cannot use the runtime folder")]
+    Runtime(#[from] PrivateFileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    #[error("cannot load the mesh from the store")]
+    World(#[from] WorldError),
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot listen on {address} for {what}")]
+    Listen {
+        what: &'static str,
+        address: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("cannot serve reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+}
+
+/// Runs until `shutdown` resolves or a vital part fails.
+pub async fn run(config: Config, shutdown: impl Future) -> Result<(), RunError> {
+    let folder = StateFolder::lock(&config.state)?;
+    private_folder(&config.runtime)?;
+    let store = Store::open(&folder.store())?;
+    let now = Timestamp::now();
+    let ca = Ca::open(
+        &store,
+        &config.trust_domain,
+        config.wrapping_key.clone(),
+        now,
+    )
+    .await?;
+    let tasks = Tasks::new();
+    let readiness = Readiness::default();
+    let announced = config.runtime.join(ANNOUNCEMENT);
+    start(&config, &store, &ca, &tasks, &readiness, &announced).await?;
+    tracing::info!(trust_domain = %config.trust_domain, revision = store.revision(), "the control plane is ready");
+    let ended = tokio::select! {
+        _ = shutdown => Ok(()),
+        failure = tasks.failure() => Err(failure.into()),
+    };
+    readiness.set(false);
+    forget(&announced);
+    let drained = tasks.drain(config.drain).await;
+    forget(&config.operator_socket);
+    tracing::info!(
+        connections_cut = drained.connections_cut,
+        "the control plane has stopped"
+    );
+    ended
+}
+
+async fn start(
+    config: &Config,
+    store: &Store,
+    ca: &Arc<Ca>,
+    tasks: &Tasks,
+    readiness: &Readiness,
+    announced: &Path,
+) -> Result<(), RunError> {
+    let hub = Hub::start(HubConfig {
+        store: store.clone(),
+        tasks: tasks.clone(),
+        trust_domain: config.trust_domain.clone(),
+        lease_grace: config.lease_grace,
+    })?;
+    let auditor = Auditor::new(store.clone());
+    let metrics = Metrics::default();
+    let (distrust, follower) = revocations::follow(store)?;
+    let listeners = Listeners::bind(config).await?;
+
+    let api = Api {
+        tls: TlsAcceptor::from(tls::api(ca, distrust.clone())?),
+        routes: routes(store, ca, &hub, &auditor).await?,
+        ca: Arc::clone(ca),
+        store: store.clone(),
+        distrust,
+        auditor: auditor.clone(),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    };
+    let attestor = Attestor {
+        store: store.clone(),
+        ca: Arc::clone(ca),
+        auditor: auditor.clone(),
+    };
+    let first_contact = FirstContact {
+        tls: TlsAcceptor::from(tls::first_contact(ca)?),
+        routes: Routes::new(attestor.into_service()).prepare(),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    };
+    let login = Login {
+        store: store.clone(),
+        ca: Arc::clone(ca),
+        auditor,
+        api: listeners.addresses.api,
+        attestation: listeners.addresses.attestation,
+        tasks: tasks.clone(),
+    };
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let pages = admin::Routes::standard(readiness.clone(), registry);
+
+    keep(store, ca, tasks, follower);
+    tasks.vital("mTLS API", api.serve(listeners.api));
+    tasks.vital("first contact", first_contact.serve(listeners.attestation));
+    tasks.vital("operator socket", login.serve(listeners.operator));
+    tasks.vital("admin", admin::serve(listeners.admin, pages, tasks.clone()));
+    write_private(announced, listeners.addresses.announcement().as_bytes())?;
+    readiness.set(true);
+    Ok(())
+}
+
+/// Everything that goes on beside requests.
+fn keep(store: &Store, ca: &Arc<Ca>, tasks: &Tasks, follower: Follower) {
+    tasks.vital("revocations", follower.run());
+    let watched = store.clone();
+    tasks.vital("store", async move {
+        watched.failed().await;
+        Err::<(), _>(StoreError::Stopped)
+    });
+    let renewing = Arc::clone(ca);
+    tasks.background("certificates", move || Arc::clone(&renewing).keep_fresh());
+    let pruned = store.clone();
+    tasks.background("pruning", move || prune(pruned.clone()));
+}
+
+/// Forgets what has expired, for ever.
+async fn prune(store: Store) -> Result<(), StoreError> {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        store
+            .write(|tx| {
+                let now = Timestamp::now();
+                tokens::prune(tx, now)?;
+                lineages::prune(tx, now)?;
+                tx.prune_audit(now)?;
+                tx.prune_decisions(now)
+            })
+            .await?;
+    }
+}
+
+/// Every service of the mTLS API; who may call what is `authorize`'s.
+async fn routes(
+    store: &Store,
+    ca: &Arc<Ca>,
+    hub: &Arc<Hub>,
+    auditor: &Auditor,
+) -> Result<Routes, RunError> {
+    let issuer = Issuer {
+        store: store.clone(),
+        ca: Arc::clone(ca),
+        auditor: auditor.clone(),
+    };
+    let desk = Desk {
+        store: store.clone(),
+        ca: Arc::clone(ca),
+        hub: Arc::clone(hub),
+        started_at: Timestamp::now(),
+    };
+    let (_, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(weft_wire::FILE_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(issuer.into_service())
+        .add_service(desk.into_service())
+        .add_service(resources::service(Arc::clone(hub)))
+        .add_service(registration::service(Arc::clone(hub)))
+        .add_service(discovery::service(Arc::clone(hub)))
+        .add_service(decisions::service(Arc::clone(hub)))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare())
+}
+
+struct Listeners {
+    api: TcpListener,
+    attestation: TcpListener,
+    admin: TcpListener,
+    operator: tokio::net::UnixListener,
+    addresses: Addresses,
+}
+
+/// Where this process is reached, now that ports are known.
+struct Addresses {
+    api: SocketAddr,
+    attestation: SocketAddr,
+    admin: SocketAddr,
+    operator_socket: PathBuf,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, RunError> {
+        let (api, api_address) = listen("the API", config.api).await?;
+        let (attestation, attestation_address) =
+            listen("first contact", config.attestation).await?;
+        let (admin, admin_address) = listen("admin", config.admin).await?;
+        let operator =
+            operator_login::bind(&config.operator_socket).map_err(|cause| RunError::Listen {
+                what: "operators",
+                address: config.operator_socket.display().to_string(),
+                cause,
+            })?;
+        Ok(Self {
+            api,
+            attestation,
+            admin,
+            operator,
+            addresses: Addresses {
+                api: api_address,
+                attestation: attestation_address,
+                admin: admin_address,
+                operator_socket: config.operator_socket.clone(),
+            },
+        })
+    }
+}
+
+impl Addresses {
+    fn announcement(&self) -> String {
+        serde_json::json!({
+            "api": self.api.to_string(),
+            "attestation": self.attestation.to_string(),
+            "admin": self.admin.to_string(),
+            "operatorSocket": self.operator_socket,
+            "pid": std::process::id(),
+        })
+        .to_string()
+    }
+}
+
+async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |cause| RunError::Listen {
+        what,
+        address: address.to_string(),
+        cause,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn forget(path: &Path) {
+    match std::fs::remove_file(path) {
+        Ok(()) => (),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => tracing::warn!(%error, path = %path.display(), "cannot remove"),
+    }
+}
+
+/// Tells others where the listeners are; there while the control plane is ready.
+const ANNOUNCEMENT: &str = "control-plane.json";
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
