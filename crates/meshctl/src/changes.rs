@@ -40,20 +40,38 @@ pub(crate) enum Action {
 }
 
 impl Changes {
-    pub(crate) fn new(revision: u64, dry_run: bool, changes: Vec<v1::Change>, warnings: Vec<String>) -> Self {
+    pub(crate) fn new(
+        revision: u64,
+        dry_run: bool,
+        changes: Vec<v1::Change>,
+        warnings: Vec<String>,
+    ) -> Self {
         let changes = changes
             .into_iter()
             .map(|change| {
                 let action = Action::of(&change);
                 let key = change.key.unwrap_or_default();
-                Changed { kind: key.kind, namespace: key.namespace, name: key.name, action }
+                Changed {
+                    kind: key.kind,
+                    namespace: key.namespace,
+                    name: key.name,
+                    action,
+                }
             })
             .collect();
-        Self { revision, dry_run, changes, warnings, rollout: None }
+        Self {
+            revision,
+            dry_run,
+            changes,
+            warnings,
+            rollout: None,
+        }
     }
 
     pub(crate) fn changes_nothing(&self) -> bool {
-        self.changes.iter().all(|changed| changed.action == Action::Unchanged)
+        self.changes
+            .iter()
+            .all(|changed| changed.action == Action::Unchanged)
     }
 
     pub(crate) fn print(&self, out: Output) -> std::io::Result<()> {
@@ -62,13 +80,18 @@ impl Changes {
         }
         for changed in &self.changes {
             let (word, paint) = changed.action.word();
-            let would = if self.dry_run && changed.action != Action::Unchanged { " (dry run)" } else { "" };
-            out.line(format!("{} {}{would}", changed.key(), out.paint(paint, word)))?;
+            let would = if self.dry_run && changed.action != Action::Unchanged {
+                " (dry run)"
+            } else {
+                ""
+            };
+            out.line(format!(
+                "{} {}{would}",
+                changed.key(),
+                out.paint(paint, word)
+            ))?;
         }
-        match &self.rollout {
-            Some(rollout) => rollout.print(out),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -80,7 +103,11 @@ impl Changed {
 
 /// `Kind/namespace/name`, or `Kind/name` for kinds of the whole mesh.
 pub(crate) fn key_text(kind: &str, namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { format!("{kind}/{name}") } else { format!("{kind}/{namespace}/{name}") }
+    if namespace.is_empty() {
+        format!("{kind}/{name}")
+    } else {
+        format!("{kind}/{namespace}/{name}")
+    }
 }
 
 impl Action {

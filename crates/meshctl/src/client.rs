@@ -44,7 +44,10 @@ impl Client {
         let channel = endpoint()
             .connect_with_connector(connector)
             .await
-            .map_err(|error| Unreachable { address, problem: innermost(&error) })?;
+            .map_err(|error| Unreachable {
+                address,
+                problem: innermost(&error),
+            })?;
         Ok(Self { channel })
     }
 
@@ -75,20 +78,32 @@ pub(crate) fn endpoint() -> Endpoint {
         .keep_alive_timeout(KEEP_ALIVE)
 }
 
-async fn dial(tls: &TlsConnector, address: &str) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn dial(
+    tls: &TlsConnector,
+    address: &str,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let shake_hands = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        tls.connect(SERVER_NAME, stream).await
+        let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
+        tls.connect(name, stream).await
     };
     tokio::time::timeout(CONNECT_TIMEOUT, shake_hands)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")))
+        .unwrap_or_else(|_| {
+            Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "no answer in time",
+            ))
+        })
 }
 
 fn tls_config(context: &Context) -> anyhow::Result<rustls::ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = ControlPlaneVerifier { bundle: context.bundle.clone(), provider: Arc::clone(&provider) };
+    let verifier = ControlPlaneVerifier {
+        bundle: context.bundle.clone(),
+        provider: Arc::clone(&provider),
+    };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -117,11 +132,19 @@ impl ServerCertVerifier for ControlPlaneVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(intermediates).cloned().collect();
+        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf)
+            .chain(intermediates)
+            .cloned()
+            .collect();
         let verified = verify_svid(&chain, &self.bundle, Purpose::ServerAuth, Timestamp::now())
-            .map_err(|error| rustls::Error::General(format!("its certificate is not trusted: {error}")))?;
+            .map_err(|error| {
+                rustls::Error::General(format!("its certificate is not trusted: {error}"))
+            })?;
         if verified.id != SpiffeId::for_control_plane(&self.bundle.trust_domain) {
-            return Err(rustls::Error::General(format!("{} answered, which is not the control plane", verified.id)));
+            return Err(rustls::Error::General(format!(
+                "{} answered, which is not the control plane",
+                verified.id
+            )));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -132,7 +155,9 @@ impl ServerCertVerifier for ControlPlaneVerifier {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+        Err(rustls::Error::General(
+            "TLS 1.2 is not spoken here".to_owned(),
+        ))
     }
 
     fn verify_tls13_signature(
@@ -146,7 +171,9 @@ impl ServerCertVerifier for ControlPlaneVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -160,9 +187,7 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Never sent and never checked: identity is what proves the peer.
-const SERVER_NAME: ServerName<'static> = ServerName::IpAddress(rustls_pki_types::IpAddr::V4(
-    rustls_pki_types::Ipv4Addr::from_octets([127, 0, 0, 1]),
-));
+const SERVER_NAME: &str = "control-plane";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A page of resources, or what an apply replaced.

@@ -48,7 +48,10 @@ pub(crate) fn find(named: Option<&Path>, mut warn: impl FnMut(String)) -> anyhow
     if let Some(folder) = named {
         return match open(folder, uid) {
             Ok(Some(context)) => Ok(context),
-            Ok(None) => bail!("{} holds no {SETTINGS}; `meshctl up` or `meshctl login` makes one", folder.display()),
+            Ok(None) => bail!(
+                "{} holds no {SETTINGS}; `meshctl up` or `meshctl login` makes one",
+                folder.display()
+            ),
             Err(error) => Err(error.into()),
         };
     }
@@ -65,23 +68,38 @@ pub(crate) fn find(named: Option<&Path>, mut warn: impl FnMut(String)) -> anyhow
 
 /// `.weft/` of the folder and of each one above it, then the user's config folder.
 fn candidates(here: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = here.ancestors().map(|folder| folder.join(".weft")).collect();
+    let mut folders: Vec<PathBuf> = here
+        .ancestors()
+        .map(|folder| folder.join(".weft"))
+        .collect();
     folders.extend(config_folder());
     folders
 }
 
 /// `$XDG_CONFIG_HOME/weft` or `~/.config/weft`.
 pub(crate) fn config_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config"))).map(|folder| folder.join("weft"))
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("XDG_CONFIG_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".config")))
+        .map(|folder| folder.join("weft"))
 }
 
-fn search(folders: Vec<PathBuf>, uid: u32, warn: &mut dyn FnMut(String)) -> anyhow::Result<Option<Context>> {
+fn search(
+    folders: Vec<PathBuf>,
+    uid: u32,
+    warn: &mut dyn FnMut(String),
+) -> anyhow::Result<Option<Context>> {
     for folder in folders {
         match open(&folder, uid) {
             Ok(Some(context)) => return Ok(Some(context)),
             Ok(None) => {}
-            Err(error @ ContextError::Untrusted { .. }) => warn(format!("ignoring a context: {error}")),
+            Err(error @ ContextError::Untrusted { .. }) => {
+                warn(format!("ignoring a context: {error}"))
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -90,16 +108,30 @@ fn search(folders: Vec<PathBuf>, uid: u32, warn: &mut dyn FnMut(String)) -> anyh
 
 /// Opens a context folder; `None` when there is none.
 pub(crate) fn open(folder: &Path, uid: u32) -> Result<Option<Context>, ContextError> {
-    let Some(trusted) = TrustedFolder::open(folder, uid)? else { return Ok(None) };
-    let Some(settings) = trusted.read(SETTINGS, Secrecy::Public)? else { return Ok(None) };
-    let damaged = |file: &'static str| move |problem: String| ContextError::Damaged { path: folder.join(file), problem };
+    let Some(trusted) = TrustedFolder::open(folder, uid)? else {
+        return Ok(None);
+    };
+    let Some(settings) = trusted.read(SETTINGS, Secrecy::Public)? else {
+        return Ok(None);
+    };
+    let damaged = |file: &'static str| {
+        move |problem: String| ContextError::Damaged {
+            path: folder.join(file),
+            problem,
+        }
+    };
     let settings: Settings = std::str::from_utf8(&settings)
         .map_err(|error| error.to_string())
         .and_then(|text| serde_saphyr::from_str(text).map_err(|error| error.to_string()))
         .map_err(damaged(SETTINGS))?;
     let read = |file, secrecy| {
-        let missing = || ContextError::Damaged { path: folder.join(file), problem: "it is missing".into() };
-        trusted.read(file, secrecy).and_then(|text| text.ok_or_else(missing))
+        let missing = || ContextError::Damaged {
+            path: folder.join(file),
+            problem: "it is missing".into(),
+        };
+        trusted
+            .read(file, secrecy)
+            .and_then(|text| text.ok_or_else(missing))
     };
     let chain = certificates(&read(CHAIN, Secrecy::Public)?).map_err(damaged(CHAIN))?;
     let key = PrivateKeyDer::from_pem_slice(&read(KEY, Secrecy::Secret)?)
@@ -107,13 +139,24 @@ pub(crate) fn open(folder: &Path, uid: u32) -> Result<Option<Context>, ContextEr
     let roots = certificates(&read(BUNDLE, Secrecy::Public)?).map_err(damaged(BUNDLE))?;
     let bundle = TrustBundle::new(settings.trust_domain.clone(), roots, 0)
         .map_err(|error| damaged(BUNDLE)(error.to_string()))?;
-    Ok(Some(Context { folder: folder.to_owned(), settings, chain, key, bundle }))
+    Ok(Some(Context {
+        folder: folder.to_owned(),
+        settings,
+        chain,
+        key,
+        bundle,
+    }))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if found.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(found) }
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if found.is_empty() {
+        Err("it holds no certificate".to_owned())
+    } else {
+        Ok(found)
+    }
 }
 
 /// Writes a context so that only this user can read or change it; each file is replaced whole.
@@ -125,17 +168,29 @@ pub(crate) fn save(
     roots: &[CertificateDer<'_>],
 ) -> anyhow::Result<()> {
     let making = || format!("cannot make the context folder {}", folder.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(making)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(making)?;
     if TrustedFolder::open(folder, rustix::process::geteuid().as_raw())?.is_none() {
         bail!("{} went away", folder.display());
     }
     let key = Zeroizing::new(pem("PRIVATE KEY", key_pkcs8));
-    let many = |ders: &[CertificateDer<'_>]| ders.iter().map(|der| pem("CERTIFICATE", der)).collect::<String>();
+    let many = |ders: &[CertificateDer<'_>]| {
+        ders.iter()
+            .map(|der| pem("CERTIFICATE", der))
+            .collect::<String>()
+    };
     replace(folder, KEY, key.as_bytes())?;
     replace(folder, CHAIN, many(chain).as_bytes())?;
     replace(folder, BUNDLE, many(roots).as_bytes())?;
     // Last: a folder without it is no context.
-    replace(folder, SETTINGS, serde_saphyr::to_string(settings)?.as_bytes())
+    replace(
+        folder,
+        SETTINGS,
+        serde_saphyr::to_string(settings)?.as_bytes(),
+    )
 }
 
 fn replace(folder: &Path, name: &str, content: &[u8]) -> anyhow::Result<()> {
@@ -188,26 +243,52 @@ impl TrustedFolder {
     fn open(path: &Path, uid: u32) -> Result<Option<Self>, ContextError> {
         // The link itself must be ours too: whoever owns it chooses where it points.
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.uid() != uid => return Err(untrusted(path, "it belongs to another user")),
+            Ok(found) if found.uid() != uid => {
+                return Err(untrusted(path, "it belongs to another user"));
+            }
             Ok(_) => {}
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(source) => return Err(ContextError::Unreadable { path: path.to_owned(), source }),
+            Err(source) => {
+                return Err(ContextError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let unreadable = |source: io::Error| ContextError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |source: io::Error| ContextError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
         let folder = match rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from) {
             Ok(folder) => File::from(folder),
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
-        vouch(path, &folder.metadata().map_err(unreadable)?, uid, Secrecy::Public)?;
-        Ok(Some(Self { path: path.to_owned(), folder, uid }))
+        vouch(
+            path,
+            &folder.metadata().map_err(unreadable)?,
+            uid,
+            Secrecy::Public,
+        )?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            folder,
+            uid,
+        }))
     }
 
     /// The content of one file of the folder, if it is there; never through a symbolic link.
-    fn read(&self, name: &str, secrecy: Secrecy) -> Result<Option<Zeroizing<Vec<u8>>>, ContextError> {
+    fn read(
+        &self,
+        name: &str,
+        secrecy: Secrecy,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, ContextError> {
         let path = self.path.join(name);
-        let unreadable = |source: io::Error| ContextError::Unreadable { path: path.clone(), source };
+        let unreadable = |source: io::Error| ContextError::Unreadable {
+            path: path.clone(),
+            source,
+        };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut file = match rustix::fs::openat(&self.folder, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -215,32 +296,57 @@ impl TrustedFolder {
             Err(rustix::io::Errno::LOOP) => return Err(untrusted(&path, "it is a symbolic link")),
             Err(error) => return Err(unreadable(error.into())),
         };
-        vouch(&path, &file.metadata().map_err(unreadable)?, self.uid, secrecy)?;
+        vouch(
+            &path,
+            &file.metadata().map_err(unreadable)?,
+            self.uid,
+            secrecy,
+        )?;
         let mut content = Zeroizing::new(Vec::new());
-        (&mut file).take(FILE_LIMIT).read_to_end(&mut content).map_err(unreadable)?;
+        (&mut file)
+            .take(FILE_LIMIT)
+            .read_to_end(&mut content)
+            .map_err(unreadable)?;
         Ok(Some(content))
     }
 }
 
-fn vouch(path: &Path, found: &std::fs::Metadata, uid: u32, secrecy: Secrecy) -> Result<(), ContextError> {
+fn vouch(
+    path: &Path,
+    found: &std::fs::Metadata,
+    uid: u32,
+    secrecy: Secrecy,
+) -> Result<(), ContextError> {
     let mode = found.permissions().mode();
     if found.uid() != uid {
         Err(untrusted(path, "it belongs to another user"))
     } else if mode & 0o022 != 0 {
-        Err(untrusted(path, "others can write it (`chmod go-w` it if it is yours)"))
+        Err(untrusted(
+            path,
+            "others can write it (`chmod go-w` it if it is yours)",
+        ))
     } else if secrecy == Secrecy::Secret && mode & 0o077 != 0 {
-        Err(untrusted(path, "others can read the key (`chmod 600` it, and make a new one with `meshctl login`)"))
+        Err(untrusted(
+            path,
+            "others can read the key (`chmod 600` it, and make a new one with `meshctl login`)",
+        ))
     } else {
         Ok(())
     }
 }
 
 fn untrusted(path: &Path, why: &'static str) -> ContextError {
-    ContextError::Untrusted { path: path.to_owned(), why }
+    ContextError::Untrusted {
+        path: path.to_owned(),
+        why,
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[derive(Debug, thiserror::Error)]

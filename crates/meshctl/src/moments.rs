@@ -1,21 +1,21 @@
 //! Times and durations between protobuf, the command line and the reader.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
+use weft_wire::{read_duration, read_timestamp, write_duration};
 
+/// A point in time of an answer; `None` when it is absent or not a time.
 pub(crate) fn moment(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
+    time.and_then(|time| read_timestamp(&time).ok())
 }
 
-pub(crate) fn length(duration: Option<prost_types::Duration>) -> Option<SignedDuration> {
-    duration.and_then(|duration| SignedDuration::try_new(duration.seconds, duration.nanos))
-}
-
-pub(crate) fn proto_moment(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+pub(crate) fn length(duration: Option<prost_types::Duration>) -> Option<Duration> {
+    duration.and_then(|duration| read_duration(&duration).ok())
 }
 
 pub(crate) fn proto_length(duration: SignedDuration) -> prost_types::Duration {
-    prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() }
+    write_duration(duration.unsigned_abs())
 }
 
 /// `2026-11-24T04:12:33Z`, or a dash.
@@ -31,7 +31,12 @@ pub(crate) fn exact(time: Option<Timestamp>) -> Option<String> {
 /// The two largest units: `23h 59m`, `45s`, `0s`.
 pub(crate) fn rough(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
-    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
     let text: Vec<String> = parts
         .iter()
         .skip_while(|(count, _)| *count == 0)
@@ -39,7 +44,11 @@ pub(crate) fn rough(duration: SignedDuration) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, unit)| format!("{count}{unit}"))
         .collect();
-    if text.is_empty() { "0s".to_owned() } else { text.join(" ") }
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text.join(" ")
+    }
 }
 
 /// A duration on the command line: `30s`, `2m`, `1h 30m`; never negative.
@@ -57,14 +66,24 @@ mod tests {
 
     #[test]
     fn a_duration_shows_its_two_largest_units() {
-        for (seconds, shown) in [(0, "0s"), (45, "45s"), (60, "1m"), (86_399, "23h 59m"), (86_400, "1d"), (90_061, "1d 1h")] {
+        for (seconds, shown) in [
+            (0, "0s"),
+            (45, "45s"),
+            (60, "1m"),
+            (86_399, "23h 59m"),
+            (86_400, "1d"),
+            (90_061, "1d 1h"),
+        ] {
             assert_eq!(rough(SignedDuration::from_secs(seconds)), shown);
         }
     }
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        assert_eq!(parse_length("500ms").unwrap(), SignedDuration::from_millis(500));
+        assert_eq!(
+            parse_length("500ms").unwrap(),
+            SignedDuration::from_millis(500)
+        );
         assert_eq!(parse_length("2m").unwrap(), SignedDuration::from_secs(120));
         assert!(parse_length("30").is_err());
         assert!(parse_length("-3s").is_err());

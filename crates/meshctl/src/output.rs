@@ -1,5 +1,6 @@
 //! The only way to standard output: text, aligned tables, JSON and YAML. Colours appear on a terminal only.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -22,6 +23,13 @@ pub(crate) struct FormatArg {
     /// How to print the answer.
     #[arg(short = 'o', long = "output", value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+impl FormatArg {
+    /// Whether people read the answer rather than programs.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
 }
 
 /// The writer of everything that a verb answers. Notes and warnings go to standard error.
@@ -93,9 +101,14 @@ impl Output {
         self.note(format!("warning: {}", text.as_ref()));
     }
 
+    /// The colour to paint with, if this is a terminal.
+    pub(crate) fn colour(&self, paint: Paint) -> Option<Paint> {
+        self.colours.then_some(paint)
+    }
+
     pub(crate) fn paint(&self, paint: Paint, text: &str) -> String {
         if self.colours {
-            format!("\x1b[{}m{text}\x1b[0m", paint.code())
+            paint.around(text)
         } else {
             text.to_owned()
         }
@@ -111,6 +124,10 @@ pub(crate) enum Paint {
 }
 
 impl Paint {
+    fn around(self, text: &str) -> String {
+        format!("\x1b[{}m{text}\x1b[0m", self.code())
+    }
+
     fn code(self) -> u8 {
         match self {
             Paint::Good => 32,
@@ -126,6 +143,8 @@ impl Paint {
 pub(crate) struct Table {
     heading: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// By row and column; painted after the columns are aligned, for escape sequences have no width.
+    painted: BTreeMap<(usize, usize), Paint>,
 }
 
 impl Table {
@@ -133,6 +152,7 @@ impl Table {
         Self {
             heading: heading.map(str::to_owned).to_vec(),
             rows: Vec::new(),
+            painted: BTreeMap::new(),
         }
     }
 
@@ -148,6 +168,13 @@ impl Table {
             .push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
+    /// Paints a cell of the last row.
+    pub(crate) fn paint_last(&mut self, column: usize, colour: Option<Paint>) {
+        if let (Some(row), Some(paint)) = (self.rows.len().checked_sub(1), colour) {
+            self.painted.insert((row, column), paint);
+        }
+    }
+
     pub(crate) fn render(&self) -> String {
         let mut widths = vec![0; self.heading.len()];
         for row in std::iter::once(&self.heading).chain(&self.rows) {
@@ -155,18 +182,28 @@ impl Table {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let mut text = String::new();
-        for row in std::iter::once(&self.heading).chain(&self.rows) {
-            let mut line = String::new();
-            for (width, cell) in widths.iter().zip(row) {
-                line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
+        let mut text = line(&self.heading, &widths, |_| None);
+        for (number, row) in self.rows.iter().enumerate() {
+            text.push_str(&line(row, &widths, |column| {
+                self.painted.get(&(number, column)).copied()
+            }));
         }
         text
     }
+}
+
+fn line(row: &[String], widths: &[usize], colour: impl Fn(usize) -> Option<Paint>) -> String {
+    let mut text = String::new();
+    for (column, (width, cell)) in widths.iter().zip(row).enumerate() {
+        match colour(column) {
+            Some(paint) => text.push_str(&paint.around(cell)),
+            None => text.push_str(cell),
+        }
+        text.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
 }
 
 /// The text with control characters escaped: names, paths and reasons come from peers, and a terminal obeys them.

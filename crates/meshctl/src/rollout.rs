@@ -47,11 +47,23 @@ struct Pending {
 }
 
 /// Waits for a revision; the last status that came is the answer, also when time ran out.
-pub(crate) async fn wait(client: &Client, revision: u64, timeout: SignedDuration) -> anyhow::Result<Rollout> {
-    let request = v1::WaitRolloutRequest { revision, timeout: Some(proto_length(timeout)) };
+pub(crate) async fn wait(
+    client: &Client,
+    revision: u64,
+    timeout: SignedDuration,
+) -> anyhow::Result<Rollout> {
+    let request = v1::WaitRolloutRequest {
+        revision,
+        timeout: Some(proto_length(timeout)),
+    };
     let mut last = v1::RolloutStatus::default();
     let follow = async {
-        let mut statuses = client.resources().wait_rollout(request).await.map_err(refused)?.into_inner();
+        let mut statuses = client
+            .resources()
+            .wait_rollout(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
         while let Some(status) = statuses.message().await.map_err(refused)? {
             last = status;
             if last.done {
@@ -65,7 +77,9 @@ pub(crate) async fn wait(client: &Client, revision: u64, timeout: SignedDuration
     let outcome = tokio::time::timeout(patience, follow).await;
     match outcome {
         Ok(Ok(())) | Err(_) => Ok(Rollout::from(last)),
-        Ok(Err(error)) => Err(error.context(format!("revision {revision} is stored, but who enforces it is not known"))),
+        Ok(Err(error)) => Err(error.context(format!(
+            "revision {revision} is stored, but who enforces it is not known"
+        ))),
     }
 }
 
@@ -75,7 +89,7 @@ impl From<v1::RolloutStatus> for Rollout {
             affected: status.affected,
             acknowledged: status.acknowledged,
             done: status.done,
-            elapsed_ms: length(status.elapsed).unwrap_or_default().unsigned_abs().as_millis(),
+            elapsed_ms: length(status.elapsed).unwrap_or_default().as_millis(),
             pending: status.pending.into_iter().map(Pending::from).collect(),
         }
     }
@@ -104,27 +118,58 @@ impl Rollout {
     }
 
     fn sentence(&self) -> String {
-        let sidecars = if self.affected == 1 { "sidecar" } else { "sidecars" };
-        let Self { affected, acknowledged, elapsed_ms, .. } = self;
+        let sidecars = if self.affected == 1 {
+            "sidecar"
+        } else {
+            "sidecars"
+        };
+        let Self {
+            affected,
+            acknowledged,
+            elapsed_ms,
+            ..
+        } = self;
         match (self.done, self.affected) {
             (true, 0) => "no sidecar is affected".to_owned(),
-            (true, _) => format!("enforced by {acknowledged}/{affected} {sidecars} in {elapsed_ms} ms"),
-            (false, _) => format!("enforced by {acknowledged}/{affected} {sidecars}{}", self.missing()),
+            (true, _) => {
+                format!("enforced by {acknowledged}/{affected} {sidecars} in {elapsed_ms} ms")
+            }
+            (false, _) => format!(
+                "enforced by {acknowledged}/{affected} {sidecars}{}",
+                self.missing()
+            ),
         }
     }
 
     /// `, 1 unreachable: api-1 since …` and `, 1 refused it: web-1: …`.
     fn missing(&self) -> String {
-        let (refusing, silent): (Vec<_>, Vec<_>) = self.pending.iter().partition(|sidecar| sidecar.nack.is_some());
+        let (refusing, silent): (Vec<_>, Vec<_>) = self
+            .pending
+            .iter()
+            .partition(|sidecar| sidecar.nack.is_some());
         let mut text = String::new();
         if !silent.is_empty() {
-            let named: Vec<_> = silent.iter().map(|it| format!("{} since {}", printable(&it.instance), it.since)).collect();
-            text.push_str(&format!(", {} unreachable: {}", silent.len(), named.join(", ")));
+            let named: Vec<_> = silent
+                .iter()
+                .map(|it| format!("{} since {}", printable(&it.instance), it.since))
+                .collect();
+            text.push_str(&format!(
+                ", {} unreachable: {}",
+                silent.len(),
+                named.join(", ")
+            ));
         }
         if !refusing.is_empty() {
             let reason = |it: &&Pending| it.nack.as_deref().map(printable).unwrap_or_default();
-            let named: Vec<_> = refusing.iter().map(|it| format!("{}: {}", printable(&it.instance), reason(it))).collect();
-            text.push_str(&format!(", {} refused it: {}", refusing.len(), named.join("; ")));
+            let named: Vec<_> = refusing
+                .iter()
+                .map(|it| format!("{}: {}", printable(&it.instance), reason(it)))
+                .collect();
+            text.push_str(&format!(
+                ", {} refused it: {}",
+                refusing.len(),
+                named.join("; ")
+            ));
         }
         if self.pending.is_empty() {
             text.push_str(", and the control plane stopped saying which are missing");
@@ -141,7 +186,13 @@ mod tests {
 
     fn status(acknowledged: u32, pending: Vec<v1::PendingSidecar>) -> Rollout {
         let elapsed = Some(proto_length(SignedDuration::from_millis(12)));
-        Rollout::from(v1::RolloutStatus { affected: 3, acknowledged, done: pending.is_empty(), pending, elapsed })
+        Rollout::from(v1::RolloutStatus {
+            affected: 3,
+            acknowledged,
+            done: pending.is_empty(),
+            pending,
+            elapsed,
+        })
     }
 
     #[test]
@@ -156,17 +207,30 @@ mod tests {
         let heard = proto_length(SignedDuration::from_secs(0));
         let silent = v1::PendingSidecar {
             instance: "api-1".to_owned(),
-            last_heard: Some(prost_types::Timestamp { seconds: heard.seconds, nanos: 0 }),
+            last_heard: Some(prost_types::Timestamp {
+                seconds: heard.seconds,
+                nanos: 0,
+            }),
             ..Default::default()
         };
         let rollout = status(2, vec![silent]);
-        assert_eq!(rollout.sentence(), "enforced by 2/3 sidecars, 1 unreachable: api-1 since 1970-01-01T00:00:00Z");
+        assert_eq!(
+            rollout.sentence(),
+            "enforced by 2/3 sidecars, 1 unreachable: api-1 since 1970-01-01T00:00:00Z"
+        );
         assert_eq!(rollout.answer(), Answer::No);
     }
 
     #[test]
     fn a_refusing_sidecar_is_named_with_its_reason() {
-        let refusing = v1::PendingSidecar { instance: "web-1".into(), nack: "schema 2".into(), ..Default::default() };
-        assert_eq!(status(2, vec![refusing]).sentence(), "enforced by 2/3 sidecars, 1 refused it: web-1: schema 2");
+        let refusing = v1::PendingSidecar {
+            instance: "web-1".into(),
+            nack: "schema 2".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            status(2, vec![refusing]).sentence(),
+            "enforced by 2/3 sidecars, 1 refused it: web-1: schema 2"
+        );
     }
 }

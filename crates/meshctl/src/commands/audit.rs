@@ -54,25 +54,42 @@ struct Record {
 pub(crate) async fn run(args: AuditArgs, session: &Session) -> anyhow::Result<Answer> {
     let AuditVerb::Tail(args) = args.verb;
     let mut operations = session.connect().await?.operations();
-    let newest = v1::ListAuditRequest { after: 0, limit: args.lines, newest: true };
+    let newest = v1::ListAuditRequest {
+        after: 0,
+        limit: args.lines,
+        newest: true,
+    };
     let records = list(&mut operations, newest).await?;
     let mut last = records.last().map_or(0, |record| record.sequence);
     if !args.follow {
-        session.out.answer(args.format.format, &records, |wide| table(&records, wide))?;
+        session
+            .out
+            .answer(args.format.format, &records, |wide| table(&records, wide))?;
         return Ok(Answer::Yes);
     }
     print_each(&records, args.format.format, session)?;
     loop {
         tokio::time::sleep(POLL).await;
-        let newer = v1::ListAuditRequest { after: last, limit: PAGE, newest: false };
+        let newer = v1::ListAuditRequest {
+            after: last,
+            limit: PAGE,
+            newest: false,
+        };
         let records = list(&mut operations, newer).await?;
         last = records.last().map_or(last, |record| record.sequence);
         print_each(&records, args.format.format, session)?;
     }
 }
 
-async fn list(operations: &mut crate::client::Operations, request: v1::ListAuditRequest) -> anyhow::Result<Vec<Record>> {
-    let answer = operations.list_audit(request).await.map_err(refused)?.into_inner();
+async fn list(
+    operations: &mut crate::client::Operations,
+    request: v1::ListAuditRequest,
+) -> anyhow::Result<Vec<Record>> {
+    let answer = operations
+        .list_audit(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     let mut records: Vec<Record> = answer.records.into_iter().map(Record::from).collect();
     records.sort_by_key(|record| record.sequence);
     Ok(records)
@@ -116,9 +133,18 @@ fn table(records: &[Record], wide: bool) -> Table {
 
 impl Record {
     fn sentence(&self) -> String {
-        let Self { shown_time, action, outcome, .. } = self;
-        let text =
-            format!("{shown_time} {} {action} {} {outcome} {}", or_dash(&self.actor), or_dash(&self.subject), self.detail);
+        let Self {
+            shown_time,
+            action,
+            outcome,
+            ..
+        } = self;
+        let text = format!(
+            "{shown_time} {} {action} {} {outcome} {}",
+            or_dash(&self.actor),
+            or_dash(&self.subject),
+            self.detail
+        );
         printable(text.trim_end())
     }
 }

@@ -1,10 +1,13 @@
 //! `meshctl control-plane`: the control plane's own library, run from this binary.
 
-use crate::failure::Answer;
+use std::process::ExitCode;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct ControlPlaneArgs {}
+pub(crate) use weft_control_plane::Flags as ControlPlaneArgs;
 
-pub(crate) async fn run(_args: ControlPlaneArgs) -> anyhow::Result<Answer> {
-    anyhow::bail!("the control plane is not part of this build")
+use crate::failure;
+
+pub(crate) fn run(_args: ControlPlaneArgs) -> ExitCode {
+    failure::report(&anyhow::anyhow!(
+        "the control plane is not part of this build"
+    ))
 }

@@ -37,11 +37,27 @@ struct Endpoint {
 
 pub(crate) async fn run(args: EndpointsArgs, session: &Session) -> anyhow::Result<Answer> {
     let client = session.connect().await?;
-    let service = args.service.map(|name| name.to_string()).unwrap_or_default();
-    let answer = client.operations().list_endpoints(v1::ListEndpointsRequest { service }).await.map_err(refused)?;
-    let mut endpoints: Vec<Endpoint> = answer.into_inner().endpoints.into_iter().map(Endpoint::from).collect();
-    endpoints.sort_by(|a, b| (&a.service, &a.instance, &a.address).cmp(&(&b.service, &b.instance, &b.address)));
-    session.out.answer(args.format.format, &endpoints, |wide| table(&endpoints, wide))?;
+    let service = args
+        .service
+        .map(|name| name.to_string())
+        .unwrap_or_default();
+    let answer = client
+        .operations()
+        .list_endpoints(v1::ListEndpointsRequest { service })
+        .await
+        .map_err(refused)?;
+    let mut endpoints: Vec<Endpoint> = answer
+        .into_inner()
+        .endpoints
+        .into_iter()
+        .map(Endpoint::from)
+        .collect();
+    endpoints.sort_by(|a, b| {
+        (&a.service, &a.instance, &a.address).cmp(&(&b.service, &b.instance, &b.address))
+    });
+    session.out.answer(args.format.format, &endpoints, |wide| {
+        table(&endpoints, wide)
+    })?;
     Ok(Answer::Yes)
 }
 
@@ -51,8 +67,12 @@ fn table(endpoints: &[Endpoint], wide: bool) -> Table {
         table = table.with_columns(&["IDENTITY", "LEASE ENDS"]);
     }
     for endpoint in endpoints {
-        let mut cells: Vec<String> =
-            vec![endpoint.service.clone(), endpoint.instance.clone(), endpoint.address.clone(), endpoint.health.to_owned()];
+        let mut cells: Vec<String> = vec![
+            endpoint.service.clone(),
+            endpoint.instance.clone(),
+            endpoint.address.clone(),
+            endpoint.health.to_owned(),
+        ];
         if wide {
             cells.extend([endpoint.identity.clone(), endpoint.lease.clone()]);
         }

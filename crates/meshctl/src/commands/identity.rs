@@ -93,7 +93,11 @@ pub(crate) async fn run(args: IdentityArgs, session: &Session) -> anyhow::Result
 
 async fn list(args: ListArgs, session: &Session) -> anyhow::Result<Answer> {
     let identities = fetch(&session.connect().await?, "").await?;
-    session.out.answer(args.format.format, &identities, |wide| overview(&identities, wide))?;
+    session
+        .out
+        .answer(args.format.format, &identities, |wide| {
+            overview(&identities, wide)
+        })?;
     Ok(Answer::Yes)
 }
 
@@ -101,10 +105,15 @@ async fn show(args: ShowArgs, session: &Session) -> anyhow::Result<Answer> {
     let context = session.context().await?;
     let id = parse_identity(&args.identity, &context.settings.trust_domain)?;
     let found = fetch(&Client::connect(&context).await?, id.as_str()).await?;
-    let Some(identity) = found.into_iter().find(|identity| identity.identity == id.as_str()) else {
+    let Some(identity) = found
+        .into_iter()
+        .find(|identity| identity.identity == id.as_str())
+    else {
         return Err(SaysNo(format!("{id} has never joined")).into());
     };
-    session.out.answer(args.format.format, &identity, |_| details(&identity))?;
+    session
+        .out
+        .answer(args.format.format, &identity, |_| details(&identity))?;
     Ok(Answer::Yes)
 }
 
@@ -116,15 +125,27 @@ async fn revoke(args: RevokeArgs, session: &Session) -> anyhow::Result<Answer> {
             let id = parse_identity(&identity, &context.settings.trust_domain)?;
             (Target::SpiffeId(id.to_string()), id.to_string())
         }
-        (None, Some(lineage), _) => (Target::Lineage(lineage.clone()), format!("lineage {lineage}")),
+        (None, Some(lineage), _) => (
+            Target::Lineage(lineage.clone()),
+            format!("lineage {lineage}"),
+        ),
         (None, None, serial) => {
             let serial = serial.unwrap_or_default();
             (Target::Serial(serial.clone()), format!("serial {serial}"))
         }
     };
-    let request = v1::RevokeRequest { target: Some(target), reason: args.reason, undo: args.undo };
+    let request = v1::RevokeRequest {
+        target: Some(target),
+        reason: args.reason,
+        undo: args.undo,
+    };
     let client = Client::connect(&context).await?;
-    let answer = client.operations().revoke(request).await.map_err(refused)?.into_inner();
+    let answer = client
+        .operations()
+        .revoke(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     session.out.line(match (answer.changed, args.undo) {
         (true, false) => format!("{what} revoked, revision {}", answer.revision),
         (true, true) => format!("{what} no longer revoked, revision {}", answer.revision),
@@ -138,8 +159,17 @@ async fn fetch(client: &Client, spiffe_id: &str) -> anyhow::Result<Vec<Identity>
     let mut identities = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListIdentitiesRequest { spiffe_id: spiffe_id.to_owned(), page_size: 0, page_token };
-        let page = client.operations().list_identities(request).await.map_err(refused)?.into_inner();
+        let request = v1::ListIdentitiesRequest {
+            spiffe_id: spiffe_id.to_owned(),
+            page_size: 0,
+            page_token,
+        };
+        let page = client
+            .operations()
+            .list_identities(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
         identities.extend(page.identities.into_iter().map(Identity::from));
         if page.next_page_token.is_empty() {
             return Ok(identities);
@@ -153,7 +183,10 @@ pub(crate) fn parse_identity(text: &str, trust_domain: &TrustDomain) -> anyhow::
     if text.starts_with("spiffe://") {
         return Ok(text.parse()?);
     }
-    Ok(SpiffeId::for_workload(trust_domain, &text.parse::<WorkloadName>()?))
+    Ok(SpiffeId::for_workload(
+        trust_domain,
+        &text.parse::<WorkloadName>()?,
+    ))
 }
 
 fn overview(identities: &[Identity], wide: bool) -> Table {
@@ -162,13 +195,29 @@ fn overview(identities: &[Identity], wide: bool) -> Table {
         table = table.with_columns(&["SERIAL", "ISSUED"]);
     }
     for identity in identities {
-        let newest = identity.lineages.iter().max_by(|a, b| a.expires_at.cmp(&b.expires_at));
+        let newest = identity
+            .lineages
+            .iter()
+            .max_by(|a, b| a.expires_at.cmp(&b.expires_at));
         let expires = newest.map_or_else(|| "-".to_owned(), |lineage| lineage.shown_expiry.clone());
-        let mut cells =
-            vec![identity.identity.clone(), identity.state().to_owned(), identity.lineages.len().to_string(), expires];
+        let mut cells = vec![
+            identity.identity.clone(),
+            identity.state().to_owned(),
+            identity.lineages.len().to_string(),
+            expires,
+        ];
         if wide {
-            cells.push(newest.map_or_else(|| "-".to_owned(), |lineage| lineage.current_serial.clone()));
-            cells.push(identity.lineages.iter().map(|lineage| lineage.issued).sum::<u64>().to_string());
+            cells.push(
+                newest.map_or_else(|| "-".to_owned(), |lineage| lineage.current_serial.clone()),
+            );
+            cells.push(
+                identity
+                    .lineages
+                    .iter()
+                    .map(|lineage| lineage.issued)
+                    .sum::<u64>()
+                    .to_string(),
+            );
         }
         table.row(cells);
     }
@@ -176,11 +225,23 @@ fn overview(identities: &[Identity], wide: bool) -> Table {
 }
 
 fn details(identity: &Identity) -> Table {
-    let mut table = Table::new(["LINEAGE", "STATE", "SERIAL", "EXPIRES", "ISSUED", "ATTESTED BY"]);
+    let mut table = Table::new([
+        "LINEAGE",
+        "STATE",
+        "SERIAL",
+        "EXPIRES",
+        "ISSUED",
+        "ATTESTED BY",
+    ]);
     for lineage in &identity.lineages {
         table.row([
             lineage.id.clone(),
-            if identity.state() == ACTIVE { lineage.state } else { identity.state() }.to_owned(),
+            if identity.state() == ACTIVE {
+                lineage.state
+            } else {
+                identity.state()
+            }
+            .to_owned(),
             lineage.current_serial.clone(),
             lineage.shown_expiry.clone(),
             lineage.issued.to_string(),

@@ -24,7 +24,8 @@ pub(crate) struct LoginArgs {
 pub(crate) async fn run(args: LoginArgs, session: &Session) -> anyhow::Result<Answer> {
     let folder = match &session.context {
         Some(named) => named.clone(),
-        None => config_folder().context("neither --context nor $HOME says where to write the context")?,
+        None => config_folder()
+            .context("neither --context nor $HOME says where to write the context")?,
     };
     let made = login::login(&args.socket, &args.name, &folder).await?;
     session.out.line(format!(

@@ -1,10 +1,9 @@
 //! `meshctl sidecar`: the sidecar's own library, run from this binary.
 
-use crate::failure::Answer;
+use std::process::ExitCode;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct SidecarArgs {}
+pub(crate) use weft_sidecar::Arguments as SidecarArgs;
 
-pub(crate) async fn run(_args: SidecarArgs) -> anyhow::Result<Answer> {
-    anyhow::bail!("the sidecar is not part of this build")
+pub(crate) fn run(args: &SidecarArgs) -> ExitCode {
+    weft_sidecar::execute(args)
 }

@@ -43,22 +43,42 @@ struct Sidecars {
 
 pub(crate) async fn run(args: SidecarsArgs, session: &Session) -> anyhow::Result<Answer> {
     let client = session.connect().await?;
-    let answer = client.operations().list_sidecars(v1::ListSidecarsRequest {}).await.map_err(refused)?.into_inner();
+    let answer = client
+        .operations()
+        .list_sidecars(v1::ListSidecarsRequest {})
+        .await
+        .map_err(refused)?
+        .into_inner();
     let mut sidecars: Vec<Sidecar> = answer.sidecars.into_iter().map(Sidecar::from).collect();
     sidecars.sort_by(|a, b| (&a.identity, &a.instance).cmp(&(&b.identity, &b.instance)));
-    let sidecars = Sidecars { revision: answer.revision, sidecars };
-    session.out.answer(args.format.format, &sidecars, |wide| table(&sidecars.sidecars, wide))?;
+    let sidecars = Sidecars {
+        revision: answer.revision,
+        sidecars,
+    };
+    session.out.answer(args.format.format, &sidecars, |wide| {
+        table(&sidecars.sidecars, wide)
+    })?;
     Ok(Answer::Yes)
 }
 
 fn table(sidecars: &[Sidecar], wide: bool) -> Table {
-    let mut table = Table::new(["INSTANCE", "IDENTITY", "CONNECTED", "ENFORCES", "LAST HEARD", "PROBLEM"]);
+    let mut table = Table::new([
+        "INSTANCE",
+        "IDENTITY",
+        "CONNECTED",
+        "ENFORCES",
+        "LAST HEARD",
+        "PROBLEM",
+    ]);
     if wide {
         table = table.with_columns(&["NEEDS", "VERSION", "POLICY SCHEMA"]);
     }
     for sidecar in sidecars {
-        let enforces =
-            format!("{}{}", sidecar.acknowledged_revision, if sidecar.current { "" } else { " (behind)" });
+        let enforces = format!(
+            "{}{}",
+            sidecar.acknowledged_revision,
+            if sidecar.current { "" } else { " (behind)" }
+        );
         let mut cells = vec![
             sidecar.instance.clone(),
             sidecar.identity.clone(),
@@ -69,7 +89,11 @@ fn table(sidecars: &[Sidecar], wide: bool) -> Table {
         ];
         if wide {
             let needs = sidecar.required_revision.to_string();
-            cells.extend([needs, or_dash(&sidecar.version), sidecar.policy_schema.to_string()]);
+            cells.extend([
+                needs,
+                or_dash(&sidecar.version),
+                sidecar.policy_schema.to_string(),
+            ]);
         }
         table.row(cells);
     }

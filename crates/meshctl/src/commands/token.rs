@@ -46,16 +46,32 @@ struct Created {
 pub(crate) async fn run(args: TokenArgs, session: &Session) -> anyhow::Result<Answer> {
     let TokenVerb::Create(args) = args.verb;
     let client = session.connect().await?;
-    let request = v1::CreateTokenRequest { workload: args.workload.to_string(), ttl: args.ttl.map(proto_length) };
-    let answer = client.operations().create_token(request).await.map_err(refused)?.into_inner();
+    let request = v1::CreateTokenRequest {
+        workload: args.workload.to_string(),
+        ttl: args.ttl.map(proto_length),
+    };
+    let answer = client
+        .operations()
+        .create_token(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     let expires = moment(answer.expires);
-    let created = Created { token: answer.token, identity: answer.spiffe_id, expires: exact(expires) };
+    let created = Created {
+        token: answer.token,
+        identity: answer.spiffe_id,
+        expires: exact(expires),
+    };
     match args.format.format {
         Format::Json => session.out.json(&created)?,
         Format::Yaml => session.out.yaml(&created)?,
         Format::Table | Format::Wide => {
             // The token alone on standard output, so that it can be piped into its file.
-            session.out.note(format!("for {}, until {}", created.identity, shown(expires)));
+            session.out.note(format!(
+                "for {}, until {}",
+                created.identity,
+                shown(expires)
+            ));
             session.out.line(&created.token)?;
         }
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Text {
     pub(crate) file: String,
     pub(crate) content: String,
+    /// Found in a folder, not named by the user.
+    pub(crate) in_folder: bool,
 }
 
 /// Reads all that was named; what cannot be read is a problem, never left out.
@@ -15,16 +17,25 @@ pub(crate) fn read_all(named: &[String], problems: &mut Vec<String>) -> Vec<Text
     for name in named {
         if name == STDIN {
             match read_stdin() {
-                Ok(content) => texts.push(Text { file: "stdin".to_owned(), content }),
+                Ok(content) => texts.push(Text {
+                    file: "stdin".to_owned(),
+                    content,
+                    in_folder: false,
+                }),
                 Err(problem) => problems.push(format!("stdin: {problem}")),
             }
             continue;
         }
         let mut files = Vec::new();
+        let in_folder = Path::new(name).is_dir();
         collect(Path::new(name), Named::ByUser, &mut files, problems);
         for file in files {
             match read(&file) {
-                Ok(content) => texts.push(Text { file: file.display().to_string(), content }),
+                Ok(content) => texts.push(Text {
+                    file: file.display().to_string(),
+                    content,
+                    in_folder,
+                }),
                 Err(problem) => problems.push(format!("{}: {problem}", file.display())),
             }
         }
@@ -55,7 +66,10 @@ fn collect(path: &Path, named: Named, files: &mut Vec<PathBuf>, problems: &mut V
                     collect(&entry, Named::ByFolder, files, problems);
                 }
                 if named == Named::ByUser && files.len() == before {
-                    problems.push(format!("{}: no .yaml, .yml or .json file in it", path.display()));
+                    problems.push(format!(
+                        "{}: no .yaml, .yml or .json file in it",
+                        path.display()
+                    ));
                 }
             }
         },
@@ -77,7 +91,9 @@ fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn is_document_file(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| EXTENSIONS.contains(&extension))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -91,11 +107,15 @@ fn read_stdin() -> Result<String, String> {
 
 fn bounded(source: impl Read) -> Result<String, String> {
     let mut bytes = Vec::new();
-    source.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    source
+        .take(FILE_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_LIMIT) {
         return Err(format!("longer than {FILE_LIMIT} bytes"));
     }
-    String::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }
 
 const STDIN: &str = "-";
@@ -111,7 +131,13 @@ mod tests {
     fn a_folder_is_read_in_order_without_hidden_and_foreign_files() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("deep")).unwrap();
-        for name in ["b.yaml", "a.yml", "deep/c.json", "notes.txt", ".hidden.yaml"] {
+        for name in [
+            "b.yaml",
+            "a.yml",
+            "deep/c.json",
+            "notes.txt",
+            ".hidden.yaml",
+        ] {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
         let mut problems = Vec::new();
@@ -127,7 +153,10 @@ mod tests {
         std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
         std::fs::write(folder.path().join("a.yaml"), "a").unwrap();
         let mut problems = Vec::new();
-        assert_eq!(read_all(&[folder.path().display().to_string()], &mut problems).len(), 1);
+        assert_eq!(
+            read_all(&[folder.path().display().to_string()], &mut problems).len(),
+            1
+        );
     }
 
     #[test]
@@ -137,7 +166,10 @@ mod tests {
         std::fs::write(&good, "a: 1").unwrap();
         std::fs::write(folder.path().join("latin.yaml"), b"\xe4").unwrap();
         let mut problems = Vec::new();
-        let named = [folder.path().display().to_string(), "/does/not/exist.yaml".to_owned()];
+        let named = [
+            folder.path().display().to_string(),
+            "/does/not/exist.yaml".to_owned(),
+        ];
         assert_eq!(read_all(&named, &mut problems).len(), 1);
         assert_eq!(problems.len(), 2, "{problems:?}");
     }

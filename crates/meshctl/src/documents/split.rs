@@ -22,15 +22,36 @@ pub(crate) fn split(text: &str) -> Result<Vec<Piece>, SplitError> {
 
 fn split_yaml(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let mut current = Piece { first_line: 1, text: String::new() };
+    let mut current = Piece {
+        first_line: 1,
+        text: String::new(),
+    };
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let number = index + 1;
         if is_start(line) {
             // What follows the marker on its line belongs to the document, at the column where it stands.
             let rest = line.replacen("---", "   ", 1);
-            close(&mut pieces, std::mem::replace(&mut current, Piece { first_line: number, text: rest }));
+            close(
+                &mut pieces,
+                std::mem::replace(
+                    &mut current,
+                    Piece {
+                        first_line: number,
+                        text: rest,
+                    },
+                ),
+            );
         } else if is_end(line) {
-            close(&mut pieces, std::mem::replace(&mut current, Piece { first_line: number + 1, text: String::new() }));
+            close(
+                &mut pieces,
+                std::mem::replace(
+                    &mut current,
+                    Piece {
+                        first_line: number + 1,
+                        text: String::new(),
+                    },
+                ),
+            );
         } else if line.starts_with('%') && is_blank(&current.text) {
             current.text.push('\n');
         } else {
@@ -48,27 +69,36 @@ fn close(pieces: &mut Vec<Piece>, piece: Piece) {
 }
 
 fn is_start(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn is_end(line: &str) -> bool {
-    line.strip_prefix("...").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("...")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn is_blank(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 /// JSON objects one after another.
 fn split_json(text: &str) -> Result<Vec<Piece>, SplitError> {
     let mut pieces = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Map<String, serde_json::Value>>();
+    let mut values = serde_json::Deserializer::from_str(text)
+        .into_iter::<serde_json::Map<String, serde_json::Value>>();
     loop {
         let start = values.byte_offset();
         match values.next() {
             None => return Ok(pieces),
             Some(Err(error)) => {
-                return Err(SplitError { line: error.line(), column: error.column(), problem: json_problem(&error) });
+                return Err(SplitError {
+                    line: error.line(),
+                    column: error.column(),
+                    problem: json_problem(&error),
+                });
             }
             Some(Ok(_)) => {
                 let before = text.get(..start).unwrap_or_default();
@@ -77,7 +107,10 @@ fn split_json(text: &str) -> Result<Vec<Piece>, SplitError> {
                 let skipped = value.get(..blank_lines).unwrap_or_default();
                 let first_line = 1 + before.matches('\n').count() + skipped.matches('\n').count();
                 // The YAML reader takes no tabs as indentation; in JSON a raw tab is always white space.
-                pieces.push(Piece { first_line, text: value.trim_start().replace('\t', " ") });
+                pieces.push(Piece {
+                    first_line,
+                    text: value.trim_start().replace('\t', " "),
+                });
             }
         }
     }
@@ -86,7 +119,8 @@ fn split_json(text: &str) -> Result<Vec<Piece>, SplitError> {
 /// serde_json appends the place, which our callers say in their own way.
 fn json_problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(problem, _)| problem.to_owned())
+    text.rsplit_once(" at line ")
+        .map_or(text.clone(), |(problem, _)| problem.to_owned())
 }
 
 /// A file that cannot be split into documents.
@@ -102,7 +136,11 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<(usize, String)> {
-        split(text).unwrap().into_iter().map(|piece| (piece.first_line, piece.text)).collect()
+        split(text)
+            .unwrap()
+            .into_iter()
+            .map(|piece| (piece.first_line, piece.text))
+            .collect()
     }
 
     #[test]
@@ -110,7 +148,11 @@ mod tests {
         let pieces = lines("a: 1\n---\nb: 2\n--- # third\nc: 3\n");
         assert_eq!(
             pieces,
-            [(1, "a: 1\n".to_owned()), (2, "   \nb: 2\n".to_owned()), (4, "    # third\nc: 3\n".to_owned())]
+            [
+                (1, "a: 1\n".to_owned()),
+                (2, "   \nb: 2\n".to_owned()),
+                (4, "    # third\nc: 3\n".to_owned())
+            ]
         );
     }
 
@@ -128,7 +170,10 @@ mod tests {
 
     #[test]
     fn empty_documents_and_comments_are_left_out() {
-        assert_eq!(lines("# head\n---\n---\n# only a comment\n---\na: 1\n---\n"), [(5, "   \na: 1\n".to_owned())]);
+        assert_eq!(
+            lines("# head\n---\n---\n# only a comment\n---\na: 1\n---\n"),
+            [(5, "   \na: 1\n".to_owned())]
+        );
         assert_eq!(lines(""), []);
     }
 
@@ -143,13 +188,22 @@ mod tests {
     #[test]
     fn directives_and_end_markers_are_understood() {
         let pieces = lines("%YAML 1.2\n---\na: 1\n...\n---\nb: 2\n");
-        assert_eq!(pieces, [(2, "   \na: 1\n".to_owned()), (5, "   \nb: 2\n".to_owned())]);
+        assert_eq!(
+            pieces,
+            [(2, "   \na: 1\n".to_owned()), (5, "   \nb: 2\n".to_owned())]
+        );
     }
 
     #[test]
     fn json_objects_follow_one_another() {
         let pieces = lines("{\"a\": 1}\n\n{\n\t\"b\": 2\n}\n");
-        assert_eq!(pieces, [(1, "{\"a\": 1}".to_owned()), (3, "{\n \"b\": 2\n}".to_owned())]);
+        assert_eq!(
+            pieces,
+            [
+                (1, "{\"a\": 1}".to_owned()),
+                (3, "{\n \"b\": 2\n}".to_owned())
+            ]
+        );
     }
 
     #[test]

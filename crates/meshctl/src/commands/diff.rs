@@ -1,0 +1,105 @@
+//! `meshctl diff`: what `apply` would change, as a unified diff of YAML.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use similar::TextDiff;
+use weft_wire::{Resource, ResourceKey, v1};
+
+use crate::changes::Action;
+use crate::commands::apply::{ChangesFormat, SourceArgs};
+use crate::documents::Documents;
+use crate::failure::Answer;
+use crate::output::{Output, Paint};
+use crate::rendering;
+use crate::session::Session;
+
+/// Show what apply would change; exit code 1 when something differs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Print one JSON value.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+    output: ChangesFormat,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Difference {
+    resource: String,
+    action: Action,
+    diff: String,
+}
+
+pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Answer> {
+    let documents = args.source.load(session.out)?;
+    let client = session.connect().await?;
+    let answer = args.source.send(&client, &documents, true).await?;
+    let differences = differences(&documents, &answer.changes)?;
+    match args.output {
+        ChangesFormat::Json => session.out.json(&differences)?,
+        ChangesFormat::Text => {
+            for difference in &differences {
+                print(&difference.diff, session.out)?;
+            }
+        }
+    }
+    Ok(Answer::from(differences.is_empty()))
+}
+
+fn differences(documents: &Documents, changes: &[v1::Change]) -> anyhow::Result<Vec<Difference>> {
+    let mut wanted = BTreeMap::new();
+    for resource in &documents.resources {
+        wanted.insert(resource.value.key(), resource);
+    }
+    let mut differences = Vec::new();
+    for change in changes {
+        let action = Action::of(change);
+        if action == Action::Unchanged {
+            continue;
+        }
+        let key = ResourceKey::try_from(&change.key.clone().unwrap_or_default())?;
+        let before = match &change.before {
+            Some(before) => rendering::yaml(&Resource::try_from(before)?)?,
+            None => String::new(),
+        };
+        let (after, file) = match wanted.get(&key) {
+            Some(resource) => (
+                rendering::yaml(&resource.value)?,
+                resource.origin.file.as_str(),
+            ),
+            None => (String::new(), "nothing"),
+        };
+        let mut diff = TextDiff::from_lines(&before, &after)
+            .unified_diff()
+            .context_radius(CONTEXT_LINES)
+            .header(&format!("live/{key}"), &format!("{file}/{key}"))
+            .to_string();
+        if diff.is_empty() {
+            // The text agrees: only the membership in a set changes.
+            diff = format!("{key}: becomes a member of the set\n");
+        }
+        differences.push(Difference {
+            resource: key.to_string(),
+            action,
+            diff,
+        });
+    }
+    Ok(differences)
+}
+
+fn print(diff: &str, out: Output) -> std::io::Result<()> {
+    for line in diff.lines() {
+        let painted = match line.as_bytes().first() {
+            Some(b'+') => out.paint(Paint::Good, line),
+            Some(b'-') => out.paint(Paint::Bad, line),
+            Some(b'@') => out.paint(Paint::Faint, line),
+            _ => line.to_owned(),
+        };
+        out.line(painted)?;
+    }
+    Ok(())
+}
+
+const CONTEXT_LINES: usize = 3;

@@ -1,0 +1,32 @@
+//! `meshctl policy`: what the allow-list says, asked of the same evaluator that the sidecars use.
+
+mod explain;
+mod test;
+pub(crate) mod verdict;
+
+use crate::failure::Answer;
+use crate::session::Session;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    verb: PolicyVerb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum PolicyVerb {
+    /// Judge a table of expected verdicts; exit code 1 when one differs.
+    Test(test::TestArgs),
+    /// Say whether a request would pass, by which rule, or what is missing; exit code 1 when refused.
+    Explain(explain::ExplainArgs),
+}
+
+pub(crate) async fn run(args: PolicyArgs, session: &Session) -> anyhow::Result<Answer> {
+    match args.verb {
+        PolicyVerb::Test(args) => test::run(args, session).await,
+        PolicyVerb::Explain(args) => explain::run(args, session).await,
+    }
+}
+
+/// Where nothing says which trust domain files are about.
+const DEFAULT_TRUST_DOMAIN: &str = "weft.local";
