@@ -167,7 +167,7 @@ fn redeem(
         }
         Redemption::First { identity } => {
             let issued = ca.issue(&identity, key, mesh.ttl(), now)?;
-            let begun = StoredLineage::begin(tx, &identity, "join_token", key, &issued, now)?;
+            let begun = StoredLineage::begin(tx, &identity, key, &issued, now)?;
             tokens::bind(tx, token, fingerprint, &begun.id)?;
             tx.audit(AuditEntry {
                 time: now,

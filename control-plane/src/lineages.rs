@@ -50,7 +50,6 @@ impl StoredLineage {
     pub(crate) fn begin(
         tx: &mut WriteTx<'_>,
         identity: &SpiffeId,
-        attested_by: &str,
         key: &PublicKey,
         issued: &IssuedSvid,
         now: Timestamp,
@@ -59,7 +58,7 @@ impl StoredLineage {
             id: random::hex(&random::bytes::<16>()),
             lineage: Lineage::begin(identity.clone(), generation(key, issued), now),
             issued: 0,
-            attested_by: attested_by.to_owned(),
+            attested_by: JOIN_TOKEN.to_owned(),
             certificates: Vec::new(),
         };
         begun.keep(tx, issued, now)?;
@@ -213,5 +212,7 @@ pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreErr
     revocations::prune(tx, now)
 }
 
+/// The only evidence there is so far.
+const JOIN_TOKEN: &str = "join_token";
 /// The one in use, its successor, and one more for a late retry.
 const KEPT_CERTIFICATES: usize = 3;

@@ -13,6 +13,7 @@ use http::Request;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 use tower::ServiceExt;
@@ -61,18 +62,24 @@ pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
 impl Login {
     pub(crate) async fn serve(self, listener: UnixListener) -> Result<(), Infallible> {
         let draining = self.tasks.draining();
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = draining.cancelled() => return Ok(()),
             };
             match accepted {
-                Ok((socket, _)) if self.tasks.open_connections() < CONNECTIONS => {
+                Ok((socket, _)) => {
+                    // Beyond the limit the socket is dropped: the peer is told at once.
+                    let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                        continue;
+                    };
                     let login = self.clone();
-                    self.tasks
-                        .connection("operator login", login.connection(socket));
+                    self.tasks.connection("operator login", async move {
+                        login.connection(socket).await;
+                        drop(slot);
+                    });
                 }
-                Ok(_) => (),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept on the operator's socket");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -181,5 +188,5 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 const OPERATOR_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 const LIFE: Duration = Duration::from_secs(30);
-const CONNECTIONS: usize = 16 << 10;
+const CONNECTIONS: usize = 64;
 const MESSAGE_BYTES: usize = 64 << 10;

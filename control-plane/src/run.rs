@@ -63,26 +63,28 @@ pub async fn run(config: Config, shutdown: impl Future) -> Result<(), RunError> 
     let folder = StateFolder::lock(&config.state)?;
     private_folder(&config.runtime)?;
     let store = Store::open(&folder.store())?;
-    let now = Timestamp::now();
-    let ca = Ca::open(
-        &store,
-        &config.trust_domain,
-        config.wrapping_key.clone(),
-        now,
-    )
-    .await?;
-    let tasks = Tasks::new();
-    let readiness = Readiness::default();
+    let key = config.wrapping_key.clone();
+    let ca = Ca::open(&store, &config.trust_domain, key, Timestamp::now()).await?;
+    let plane = Plane {
+        auditor: Auditor::new(store.clone()),
+        metrics: Metrics::default(),
+        readiness: Readiness::default(),
+        tasks: Tasks::new(),
+        store,
+        ca,
+    };
     let announced = config.runtime.join(ANNOUNCEMENT);
-    start(&config, &store, &ca, &tasks, &readiness, &announced).await?;
-    tracing::info!(trust_domain = %config.trust_domain, revision = store.revision(), "the control plane is ready");
+    let addresses = plane.start(&config).await?;
+    write_private(&announced, addresses.announcement().as_bytes())?;
+    plane.readiness.set(true);
+    tracing::info!(trust_domain = %config.trust_domain, revision = plane.store.revision(), "the control plane is ready");
     let ended = tokio::select! {
         _ = shutdown => Ok(()),
-        failure = tasks.failure() => Err(failure.into()),
+        failure = plane.tasks.failure() => Err(failure.into()),
     };
-    readiness.set(false);
+    plane.readiness.set(false);
     forget(&announced);
-    let drained = tasks.drain(config.drain).await;
+    let drained = plane.tasks.drain(config.drain).await;
     forget(&config.operator_socket);
     tracing::info!(
         connections_cut = drained.connections_cut,
@@ -91,66 +93,105 @@ pub async fn run(config: Config, shutdown: impl Future) -> Result<(), RunError> 
     ended
 }
 
-async fn start(
-    config: &Config,
-    store: &Store,
-    ca: &Arc<Ca>,
-    tasks: &Tasks,
-    readiness: &Readiness,
-    announced: &Path,
-) -> Result<(), RunError> {
-    let hub = Hub::start(HubConfig {
-        store: store.clone(),
-        tasks: tasks.clone(),
-        trust_domain: config.trust_domain.clone(),
-        lease_grace: config.lease_grace,
-    })?;
-    let auditor = Auditor::new(store.clone());
-    let metrics = Metrics::default();
-    let (distrust, follower) = revocations::follow(store)?;
-    let listeners = Listeners::bind(config).await?;
+/// What the parts of one control plane share.
+struct Plane {
+    store: Store,
+    ca: Arc<Ca>,
+    auditor: Auditor,
+    metrics: Metrics,
+    readiness: Readiness,
+    tasks: Tasks,
+}
 
-    let api = Api {
-        tls: TlsAcceptor::from(tls::api(ca, distrust.clone())?),
-        routes: routes(store, ca, &hub, &auditor).await?,
-        ca: Arc::clone(ca),
-        store: store.clone(),
-        distrust,
-        auditor: auditor.clone(),
-        metrics: metrics.clone(),
-        tasks: tasks.clone(),
-    };
-    let attestor = Attestor {
-        store: store.clone(),
-        ca: Arc::clone(ca),
-        auditor: auditor.clone(),
-    };
-    let first_contact = FirstContact {
-        tls: TlsAcceptor::from(tls::first_contact(ca)?),
-        routes: Routes::new(attestor.into_service()).prepare(),
-        metrics: metrics.clone(),
-        tasks: tasks.clone(),
-    };
-    let login = Login {
-        store: store.clone(),
-        ca: Arc::clone(ca),
-        auditor,
-        api: listeners.addresses.api,
-        attestation: listeners.addresses.attestation,
-        tasks: tasks.clone(),
-    };
-    let mut registry = Registry::default();
-    metrics.register(&mut registry);
-    let pages = admin::Routes::standard(readiness.clone(), registry);
+impl Plane {
+    /// Starts every task; whoever connects to the addresses is served from now on.
+    async fn start(&self, config: &Config) -> Result<Addresses, RunError> {
+        let hub = Hub::start(HubConfig {
+            store: self.store.clone(),
+            tasks: self.tasks.clone(),
+            trust_domain: config.trust_domain.clone(),
+            lease_grace: config.lease_grace,
+        })?;
+        let (distrust, follower) = revocations::follow(&self.store)?;
+        let listeners = Listeners::bind(config).await?;
+        let api = Api {
+            tls: TlsAcceptor::from(tls::api(&self.ca, distrust.clone())?),
+            routes: self.routes(&hub)?,
+            ca: Arc::clone(&self.ca),
+            store: self.store.clone(),
+            distrust,
+            auditor: self.auditor.clone(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let login = Login {
+            store: self.store.clone(),
+            ca: Arc::clone(&self.ca),
+            auditor: self.auditor.clone(),
+            api: listeners.addresses.api,
+            attestation: listeners.addresses.attestation,
+            tasks: self.tasks.clone(),
+        };
+        let mut registry = Registry::default();
+        self.metrics.register(&mut registry);
+        let pages = admin::Routes::standard(self.readiness.clone(), registry);
 
-    keep(store, ca, tasks, follower);
-    tasks.vital("mTLS API", api.serve(listeners.api));
-    tasks.vital("first contact", first_contact.serve(listeners.attestation));
-    tasks.vital("operator socket", login.serve(listeners.operator));
-    tasks.vital("admin", admin::serve(listeners.admin, pages, tasks.clone()));
-    write_private(announced, listeners.addresses.announcement().as_bytes())?;
-    readiness.set(true);
-    Ok(())
+        let tasks = &self.tasks;
+        keep(&self.store, &self.ca, tasks, follower);
+        tasks.vital("mTLS API", api.serve(listeners.api));
+        tasks.vital(
+            "first contact",
+            self.first_contact()?.serve(listeners.attestation),
+        );
+        tasks.vital("operator socket", login.serve(listeners.operator));
+        tasks.vital("admin", admin::serve(listeners.admin, pages, tasks.clone()));
+        Ok(listeners.addresses)
+    }
+
+    fn first_contact(&self) -> Result<FirstContact, RunError> {
+        let attestor = Attestor {
+            store: self.store.clone(),
+            ca: Arc::clone(&self.ca),
+            auditor: self.auditor.clone(),
+        };
+        Ok(FirstContact {
+            tls: TlsAcceptor::from(tls::first_contact(&self.ca)?),
+            routes: Routes::new(attestor.into_service()).prepare(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        })
+    }
+
+    /// Every service of the mTLS API; who may call what is `authorize`'s.
+    fn routes(&self, hub: &Arc<Hub>) -> Result<Routes, RunError> {
+        let issuer = Issuer {
+            store: self.store.clone(),
+            ca: Arc::clone(&self.ca),
+            auditor: self.auditor.clone(),
+        };
+        let desk = Desk {
+            store: self.store.clone(),
+            ca: Arc::clone(&self.ca),
+            hub: Arc::clone(hub),
+            started_at: Timestamp::now(),
+        };
+        let (_, health) = tonic_health::server::health_reporter();
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(weft_wire::FILE_DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        Ok(Routes::new(issuer.into_service())
+            .add_service(desk.into_service())
+            .add_service(resources::service(Arc::clone(hub)))
+            .add_service(registration::service(Arc::clone(hub)))
+            .add_service(discovery::service(Arc::clone(hub)))
+            .add_service(decisions::service(Arc::clone(hub)))
+            .add_service(health)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .prepare())
+    }
 }
 
 /// Everything that goes on beside requests.
@@ -181,42 +222,6 @@ async fn prune(store: Store) -> Result<(), StoreError> {
             })
             .await?;
     }
-}
-
-/// Every service of the mTLS API; who may call what is `authorize`'s.
-async fn routes(
-    store: &Store,
-    ca: &Arc<Ca>,
-    hub: &Arc<Hub>,
-    auditor: &Auditor,
-) -> Result<Routes, RunError> {
-    let issuer = Issuer {
-        store: store.clone(),
-        ca: Arc::clone(ca),
-        auditor: auditor.clone(),
-    };
-    let desk = Desk {
-        store: store.clone(),
-        ca: Arc::clone(ca),
-        hub: Arc::clone(hub),
-        started_at: Timestamp::now(),
-    };
-    let (_, health) = tonic_health::server::health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(weft_wire::FILE_DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    Ok(Routes::new(issuer.into_service())
-        .add_service(desk.into_service())
-        .add_service(resources::service(Arc::clone(hub)))
-        .add_service(registration::service(Arc::clone(hub)))
-        .add_service(discovery::service(Arc::clone(hub)))
-        .add_service(decisions::service(Arc::clone(hub)))
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .prepare())
 }
 
 struct Listeners {
@@ -300,3 +305,6 @@ fn forget(path: &Path) {
 /// Tells others where the listeners are; there while the control plane is ready.
 const ANNOUNCEMENT: &str = "control-plane.json";
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ impl Bench {
                 let now = Timestamp::now();
                 let key = read_csr(&new_key_and_csr().unwrap().csr_der).unwrap();
                 let issued = signer.issue(&subject, &key, Duration::from_secs(3600), now)?;
-                StoredLineage::begin(tx, &subject, "join_token", &key, &issued, now)?;
+                StoredLineage::begin(tx, &subject, &key, &issued, now)?;
                 Ok::<_, IssueError>(issued.serial)
             })
             .await

@@ -134,9 +134,8 @@ impl Store {
 
     /// Resolves when the store can write no more (its storage failed). The process should stop then.
     pub async fn failed(&self) {
-        match &self.inner.jobs {
-            Some(jobs) => jobs.closed().await,
-            None => (),
+        if let Some(jobs) = &self.inner.jobs {
+            jobs.closed().await;
         }
     }
 }

@@ -381,7 +381,10 @@ fn protobuf_time(time: Timestamp) -> prost_types::Timestamp {
 /// A peer chooses some of what is audited; it does not choose how much.
 fn bounded(mut text: String) -> String {
     if text.len() > AUDIT_FIELD_BYTES {
-        let end = text.floor_char_boundary(AUDIT_FIELD_BYTES);
+        let mut end = AUDIT_FIELD_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         text.truncate(end);
     }
     text
