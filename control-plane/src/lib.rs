@@ -5,6 +5,7 @@ pub mod attest;
 pub mod audit;
 pub mod authorize;
 pub mod ca;
+mod command;
 pub mod config;
 pub mod decisions;
 pub mod discovery;
@@ -31,4 +32,5 @@ pub mod views;
 pub mod world;
 
 pub use config::{Config, Flags, STATE_KEY};
+pub use command::execute;
 pub use run::{RunError, run};

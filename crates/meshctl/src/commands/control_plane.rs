@@ -4,10 +4,6 @@ use std::process::ExitCode;
 
 pub(crate) use weft_control_plane::Flags as ControlPlaneArgs;
 
-use crate::failure;
-
-pub(crate) fn run(_args: ControlPlaneArgs) -> ExitCode {
-    failure::report(&anyhow::anyhow!(
-        "the control plane is not part of this build"
-    ))
+pub(crate) fn run(flags: ControlPlaneArgs) -> ExitCode {
+    weft_control_plane::execute(flags)
 }

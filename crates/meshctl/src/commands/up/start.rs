@@ -1,0 +1,297 @@
+//! Starts the processes in order and waits until every sidecar has acknowledged; stops them in the reverse order.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::{Instant, sleep};
+use weft_daemon::{Tasks, files};
+use weft_identity::DnsLabel;
+use weft_wire::v1;
+
+use crate::client::{Client, refused};
+use crate::login;
+
+use super::console::Console;
+use super::mesh_file::MeshFile;
+use super::plan::{ControlPlaneAddresses, Replica};
+use super::process::{Group, OutputTo, ProcessSpec};
+use super::resources::MeshResources;
+use super::state::State;
+use super::{CONTROL_PLANE, sidecar_name};
+
+/// The mesh's processes.
+pub(super) struct Running {
+    console: Console,
+    tasks: Tasks,
+    control_plane: Group,
+    sidecars: Group,
+    programs: Group,
+}
+
+impl Running {
+    pub(super) fn new(console: Console) -> Self {
+        Self {
+            tasks: Tasks::new(),
+            control_plane: Group::new(console.clone(), STOP_CONTROL_PLANE),
+            sidecars: Group::new(console.clone(), STOP_SIDECAR),
+            programs: Group::new(console.clone(), STOP_PROGRAM),
+            console,
+        }
+    }
+
+    /// Returns the revision that every sidecar enforces.
+    pub(super) async fn start(
+        &mut self,
+        mesh: &MeshFile,
+        resources: &MeshResources,
+        addresses: &ControlPlaneAddresses,
+        replicas: &[Replica],
+        state: &State,
+        timeout: Duration,
+    ) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + timeout;
+        let client = self
+            .start_control_plane(mesh, addresses, state, deadline)
+            .await?;
+        let revision = resources.apply(&client).await?;
+        let login = Arc::new(TokenSource {
+            client: client.clone(),
+        });
+        for replica in replicas {
+            self.start_replica(mesh, addresses, replica, state, &login)
+                .await?;
+        }
+        let offered: usize = replicas.iter().map(Replica::services_offered).sum();
+        let names = replicas
+            .iter()
+            .map(|replica| replica.instance.as_str())
+            .collect();
+        wait_for_all(&client, names, offered, revision, deadline).await
+    }
+
+    async fn start_control_plane(
+        &mut self,
+        mesh: &MeshFile,
+        addresses: &ControlPlaneAddresses,
+        state: &State,
+        deadline: Instant,
+    ) -> anyhow::Result<Client> {
+        let runtime = state.replica_folder(CONTROL_PLANE)?;
+        let store = state.folder.join(CONTROL_PLANE);
+        files::private_folder(&store)?;
+        let socket = runtime.join("operator.sock");
+        // Of an earlier start: it would be taken for this one's.
+        let _ = std::fs::remove_file(&socket);
+        let flags = [
+            ("--trust-domain", mesh.trust_domain.to_string()),
+            ("--state", store.display().to_string()),
+            ("--runtime", runtime.display().to_string()),
+            ("--key-file", state.key_file.display().to_string()),
+            ("--api", addresses.api.to_string()),
+            ("--attestation", addresses.attestation.to_string()),
+            ("--admin", addresses.admin.to_string()),
+            ("--operator-socket", socket.display().to_string()),
+        ];
+        let mut arguments = vec!["control-plane".to_owned()];
+        arguments.extend(
+            flags
+                .into_iter()
+                .flat_map(|(flag, value)| [flag.to_owned(), value]),
+        );
+        let log = state.log_file(CONTROL_PLANE);
+        self.control_plane.start(ProcessSpec {
+            name: "the control plane".to_owned(),
+            program: std::env::current_exe()?,
+            arguments,
+            env: Default::default(),
+            folder: state.folder.clone(),
+            output: OutputTo::File(log.clone()),
+            prepare: None,
+        });
+        let context = loop {
+            match login_at(&socket, &state.folder).await {
+                Ok(context) => break context,
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!(
+                        "the control plane did not come up; its log is {}",
+                        log.display()
+                    )));
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        };
+        loop {
+            match Client::connect(&context).await {
+                Ok(client) => return Ok(client),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn start_replica(
+        &mut self,
+        mesh: &MeshFile,
+        addresses: &ControlPlaneAddresses,
+        replica: &Replica,
+        state: &State,
+        tokens: &Arc<TokenSource>,
+    ) -> anyhow::Result<()> {
+        let runtime = state.replica_folder(&replica.instance)?;
+        let (config, token) = (runtime.join("config.yaml"), runtime.join("token"));
+        let text = replica.sidecar_config(&mesh.trust_domain, addresses, &runtime, &token)?;
+        files::write_private(&config, text.as_bytes())?;
+        let (tokens, workload) = (Arc::clone(tokens), replica.workload.name.to_string());
+        self.sidecars.start(ProcessSpec {
+            name: sidecar_name(&replica.instance),
+            program: std::env::current_exe()?,
+            arguments: vec![
+                "sidecar".to_owned(),
+                "--config".to_owned(),
+                config.display().to_string(),
+            ],
+            env: Default::default(),
+            folder: state.folder.clone(),
+            output: OutputTo::File(state.log_file(&sidecar_name(&replica.instance))),
+            prepare: Some(Arc::new(move || {
+                let (tokens, workload, token) =
+                    (Arc::clone(&tokens), workload.clone(), token.clone());
+                Box::pin(async move { tokens.put(&workload, &token).await })
+            })),
+        });
+        let (program, arguments) = replica.command()?;
+        self.programs.start(ProcessSpec {
+            name: replica.instance.clone(),
+            program,
+            arguments,
+            env: replica.env()?,
+            folder: mesh.folder.clone(),
+            output: OutputTo::Console,
+            prepare: None,
+        });
+        Ok(())
+    }
+
+    /// The operator's certificate is short-lived: a mesh that runs for months renews it.
+    pub(super) fn keep_logged_in(&self, state: &State) {
+        let socket = state.runtime.join(CONTROL_PLANE).join("operator.sock");
+        let folder = state.folder.clone();
+        self.tasks.background("operator-login", move || {
+            let (socket, folder) = (socket.clone(), folder.clone());
+            async move {
+                loop {
+                    sleep(LOGIN_EVERY).await;
+                    login_at(&socket, &folder)
+                        .await
+                        .map_err(|error| format!("{error:#}"))?;
+                }
+                #[allow(unreachable_code)]
+                Ok::<(), String>(())
+            }
+        });
+    }
+
+    /// Sidecars drain first, while programs still answer; the control plane goes last.
+    pub(super) async fn stop(self) {
+        self.console.note("stopping: sidecars drain first");
+        self.sidecars.stop().await;
+        self.programs.stop().await;
+        self.control_plane.stop().await;
+        self.tasks.drain(Duration::ZERO).await;
+    }
+}
+
+async fn login_at(socket: &Path, folder: &Path) -> anyhow::Result<crate::context::Context> {
+    let operator: DnsLabel = OPERATOR.parse()?;
+    login::login(socket, &operator, folder).await
+}
+
+/// Makes the join token that a sidecar may need at its start.
+struct TokenSource {
+    client: Client,
+}
+
+impl TokenSource {
+    async fn put(&self, workload: &str, file: &Path) -> anyhow::Result<()> {
+        let request = v1::CreateTokenRequest {
+            workload: workload.to_owned(),
+            ttl: None,
+        };
+        let answer = tokio::time::timeout(
+            TOKEN_TIMEOUT,
+            self.client.operations().create_token(request),
+        )
+        .await
+        .context("the control plane did not answer")?
+        .map_err(refused)?;
+        files::write_private(file, answer.into_inner().token.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// Waits until each sidecar is connected and has acknowledged, and until all endpoints are healthy.
+async fn wait_for_all(
+    client: &Client,
+    names: BTreeSet<&str>,
+    offered: usize,
+    revision: u64,
+    deadline: Instant,
+) -> anyhow::Result<u64> {
+    let mut operations = client.operations();
+    loop {
+        let answer = operations
+            .list_sidecars(v1::ListSidecarsRequest {})
+            .await
+            .map_err(refused)?
+            .into_inner();
+        let ready: BTreeSet<&str> = answer
+            .sidecars
+            .iter()
+            .filter(|sidecar| sidecar.connected && sidecar.nack.is_empty())
+            .filter(|sidecar| sidecar.acknowledged_revision >= sidecar.required_revision)
+            .map(|sidecar| sidecar.instance.as_str())
+            .collect();
+        let missing: Vec<&str> = names.difference(&ready).copied().collect();
+        let endpoints = operations
+            .list_endpoints(v1::ListEndpointsRequest::default())
+            .await
+            .map_err(refused)?
+            .into_inner();
+        let healthy = endpoints
+            .endpoints
+            .iter()
+            .filter(|endpoint| {
+                endpoint.health() == v1::Health::Healthy
+                    && names.contains(endpoint.instance.as_str())
+            })
+            .count();
+        if missing.is_empty() && healthy >= offered {
+            return Ok(answer.revision.max(revision));
+        }
+        if Instant::now() > deadline {
+            if missing.is_empty() {
+                bail!(
+                    "only {healthy} of {offered} endpoints are healthy: does each program listen where `ports` say?"
+                );
+            }
+            bail!(
+                "no acknowledgement from the sidecars of {}; their logs are in the state folder's logs/",
+                missing.join(", ")
+            );
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// The operator that `up` logs in as.
+const OPERATOR: &str = "admin";
+const POLL: Duration = Duration::from_millis(20);
+const LOGIN_EVERY: Duration = Duration::from_secs(12 * 3600);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than a sidecar's own drain.
+const STOP_SIDECAR: Duration = Duration::from_secs(15);
+const STOP_PROGRAM: Duration = Duration::from_secs(5);
+const STOP_CONTROL_PLANE: Duration = Duration::from_secs(10);

@@ -1,0 +1,148 @@
+//! Where `up` keeps what it keeps: `.weft/` for what may lie on a disk, a runtime folder in memory for keys, and the
+//! wrapping key in the user's config folder, outside both.
+
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, flock};
+use weft_daemon::files;
+
+use crate::context;
+
+/// The folders of one mesh on this host, held by a lock so that one `up` uses them at a time.
+#[derive(Debug)]
+pub(super) struct State {
+    /// `.weft/`: the context, the control plane's store, port numbers and logs.
+    pub(super) folder: PathBuf,
+    /// In memory: SVIDs, keys, snapshots, sockets.
+    pub(super) runtime: PathBuf,
+    /// The wrapping key's own file.
+    pub(super) key_file: PathBuf,
+    /// Not the runtime folder that keys should lie in: what to tell the user.
+    pub(super) warning: Option<String>,
+    lock: File,
+}
+
+impl State {
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        files::private_folder(&folder)
+            .with_context(|| format!("cannot use the state folder {}", folder.display()))?;
+        files::private_folder(&folder.join("logs"))?;
+        let lock = lock(&folder)?;
+        let (runtime, warning) = runtime_folder(&folder)?;
+        let key_file = wrapping_key()?;
+        Ok(Self {
+            folder,
+            runtime,
+            key_file,
+            warning,
+            lock,
+        })
+    }
+
+    /// A replica's own part of the runtime folder.
+    pub(super) fn replica_folder(&self, instance: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.runtime.join(instance);
+        files::private_folder(&folder)?;
+        Ok(folder)
+    }
+
+    pub(super) fn log_file(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Nothing of the lock stays behind.
+    pub(super) fn close(self) {
+        let _ = std::fs::remove_file(self.folder.join(LOCK));
+        drop(self.lock);
+    }
+}
+
+/// Takes the lock; the file may be removed by the one that held it, so what was locked must still be what is there.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join(LOCK);
+    loop {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!(
+                "another `meshctl up` runs with the state in {}; stop it, or use --state",
+                folder.display()
+            );
+        }
+        let held = file.metadata()?.ino();
+        if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
+            return Ok(file);
+        }
+    }
+}
+
+/// The runtime folder for this state: in memory where the system has such a place.
+fn runtime_folder(state: &Path) -> anyhow::Result<(PathBuf, Option<String>)> {
+    let uid = rustix::process::geteuid().as_raw();
+    let user = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .map(|folder| folder.join("weft"));
+    let shared = Path::new("/dev/shm");
+    let base = match user.filter(|folder| folder.parent().is_some_and(Path::is_dir)) {
+        Some(folder) => folder,
+        None if shared.is_dir() => shared.join(format!("weft-{uid}")),
+        None => std::env::temp_dir().join(format!("weft-{uid}")),
+    };
+    files::private_folder(&base)?;
+    let runtime = base.join(short_name(state));
+    files::private_folder(&runtime)?;
+    let warning = (!files::is_in_memory(&runtime)?).then(|| {
+        format!("{} is on a disk; private keys of workloads will lie there (set XDG_RUNTIME_DIR to a tmpfs)", runtime.display())
+    });
+    Ok((runtime, warning))
+}
+
+/// A short name that differs for each state folder: socket paths must stay under 108 bytes.
+fn short_name(state: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    // FNV-1a: a name, not a secret; a collision would meet the other mesh's trust domain and be refused.
+    let hash = state
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{hash:016x}")
+}
+
+/// The key that wraps what the control plane stores, made once.
+fn wrapping_key() -> anyhow::Result<PathBuf> {
+    let Some(folder) = context::config_folder() else {
+        bail!("neither XDG_CONFIG_HOME nor HOME is set: there is no place for the wrapping key");
+    };
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join("state.key");
+    if !path.exists() {
+        let mut key = zeroize::Zeroizing::new([0u8; 32]);
+        fill_random(key.as_mut())?;
+        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = zeroize::Zeroizing::new(text + "\n");
+        files::write_private(&path, text.as_bytes())?;
+    }
+    Ok(path)
+}
+
+fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))
+}
+
+const LOCK: &str = "up.lock";
