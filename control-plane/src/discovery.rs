@@ -72,14 +72,19 @@ impl Stream {
             Ok(announced) => announced,
             Err(status) => return self.refuse(status).await,
         };
-        let tracked = match self.hub.rollouts.connect(key, announced) {
-            Ok(tracked) => tracked,
-            Err(error) => {
-                return self
-                    .refuse(Status::resource_exhausted(error.to_string()))
-                    .await;
-            }
-        };
+        let tracked =
+            match self
+                .hub
+                .rollouts
+                .connect(key, announced, self.hub.views.subscribe(&self.id))
+            {
+                Ok(tracked) => tracked,
+                Err(error) => {
+                    return self
+                        .refuse(Status::resource_exhausted(error.to_string()))
+                        .await;
+                }
+            };
         match self.exchange(first, &tracked).await {
             Ok(()) => tracked.end(Ended::Left),
             Err(status) => {

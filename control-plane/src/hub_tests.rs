@@ -231,6 +231,26 @@ async fn a_silent_sidecar_is_named_at_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_sidecar_that_reconnects_meanwhile_is_waited_for() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    drop(plane.sidecar("web").await);
+    while rollout::list(&plane.hub)
+        .sidecars
+        .iter()
+        .any(|sidecar| sidecar.connected)
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let applied = plane
+        .apply(vec![allow("web-orders", "orders", &["shop/web"])])
+        .await;
+    let waiting = plane.rollout(applied.revision, Duration::from_secs(10));
+    let (_web, status) = tokio::join!(plane.sidecar("web"), waiting);
+    assert!(status.done && status.acknowledged == 1, "{status:?}");
+}
+
+#[tokio::test]
 async fn the_same_apply_again_makes_no_revision_and_a_dry_run_says_what_would_happen() {
     let plane = Plane::start().await;
     let first = plane.apply(shop()).await;

@@ -2,7 +2,8 @@
 //!
 //! A sidecar that was lost (not one that left) stays listed for a while, so that nobody takes its silence for consent.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ struct Shared {
 #[derive(Default)]
 struct Sidecars {
     by_key: BTreeMap<SidecarKey, Sidecar>,
-    /// Which to forget, and when they were lost, in that order.
-    lost: VecDeque<(Timestamp, SidecarKey)>,
+    /// When to forget whom.
+    gone: BTreeSet<(Timestamp, SidecarKey)>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,16 +54,19 @@ struct Sidecar {
     /// Tells the streams of one sidecar apart: a new one may begin before the old one's end is seen.
     stream: u64,
     announced: Announced,
+    /// What lives as long as the sidecar is remembered: its identity's view, so that what a lost one misses is known.
+    _view: Arc<dyn Any + Send + Sync>,
     acknowledged: u64,
     nack: String,
     last_heard: Timestamp,
     lost_at: Option<Timestamp>,
+    forget_at: Option<Timestamp>,
 }
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The sidecar closed it: it is going away.
+    /// The sidecar closed it: it is going away, or is about to open another.
     Left,
     Lost,
 }
@@ -97,11 +101,12 @@ impl Rollouts {
         &self,
         key: SidecarKey,
         announced: Announced,
+        view: impl Any + Send + Sync,
     ) -> Result<Tracked, TooManySidecars> {
         let now = Timestamp::now();
         let stream = {
             let mut sidecars = self.shared.lock();
-            sidecars.forget_lost(now);
+            sidecars.forget_gone(now);
             let replicas = sidecars
                 .replicas(&key.id)
                 .filter(|(known, _)| **known != key)
@@ -117,10 +122,12 @@ impl Rollouts {
             let sidecar = Sidecar {
                 stream,
                 announced,
+                _view: Arc::new(view),
                 acknowledged: 0,
                 nack,
                 last_heard: now,
                 lost_at: None,
+                forget_at: None,
             };
             sidecars.by_key.insert(key.clone(), sidecar);
             stream
@@ -159,14 +166,15 @@ impl Rollouts {
     /// Everyone who is known, lost ones included.
     fn snapshot(&self) -> BTreeMap<SidecarKey, Sidecar> {
         let mut sidecars = self.shared.lock();
-        sidecars.forget_lost(Timestamp::now());
+        sidecars.forget_gone(Timestamp::now());
         sidecars.by_key.clone()
     }
 
     /// Where the sidecars of these identities stand.
     fn progress(&self, ids: &[SpiffeId], revision: u64) -> Progress {
         let mut sidecars = self.shared.lock();
-        sidecars.forget_lost(Timestamp::now());
+        let now = Timestamp::now();
+        sidecars.forget_gone(now);
         let mut progress = Progress::default();
         for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
             progress.affected += 1;
@@ -174,7 +182,7 @@ impl Rollouts {
                 progress.acknowledged += 1;
                 continue;
             }
-            progress.live_pending += usize::from(sidecar.lost_at.is_none());
+            progress.awaited += usize::from(sidecar.may_answer(now));
             progress.pending.push(v1::PendingSidecar {
                 instance: key.instance.clone(),
                 spiffe_id: key.id.to_string(),
@@ -229,6 +237,14 @@ impl Drop for Tracked {
     }
 }
 
+impl Sidecar {
+    /// It is connected, or may be about to come back.
+    fn may_answer(&self, now: Timestamp) -> bool {
+        self.lost_at
+            .is_none_or(|lost_at| now.duration_since(lost_at) < RETURN_GRACE)
+    }
+}
+
 impl Sidecars {
     fn end(&mut self, key: &SidecarKey, stream: u64, ended: Ended, now: Timestamp) {
         let Some(sidecar) = self
@@ -238,13 +254,14 @@ impl Sidecars {
         else {
             return;
         };
-        match ended {
-            Ended::Left => drop(self.by_key.remove(key)),
-            Ended::Lost => {
-                sidecar.lost_at = Some(now);
-                self.lost.push_back((now, key.clone()));
-            }
-        }
+        let forget_at = now
+            + match ended {
+                Ended::Left => LEFT_KEPT,
+                Ended::Lost => LOST_KEPT,
+            };
+        sidecar.lost_at = Some(now);
+        sidecar.forget_at = Some(forget_at);
+        self.gone.insert((forget_at, key.clone()));
     }
 
     fn replicas(&self, id: &SpiffeId) -> impl Iterator<Item = (&SidecarKey, &Sidecar)> + use<'_> {
@@ -258,21 +275,20 @@ impl Sidecars {
             .take_while(move |(key, _)| key.id == id)
     }
 
-    fn forget_lost(&mut self, now: Timestamp) {
-        let is_over = |lost_at: Timestamp| now.duration_since(lost_at) >= LOST_KEPT;
+    fn forget_gone(&mut self, now: Timestamp) {
         while self
-            .lost
-            .front()
-            .is_some_and(|(lost_at, _)| is_over(*lost_at))
+            .gone
+            .first()
+            .is_some_and(|(forget_at, _)| *forget_at <= now)
         {
-            let Some((_, key)) = self.lost.pop_front() else {
+            let Some((forget_at, key)) = self.gone.pop_first() else {
                 return;
             };
-            // It may have come back since, and been lost again.
+            // It may have come back since.
             if self
                 .by_key
                 .get(&key)
-                .is_some_and(|sidecar| sidecar.lost_at.is_some_and(is_over))
+                .is_some_and(|sidecar| sidecar.forget_at == Some(forget_at))
             {
                 self.by_key.remove(&key);
             }
@@ -296,11 +312,13 @@ impl Shared {
 struct Progress {
     affected: usize,
     acknowledged: usize,
-    live_pending: usize,
+    /// Pending ones that may still answer.
+    awaited: usize,
     pending: Vec<v1::PendingSidecar>,
 }
 
-/// Streams the progress of one revision until every live sidecar that it affects has acknowledged it, or the timeout.
+/// Streams the progress of one revision until every sidecar that it affects and that may still answer has acknowledged
+/// it, or the timeout. It is done when nobody is pending, lost ones included.
 pub(crate) async fn wait(
     hub: Arc<Hub>,
     request: v1::WaitRolloutRequest,
@@ -313,31 +331,32 @@ pub(crate) async fn wait(
         .unwrap_or(DEFAULT_TIMEOUT);
     let deadline = started + timeout.min(LONGEST_TIMEOUT);
     let mut changes = hub.rollouts.changes();
-    let mut is_late = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
+    let has_begun = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
         .await
-        .is_err();
+        .is_ok();
     let affected = hub.views.touched_by(request.revision);
     let mut last = None;
     loop {
         changes.mark_unchanged();
         let progress = hub.rollouts.progress(&affected, request.revision);
-        let is_done = !is_late && progress.live_pending == 0;
+        let is_over = progress.awaited == 0 || Instant::now() >= deadline;
         let shown = (
             progress.affected,
             progress.acknowledged,
             progress.pending.len(),
         );
-        if is_done || is_late || last != Some(shown) {
+        if is_over || last != Some(shown) {
             last = Some(shown);
+            let is_done = has_begun && progress.pending.is_empty();
             let status = rollout_status(progress, is_done, started.elapsed());
-            if statuses.send(Ok(status)).await.is_err() || is_done || is_late {
+            if statuses.send(Ok(status)).await.is_err() || is_over {
                 return;
             }
         }
         tokio::select! {
             _ = changes.changed() => {}
             () = statuses.closed() => return,
-            () = tokio::time::sleep_until(deadline) => is_late = true,
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)) => {}
         }
     }
 }
@@ -381,6 +400,12 @@ pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
 
 /// How long a lost sidecar stays listed.
 const LOST_KEPT: SignedDuration = SignedDuration::from_secs(60);
+/// How long one that left does: a renewed SVID makes a sidecar close its stream and open another.
+const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(1);
+/// How long a lost sidecar is waited for: it may be about to come back, with a new SVID or after a hiccup.
+const RETURN_GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// Time passes without a change, too.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const SIDECARS_PER_IDENTITY: usize = 1000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);

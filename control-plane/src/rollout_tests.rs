@@ -18,7 +18,7 @@ fn announced(policy_schema: u32) -> Announced {
 }
 
 fn connect(rollouts: &Rollouts, key: &SidecarKey) -> Tracked {
-    rollouts.connect(key.clone(), announced(1)).unwrap()
+    rollouts.connect(key.clone(), announced(1), ()).unwrap()
 }
 
 #[test]
@@ -30,11 +30,7 @@ fn progress_names_who_has_not_acknowledged() {
     second.heard(4, "rules[0]: unreadable".to_owned());
     let progress = rollouts.progress(&[one.id], 5);
     assert_eq!(
-        (
-            progress.affected,
-            progress.acknowledged,
-            progress.live_pending
-        ),
+        (progress.affected, progress.acknowledged, progress.awaited),
         (2, 1, 1)
     );
     assert_eq!(progress.pending[0].instance, "web-2");
@@ -53,27 +49,33 @@ fn only_sidecars_of_affected_identities_count() {
 }
 
 #[test]
-fn a_lost_sidecar_is_named_but_not_waited_for() {
+fn a_lost_sidecar_is_named_and_waited_for_only_as_long_as_it_may_be_coming_back() {
     let rollouts = Rollouts::default();
     let lost = key("web", "web-1");
     drop(connect(&rollouts, &lost));
     let progress = rollouts.progress(std::slice::from_ref(&lost.id), 1);
     assert_eq!(
-        (
-            progress.affected,
-            progress.acknowledged,
-            progress.live_pending
-        ),
-        (1, 0, 0)
+        (progress.affected, progress.acknowledged, progress.awaited),
+        (1, 0, 1)
     );
+    let sidecar = rollouts.snapshot().remove(&lost).unwrap();
+    assert!(!sidecar.may_answer(Timestamp::now() + RETURN_GRACE));
     assert_eq!(progress.pending[0].instance, "web-1");
 }
 
 #[test]
-fn a_sidecar_that_left_is_forgotten_at_once() {
+fn a_sidecar_that_left_is_soon_forgotten() {
     let rollouts = Rollouts::default();
     let left = key("web", "web-1");
     connect(&rollouts, &left).end(Ended::Left);
+    assert_eq!(
+        rollouts.progress(std::slice::from_ref(&left.id), 1).awaited,
+        1
+    );
+    rollouts
+        .shared
+        .lock()
+        .forget_gone(Timestamp::now() + LEFT_KEPT);
     assert_eq!(rollouts.progress(&[left.id], 1).affected, 0);
 }
 
@@ -85,7 +87,7 @@ fn a_lost_sidecar_is_forgotten_after_a_while_unless_it_came_back() {
     drop(connect(&rollouts, &back));
     let _stream = connect(&rollouts, &back);
     let later = Timestamp::now() + LOST_KEPT;
-    rollouts.shared.lock().forget_lost(later);
+    rollouts.shared.lock().forget_gone(later);
     assert_eq!(rollouts.snapshot().into_keys().collect::<Vec<_>>(), [back]);
 }
 
@@ -99,15 +101,15 @@ fn the_late_end_of_an_old_stream_does_not_end_the_new_one() {
     old.heard(9, "old".to_owned());
     drop(old);
     let progress = rollouts.progress(&[web.id], 3);
-    assert_eq!((progress.acknowledged, progress.live_pending), (1, 0));
+    assert_eq!((progress.acknowledged, progress.awaited), (1, 0));
 }
 
 #[test]
 fn a_connected_sidecar_that_cannot_read_a_schema_is_named() {
     let rollouts = Rollouts::default();
     let (old, new) = (key("web", "old"), key("web", "new"));
-    let _old = rollouts.connect(old.clone(), announced(1)).unwrap();
-    let _new = rollouts.connect(new, announced(2)).unwrap();
+    let _old = rollouts.connect(old.clone(), announced(1), ()).unwrap();
+    let _new = rollouts.connect(new, announced(2), ()).unwrap();
     assert_eq!(rollouts.cannot_read(1, [&old.id]), None);
     assert_eq!(rollouts.cannot_read(2, [&old.id]), Some(old.clone()));
     drop(_old);
@@ -122,12 +124,12 @@ fn one_identity_cannot_fill_the_list() {
         .collect();
     assert!(
         rollouts
-            .connect(key("web", "one more"), announced(1))
+            .connect(key("web", "one more"), announced(1), ())
             .is_err()
     );
     assert!(
         rollouts
-            .connect(key("api", "one more"), announced(1))
+            .connect(key("api", "one more"), announced(1), ())
             .is_ok()
     );
     drop(streams);
