@@ -57,9 +57,9 @@ pub struct Limits {
     pub connections: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
-    /// Bytes of one message's head.
+    /// Bytes of one request's head.
     pub head_bytes: usize,
-    /// Seconds that a client may take for a handshake or a head.
+    /// Seconds that a client may take for a head.
     pub head_seconds: u64,
     /// Seconds that dialling an endpoint or the application may take.
     pub connect_seconds: u64,
@@ -379,11 +379,15 @@ fn check_limits(problems: &mut ConfigProblems, limits: &Limits) {
             problems.wrong(key, 0, "must be at least 1");
         }
     }
-    if limits.head_bytes < LEAST_HEAD_BYTES {
+    if !HEAD_BYTES.contains(&limits.head_bytes) {
         problems.wrong(
             "limits.headBytes",
             limits.head_bytes,
-            format!("must be at least {LEAST_HEAD_BYTES}"),
+            format!(
+                "must be between {} and {}",
+                HEAD_BYTES.start(),
+                HEAD_BYTES.end()
+            ),
         );
     }
 }
@@ -418,7 +422,8 @@ impl std::str::FromStr for Seconds {
 
 const DEFAULT_ADMIN: &str = "127.0.0.1:15020";
 const DEFAULT_DRAIN: &str = "10s";
-const LEAST_HEAD_BYTES: usize = 8 * 1024;
+/// The HTTP parser's own buffer bounds the largest.
+const HEAD_BYTES: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use weft_identity::{ServicePort, SpiffeId, Verified};
+use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{HeaderLookup, HeaderValue, HttpRequest};
 
 use crate::enforce::{self, Admission, Parties, Refusal, Side};
+use crate::proof::Proof;
 use crate::view::Enforced;
 
 /// The table of what is live; clones share it.
@@ -39,7 +40,7 @@ pub struct Live {
     /// Who calls: the peer on the server side, this workload on the client side.
     pub source: SpiffeId,
     /// The other end, once it is verified.
-    pub peer: Option<Verified>,
+    pub peer: Option<Arc<Proof>>,
     pub target: ServicePort,
     pub carries: Carries,
 }
@@ -147,7 +148,7 @@ impl Registered {
     }
 
     /// The peer is verified now; check it afterwards.
-    pub fn verified(&self, peer: Verified) {
+    pub fn verified(&self, peer: Arc<Proof>) {
         if let Some(mut entry) = self.table.entries.get_mut(&self.key) {
             entry.live.peer = Some(peer);
         }
@@ -162,7 +163,7 @@ impl Drop for Registered {
 
 fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(), Refusal> {
     if let Some(peer) = &live.peer {
-        enforce::admit_peer(enforced, peer)?;
+        peer.admit(enforced)?;
     }
     let parties = Parties {
         side: live.side,
@@ -270,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn row_14_revoked_and_quarantined_peers_are_cut() {
         let (peer, _) = peer("shop/web");
-        let revoked_serial = peer.serial.clone();
+        let revoked_serial = peer.verified.serial.clone();
         let all = || received(vec![rule("all", "  from: ['shop/*']")]).enforced(false);
         let with = |change: &dyn Fn(&mut weft_identity::Revocations)| {
             let mut enforced = all();

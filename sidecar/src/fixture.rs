@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weft_catalog::{Port, Protocol};
 use weft_identity::document::{Origin, read};
-use weft_identity::{Purpose, SvidRequest, new_key_and_csr, read_csr, verify_svid};
-use weft_identity::{Root, ServicePort, SpiffeId, TrustBundle, TrustDomain, Verified};
+use weft_identity::{Purpose, SvidRequest, new_key_and_csr, read_csr};
+use weft_identity::{Root, ServicePort, SpiffeId, TrustBundle, TrustDomain};
 use weft_policy::{AllowSpec, EncodedSlashes, Rule};
 use weft_wire::{InboundView, Packed, pack, type_url, v1, xds};
 
+use crate::proof::Proof;
 use crate::received::Received;
 
 pub(crate) const API: &str = "shop/api";
@@ -30,11 +31,9 @@ pub(crate) fn target(port: &str) -> ServicePort {
 }
 
 /// A peer as a handshake would prove it, and the bundle that proves it.
-pub(crate) fn peer(workload: &str) -> (Verified, Arc<TrustBundle>) {
+pub(crate) fn peer(workload: &str) -> (Arc<Proof>, Arc<TrustBundle>) {
     let now = Timestamp::now();
-    let hours = |hours: u64| std::time::Duration::from_secs(3600 * hours);
-    let root = Root::generate(&trust_domain(), now, hours(48), [1; 16]).unwrap();
-    let bundle = TrustBundle::new(trust_domain(), vec![root.certificate().clone()], 1).unwrap();
+    let (root, bundle) = root(1);
     let intermediate = root.issue_intermediate(now, hours(24), [2; 16]).unwrap();
     let key = read_csr(&new_key_and_csr().unwrap().csr_der).unwrap();
     let id = id(workload);
@@ -46,8 +45,24 @@ pub(crate) fn peer(workload: &str) -> (Verified, Arc<TrustBundle>) {
         now,
     };
     let issued = intermediate.issue_svid(&request).unwrap();
-    let verified = verify_svid(&issued.chain, &bundle, Purpose::ClientAuth, now).unwrap();
-    (verified, Arc::new(bundle))
+    let proof = Proof::of(&issued.chain, &bundle, Purpose::ClientAuth, now).unwrap();
+    (Arc::new(proof), bundle)
+}
+
+/// A bundle of a root that issued nothing yet.
+pub(crate) fn other_bundle(revision: u64) -> Arc<TrustBundle> {
+    root(revision).1
+}
+
+fn root(revision: u64) -> (Root, Arc<TrustBundle>) {
+    let root = Root::generate(&trust_domain(), Timestamp::now(), hours(48), [1; 16]).unwrap();
+    let roots = vec![root.certificate().clone()];
+    let bundle = TrustBundle::new(trust_domain(), roots, revision).unwrap();
+    (root, Arc::new(bundle))
+}
+
+fn hours(hours: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(3600 * hours)
 }
 
 pub(crate) fn rule(name: &str, rest: &str) -> Arc<Rule> {

@@ -148,8 +148,8 @@ impl Inbound {
     fn register(&self, target: &Target, carries: Carries) -> Registered {
         self.shared.connections.register(Live {
             side: Side::Server,
-            source: self.peer.verified.id.clone(),
-            peer: Some(self.peer.verified.clone()),
+            source: self.peer.id().clone(),
+            peer: Some(Arc::clone(&self.peer.proof)),
             target: target.service_port(),
             carries,
         })
@@ -157,10 +157,10 @@ impl Inbound {
 
     fn admit(&self, target: &Target) -> Admission {
         let enforced = self.shared.current.load();
-        if let Err(refusal) = enforce::admit_peer(&enforced, &self.peer.verified) {
+        if let Err(refusal) = self.peer.proof.admit(&enforced) {
             return Admission::Deny(refusal);
         }
-        let source = &self.peer.verified.id;
+        let source = self.peer.id();
         enforce::admit_connection(
             &enforced,
             enforce::Parties {
@@ -179,7 +179,7 @@ impl Inbound {
         let port = target
             .map(|target| target.port.as_str())
             .unwrap_or_default();
-        let source = RefusedPeer::Verified(&self.peer.verified.id);
+        let source = RefusedPeer::Verified(self.peer.id());
         log_refusal(&self.shared, source, refusal, &service, port);
     }
 
@@ -187,7 +187,7 @@ impl Inbound {
         self.shared.config.access_log.then(|| {
             let mut record = Record::new(
                 Side::Server,
-                self.peer.verified.id.to_string(),
+                self.peer.id().to_string(),
                 target.service_port(),
             );
             record.rule = permit.rule().to_string();
@@ -205,12 +205,7 @@ struct InboundHttp {
 
 impl Handler for InboundHttp {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
-        let exchange = Exchange::begin(
-            &self.shared,
-            Side::Server,
-            self.peer.verified.id.clone(),
-            arrived,
-        );
+        let exchange = Exchange::begin(&self.shared, Side::Server, self.peer.id().clone(), arrived);
         let target = match &self.target {
             Ok(target) => target,
             Err(refusal) => return Ok(exchange.refuse(refusal, "", "")),
@@ -227,7 +222,7 @@ impl Handler for InboundHttp {
         };
         let own: &SpiffeId = &self.shared.config.own_id;
         let headers = &mut permitted.head_mut().headers;
-        headers::write_client_cert(headers, own, &self.peer.verified.id, &self.peer.leaf_sha256);
+        headers::write_client_cert(headers, own, self.peer.id(), &self.peer.leaf_sha256);
         // An HTTP port of the workload always speaks one version.
         let version = version_of(target.protocol).unwrap_or(Version::Http1);
         permitted
@@ -240,9 +235,13 @@ impl Handler for InboundHttp {
 }
 
 impl InboundHttp {
+    /// Asked at the start of each request: its connection may have outlived an SVID.
     fn may_begin(&self) -> Result<(), TlsError> {
-        self.peer
-            .may_begin(&self.shared.current.load(), Timestamp::now())
+        let now = Timestamp::now();
+        if self.peer.is_expired(now) {
+            self.shared.metrics.requests_on_expired_connection.inc();
+        }
+        self.peer.may_begin(&self.shared.current.load(), now)
     }
 }
 

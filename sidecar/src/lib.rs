@@ -32,6 +32,7 @@ mod keeper;
 pub mod listener;
 pub mod metrics;
 pub mod outbound;
+pub mod proof;
 mod received;
 mod registration;
 mod renewal;

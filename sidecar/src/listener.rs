@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::Sidecar;
 use crate::config::{Config, Upstream};
+use crate::http::guard::HeadLimits;
 use crate::http::server::Terms;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
@@ -106,7 +107,10 @@ impl Shared {
         let limits = &self.config.limits;
         Terms {
             streams: limits.streams,
-            head_timeout: Duration::from_secs(limits.head_seconds),
+            heads: HeadLimits {
+                bytes: limits.head_bytes,
+                time: Duration::from_secs(limits.head_seconds),
+            },
             tasks: self.tasks.clone(),
         }
     }

@@ -44,6 +44,9 @@ pub struct Metrics {
     pub requests: Family<SideLabel, Counter>,
     /// Endpoints that could not be used and were passed over.
     pub endpoint_failures: Counter,
+    /// Requests that began on a mesh connection after one of its SVIDs had expired. Inbound they are refused, outbound they take
+    /// another connection; the pool and the drain before expiry keep it at zero.
+    pub requests_on_expired_connection: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,8 +67,13 @@ pub struct SideLabel {
 impl Metrics {
     /// Enters every metric into a new registry.
     pub fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("weft_sidecar");
-        let r = &mut registry;
+        let mut registry = Registry::with_prefix("weft");
+        registry.register(
+            "requests_on_expired_connection",
+            "Requests that began on a mesh connection with an expired SVID; refused, or sent over another",
+            self.requests_on_expired_connection.clone(),
+        );
+        let r = registry.sub_registry_with_prefix("sidecar");
         r.register("refusals", "Refusals by reason", self.refusals.clone());
         r.register(
             "decisions_dropped",

@@ -103,8 +103,8 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
         tracing::warn!(%target, "no endpoint of the service can be reached");
         return;
     };
-    registered.verified(peer.verified.clone());
-    if enforce::admit_peer(&shared.current.load(), &peer.verified).is_err() {
+    registered.verified(Arc::clone(&peer.proof));
+    if peer.proof.admit(&shared.current.load()).is_err() {
         return;
     }
     let _record = record(&shared, &target, &permit);
@@ -202,8 +202,8 @@ impl OutboundHttp {
         else {
             return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         };
-        registered.verified(peer.verified.clone());
-        if enforce::admit_peer(&self.shared.current.load(), &peer.verified).is_err() {
+        registered.verified(Arc::clone(&peer.proof));
+        if peer.proof.admit(&self.shared.current.load()).is_err() {
             return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         }
         let Some(downstream) = exchange.become_tunnel() else {

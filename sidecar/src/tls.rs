@@ -27,11 +27,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
-use weft_identity::{Purpose, SpiffeId, Verified, VerifyError, verify_svid};
+use weft_identity::{Purpose, SpiffeId, VerifyError};
 use weft_policy::Reason;
 
-use crate::enforce::{self, Refusal};
+use crate::enforce::Refusal;
 use crate::identity::{Identity, OwnSvid};
+use crate::proof::Proof;
 use crate::view::{Current, Enforced};
 
 /// A handshake must be complete after this.
@@ -43,11 +44,9 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// The other end of a connection, proven by a handshake.
 pub struct Peer {
-    pub verified: Verified,
+    pub proof: Arc<Proof>,
     /// SHA-256 of its leaf certificate, in hexadecimal.
     pub leaf_sha256: String,
-    chain: Vec<CertificateDer<'static>>,
-    purpose: Purpose,
     /// What this side presented.
     own: Arc<OwnSvid>,
 }
@@ -205,10 +204,10 @@ impl Tls {
             return Err(TlsError::Protocol);
         }
         let peer = self.check(stream.get_ref().1, Purpose::ServerAuth, own)?;
-        if peer.verified.id != *expected.identity {
+        if peer.id() != expected.identity {
             return Err(TlsError::OtherIdentity {
                 expected: expected.identity.clone(),
-                got: peer.verified.id,
+                got: peer.id().clone(),
             });
         }
         Ok((stream, peer))
@@ -223,16 +222,14 @@ impl Tls {
     ) -> Result<Peer, TlsError> {
         let chain = connection.peer_certificates().unwrap_or_default();
         let enforced = self.shared.current.load();
-        let verified = verify(chain, &enforced, purpose)?;
+        let proof = verify(chain, &enforced, purpose)?;
         let leaf = chain
             .first()
             .ok_or(TlsError::Peer(VerifyError::NoCertificate))?;
         let leaf_sha256 = hex(digest::digest(&digest::SHA256, leaf).as_ref());
         Ok(Peer {
-            verified,
+            proof: Arc::new(proof),
             leaf_sha256,
-            chain: chain.to_vec(),
-            purpose,
             own,
         })
     }
@@ -291,22 +288,26 @@ impl Tls {
 impl Peer {
     /// Whether a request may begin now: neither SVID has expired and the peer would be believed again.
     pub fn may_begin(&self, enforced: &Enforced, now: Timestamp) -> Result<(), TlsError> {
-        if self.own.verified.is_expired(now) {
+        if self.is_expired(now) {
             return Err(TlsError::Expired);
         }
-        if enforced.bundle.revision != self.verified.bundle_revision {
-            verify_svid(&self.chain, &enforced.bundle, self.purpose, now)
-                .map_err(TlsError::Peer)?;
-        }
-        if self.verified.is_expired(now) {
-            return Err(TlsError::Expired);
-        }
-        enforce::admit_peer(enforced, &self.verified).map_err(TlsError::Refused)
+        self.proof.admit(enforced).map_err(TlsError::Refused)
+    }
+
+    /// Whom the handshake proved.
+    pub fn id(&self) -> &SpiffeId {
+        &self.proof.verified.id
+    }
+
+    /// Whether one of both SVIDs has expired.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.own.verified.is_expired(now) || self.proof.verified.is_expired(now)
     }
 
     /// When the first of both SVIDs expires.
     pub fn expires(&self) -> Timestamp {
-        self.verified.not_after.min(self.own.verified.not_after)
+        let theirs = self.proof.verified.not_after;
+        theirs.min(self.own.verified.not_after)
     }
 
     /// Whether this side would present the same SVID today.
@@ -318,7 +319,7 @@ impl Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer")
-            .field("verified", &self.verified)
+            .field("proof", &self.proof)
             .finish_non_exhaustive()
     }
 }
@@ -327,11 +328,11 @@ fn verify(
     chain: &[CertificateDer<'_>],
     enforced: &Enforced,
     purpose: Purpose,
-) -> Result<Verified, TlsError> {
-    let verified =
-        verify_svid(chain, &enforced.bundle, purpose, Timestamp::now()).map_err(TlsError::Peer)?;
-    enforce::admit_peer(enforced, &verified).map_err(TlsError::Refused)?;
-    Ok(verified)
+) -> Result<Proof, TlsError> {
+    let proof =
+        Proof::of(chain, &enforced.bundle, purpose, Timestamp::now()).map_err(TlsError::Peer)?;
+    proof.admit(enforced).map_err(TlsError::Refused)?;
+    Ok(proof)
 }
 
 /// Verifies SVIDs in handshakes, against what is in force then.
@@ -357,8 +358,9 @@ impl Verifier {
             .chain(intermediates)
             .map(|der| CertificateDer::from(der.as_ref()))
             .collect();
-        let verified =
-            verify(&chain, &shared.current.load(), purpose).map_err(certificate_error)?;
+        let verified = verify(&chain, &shared.current.load(), purpose)
+            .map_err(certificate_error)?
+            .verified;
         match &self.only {
             Some(only) if *only != verified.id => Err(certificate_error(TlsError::OtherIdentity {
                 expected: only.clone(),

@@ -406,6 +406,12 @@ impl Lease {
         self.peer.as_deref()
     }
 
+    /// Whether no request may begin on the connection any more.
+    pub fn is_expired(&self) -> bool {
+        let now = Timestamp::now();
+        self.peer.as_ref().is_some_and(|peer| peer.is_expired(now))
+    }
+
     /// The exchange came to its end: the connection may wait for another request.
     pub fn finish(mut self) {
         self.pending = None;

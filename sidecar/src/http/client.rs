@@ -167,6 +167,7 @@ fn io_error(error: &hyper::Error) -> bool {
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub const SEND_BUFFER: usize = 256 * 1024;
-pub const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// Longest head of a response.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::strict::{Framing, MAX_HEAD, Malformed, Step};
+use super::strict::{Framing, Malformed, Step};
 
 /// A connection without any request is closed after this. Longer than any pool keeps one, so that the pool's side closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -32,9 +32,16 @@ pub struct Guard<S> {
     /// So many bytes at the front of `buffer` may pass.
     ready: usize,
     end: End,
-    /// A head must be complete so long after its first byte.
-    head_timeout: Duration,
+    heads: HeadLimits,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+}
+
+/// What one head may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    pub bytes: usize,
+    /// It must be complete so long after its first byte.
+    pub time: Duration,
 }
 
 /// What the server tells the guard of its connection, and the other way round.
@@ -116,16 +123,16 @@ impl Drop for OpenRequest {
 }
 
 impl<S> Guard<S> {
-    pub fn new(io: S, head_timeout: Duration) -> (Self, Arc<Control>) {
+    pub fn new(io: S, heads: HeadLimits) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
         let guard = Self {
             io,
-            framing: Framing::default(),
+            framing: Framing::new(heads.bytes),
             control: Arc::clone(&control),
             buffer: BytesMut::new(),
             ready: 0,
             end: End::Open,
-            head_timeout,
+            heads,
             timer: None,
         };
         (guard, control)
@@ -191,7 +198,7 @@ impl<S> Guard<S> {
         };
         let limit = match waiting {
             Waiting::ForRequest => IDLE_TIMEOUT,
-            Waiting::ForRestOfHead => self.head_timeout,
+            Waiting::ForRestOfHead => self.heads.time,
         };
         loop {
             match &mut self.timer {
@@ -281,7 +288,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             if this.buffer.is_empty() && this.framing.unseen() > 0 {
                 return this.poll_unseen(cx, out);
             }
-            if this.buffer.len() > MAX_HEAD {
+            if this.buffer.len() > this.heads.bytes {
                 // Held: enough is buffered until the upgrade is answered.
                 return Poll::Pending;
             }
@@ -349,11 +356,15 @@ mod tests {
     use super::*;
 
     const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    const HEADS: HeadLimits = HeadLimits {
+        bytes: 64 * 1024,
+        time: HEAD_TIMEOUT,
+    };
 
     #[tokio::test]
     async fn row_05_nothing_of_a_malformed_head_gets_through() {
         let (mut client, server) = duplex(1024);
-        let (mut guard, control) = Guard::new(server, HEAD_TIMEOUT);
+        let (mut guard, control) = Guard::new(server, HEADS);
         let good = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
         client.write_all(good).await.unwrap();
         client
@@ -371,7 +382,7 @@ mod tests {
     #[tokio::test]
     async fn row_05_a_bad_chunk_ends_the_body_in_an_error() {
         let (mut client, server) = duplex(1024);
-        let (mut guard, control) = Guard::new(server, HEAD_TIMEOUT);
+        let (mut guard, control) = Guard::new(server, HEADS);
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         client.write_all(head).await.unwrap();
         client.write_all(b"5\r\nhello\r\n+1\r\n").await.unwrap();
@@ -386,7 +397,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn row_11_slow_heads_and_idle_connections_end() {
         let (mut client, server) = duplex(1024);
-        let (mut guard, _control) = Guard::new(server, HEAD_TIMEOUT);
+        let (mut guard, _control) = Guard::new(server, HEADS);
         client.write_all(b"GET / HT").await.unwrap();
         let started = Instant::now();
         let error = guard.read_u8().await.unwrap_err();
@@ -394,7 +405,7 @@ mod tests {
         assert!(started.elapsed() < HEAD_TIMEOUT + Duration::from_secs(1));
 
         let (_client, server) = duplex(1024);
-        let (mut guard, _control) = Guard::new(server, HEAD_TIMEOUT);
+        let (mut guard, _control) = Guard::new(server, HEADS);
         assert_eq!(
             guard.read_u8().await.unwrap_err().kind(),
             io::ErrorKind::TimedOut
@@ -404,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_after_an_upgrade_wait_for_its_answer() {
         let (mut client, server) = duplex(1024);
-        let (mut guard, control) = Guard::new(server, HEAD_TIMEOUT);
+        let (mut guard, control) = Guard::new(server, HEADS);
         let head =
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         client.write_all(head).await.unwrap();

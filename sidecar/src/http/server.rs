@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use weft_daemon::Tasks;
 
 use super::client::{
-    CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, MAX_HEADER_LIST, SEND_BUFFER, STREAM_WINDOW,
+    CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
 };
-use super::guard::{Control, Guard, OpenRequest};
+use super::guard::{Control, Guard, HeadLimits, OpenRequest};
 use super::strict::Malformed;
 use super::{Body, Version};
 
@@ -60,8 +60,7 @@ pub struct Aborted;
 pub struct Terms {
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
-    /// A head must be complete so long after its first byte.
-    pub head_timeout: Duration,
+    pub heads: HeadLimits,
     pub tasks: Tasks,
 }
 
@@ -92,7 +91,7 @@ where
     H: Handler,
     E: Future<Output = ()> + Send,
 {
-    let (guard, control) = Guard::new(stream, terms.head_timeout);
+    let (guard, control) = Guard::new(stream, terms.heads);
     let count = AtomicU64::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
         let malformed = control.fault_at(count.fetch_add(1, Ordering::Relaxed));
@@ -152,7 +151,7 @@ where
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(terms.streams)
-        .max_header_list_size(MAX_HEADER_LIST)
+        .max_header_list_size(u32::try_from(terms.heads.bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(LOCAL_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)

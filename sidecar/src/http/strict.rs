@@ -6,8 +6,6 @@
 
 use thiserror::Error;
 
-/// Longest head of a request: request line, headers and the empty line.
-pub const MAX_HEAD: usize = 64 * 1024;
 /// Most header lines of one head.
 pub const MAX_HEADERS: usize = 100;
 /// Longest line that carries a chunk's size and extensions.
@@ -18,6 +16,8 @@ pub const MAX_TRAILERS: usize = 16 * 1024;
 /// Tracks one connection's messages: heads, bodies, chunks and trailers.
 #[derive(Debug)]
 pub struct Framing {
+    /// Longest head of a request: request line, headers and the empty line.
+    max_head: usize,
     state: State,
     /// Bytes of the pending head or trailers that were searched already.
     searched: usize,
@@ -70,7 +70,7 @@ pub enum Malformed {
     HeaderValue,
     #[error("a header is folded over lines")]
     FoldedHeader,
-    #[error("the head is longer than {MAX_HEAD} bytes")]
+    #[error("the head is too long")]
     HeadTooLong,
     #[error("the head has more than {MAX_HEADERS} headers")]
     TooManyHeaders,
@@ -96,17 +96,16 @@ pub enum Malformed {
     Trailers,
 }
 
-impl Default for Framing {
-    fn default() -> Self {
+impl Framing {
+    pub fn new(max_head: usize) -> Self {
         Self {
+            max_head,
             state: State::Head,
             searched: 0,
             holds: false,
         }
     }
-}
 
-impl Framing {
     /// Judges the bytes that wait, which always begin where the last `Pass` ended.
     pub fn advance(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         match self.state {
@@ -165,13 +164,13 @@ impl Framing {
 
     fn head(&mut self, input: &[u8]) -> Result<Step, Malformed> {
         let Some(end) = self.section_end(input)? else {
-            return if input.len() >= MAX_HEAD {
+            return if input.len() >= self.max_head {
                 Err(Malformed::HeadTooLong)
             } else {
                 Ok(Step::More)
             };
         };
-        if end > MAX_HEAD {
+        if end > self.max_head {
             return Err(Malformed::HeadTooLong);
         }
         let head = read_head(input.get(..end).unwrap_or_default())?;
@@ -468,9 +467,11 @@ fn is_host_byte(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    const MAX_HEAD: usize = 64 * 1024;
+
     /// Feeds the input whole; returns how many bytes passed, or the refusal.
     fn judge(input: &[u8]) -> Result<usize, Malformed> {
-        feed(&mut Framing::default(), input, input.len())
+        feed(&mut Framing::new(MAX_HEAD), input, input.len())
     }
 
     /// Feeds the input in pieces as a socket would.
@@ -505,7 +506,7 @@ mod tests {
             for piece in [1, 2, 3, 7, case.len()] {
                 let text = String::from_utf8_lossy(case);
                 assert_eq!(
-                    feed(&mut Framing::default(), case, piece),
+                    feed(&mut Framing::new(MAX_HEAD), case, piece),
                     Ok(case.len()),
                     "in pieces of {piece}: {text}"
                 );
@@ -665,13 +666,13 @@ mod tests {
     fn nothing_passes_after_an_upgrade_until_it_is_answered() {
         let upgrade =
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
-        let mut framing = Framing::default();
+        let mut framing = Framing::new(MAX_HEAD);
         assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
         assert_eq!(framing.advance(b"GET / HTTP/1.1\r\n"), Ok(Step::Hold));
         framing.resume();
         assert_eq!(framing.advance(b"\x81\x00\n"), Err(Malformed::BareLineFeed));
 
-        let mut framing = Framing::default();
+        let mut framing = Framing::new(MAX_HEAD);
         assert_eq!(framing.advance(upgrade), Ok(Step::PassHead(upgrade.len())));
         framing.become_tunnel();
         assert_eq!(framing.advance(b"\x81\x00\n"), Ok(Step::Pass(3)));
@@ -679,7 +680,7 @@ mod tests {
 
     #[test]
     fn connect_holds_too() {
-        let mut framing = Framing::default();
+        let mut framing = Framing::new(MAX_HEAD);
         let connect = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n";
         assert_eq!(framing.advance(connect), Ok(Step::PassHead(connect.len())));
         assert_eq!(framing.advance(b"x"), Ok(Step::Hold));

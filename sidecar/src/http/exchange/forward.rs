@@ -12,7 +12,7 @@ use weft_policy::Reason;
 use super::Exchange;
 use crate::access_log::Record;
 use crate::connections::Registered;
-use crate::enforce::{self, Permit, Refusal, Side};
+use crate::enforce::{Permit, Refusal, Side};
 use crate::http::client::await_continue;
 use crate::http::refusal::{self, Form};
 use crate::http::server::Aborted;
@@ -132,7 +132,7 @@ impl Permitted {
         Some(request)
     }
 
-    /// Sends the request. It is sent again only when nothing of it left, or when it is bodyless and idempotent and its connection was
+    /// Sends the request, never over a connection whose SVIDs have expired. It is sent again only when nothing of it left, or when it is bodyless and idempotent and its connection was
     /// lost before it was answered (RFC 9110 §9.2.2).
     async fn send(
         &self,
@@ -142,6 +142,11 @@ impl Permitted {
         let mut repeatable = is_repeatable(&request).then(|| request_copy(&request));
         for _ in 0..MOST_SENDS {
             let mut lease = self.lease(route).await?;
+            if lease.is_expired() {
+                let metrics = &self.exchange.shared.metrics;
+                metrics.requests_on_expired_connection.inc();
+                continue;
+            }
             let error = match lease.sender.send(request, &self.permit).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(error) => error,
@@ -180,9 +185,10 @@ impl Permitted {
             }
         };
         if let Some(peer) = lease.peer() {
-            self.registered.verified(peer.verified.clone());
+            self.registered.verified(Arc::clone(&peer.proof));
             let enforced = self.exchange.shared.current.load();
-            enforce::admit_peer(&enforced, &peer.verified).map_err(|_| Undelivered::Unreachable)?;
+            let admitted = peer.proof.admit(&enforced);
+            admitted.map_err(|_| Undelivered::Unreachable)?;
         }
         Ok(lease)
     }
