@@ -68,12 +68,6 @@ impl Changes {
         }
     }
 
-    pub(crate) fn changes_nothing(&self) -> bool {
-        self.changes
-            .iter()
-            .all(|changed| changed.action == Action::Unchanged)
-    }
-
     pub(crate) fn print(&self, out: Output) -> std::io::Result<()> {
         for warning in &self.warnings {
             out.warn(printable(warning));

@@ -366,3 +366,6 @@ const BUNDLE: &str = "bundle.pem";
 const PEM_COLUMNS: usize = 64;
 /// No file of a context comes near this size.
 const FILE_LIMIT: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

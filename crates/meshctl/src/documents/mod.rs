@@ -248,7 +248,7 @@ mod tests {
             "x.yaml:5: unknown kind `Alow`, did you mean `Allow`?"
         );
         assert!(
-            problems[1].starts_with("x.yaml:15:3: unknown field `form`"),
+            problems[1].starts_with("x.yaml:16:3: unknown field `form`"),
             "{problems:?}"
         );
     }
