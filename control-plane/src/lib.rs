@@ -31,6 +31,6 @@ mod tokens;
 pub mod views;
 pub mod world;
 
-pub use config::{Config, Flags, STATE_KEY};
 pub use command::execute;
+pub use config::{Config, Flags, STATE_KEY};
 pub use run::{RunError, run};

@@ -261,6 +261,8 @@ async fn answered_writes_survive_a_power_cut_in_the_middle_of_applies() {
         for write in writes {
             write.await.unwrap();
         }
+        // All may have been done before the cut; one more finds the storage gone.
+        assert!(put(&store, "late").await.is_err());
         store.failed().await;
         let store = Store::open_backend(rebooted).unwrap();
         let found: BTreeMap<_, _> = store
