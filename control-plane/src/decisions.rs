@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
+use weft_identity::WorkloadName;
 use weft_wire::v1;
 use weft_wire::v1::decisions_server::{Decisions, DecisionsServer};
 
 use crate::escape;
 use crate::hub::{Hub, caller_workload, internal};
+use crate::lineages;
 use crate::store::StoreError;
 pub(crate) use report::Reports;
 
@@ -78,7 +80,13 @@ impl Decisions for Desk {
             ))
         })?;
         let world = self.hub.views.world();
-        let explanation = judge::explain_decision(&world, &decision, Timestamp::now());
+        let joined = self.joined()?;
+        let ground = judge::Ground {
+            world: &world,
+            joined: &joined,
+            now: Timestamp::now(),
+        };
+        let explanation = judge::explain_decision(&ground, &decision);
         Ok(Response::new(v1::WhyResponse {
             decision: Some(decision),
             explanation,
@@ -93,10 +101,30 @@ impl Decisions for Desk {
         // What was applied a moment ago is part of the answer.
         self.hub.views.reached(self.hub.store.revision()).await;
         let world = self.hub.views.world();
-        let explained = judge::explain(&world, &request.into_inner(), Timestamp::now());
+        let joined = self.joined()?;
+        let ground = judge::Ground {
+            world: &world,
+            joined: &joined,
+            now: Timestamp::now(),
+        };
+        let explained = judge::explain(&ground, &request.into_inner());
         explained.map(Response::new).map_err(|error| {
             Status::invalid_argument(escape::line(&error.to_string(), ERROR_CHARS))
         })
+    }
+}
+
+impl Desk {
+    /// Every workload that has a lineage.
+    fn joined(&self) -> Result<Vec<WorkloadName>, Status> {
+        let lineages = self
+            .hub
+            .store
+            .read()
+            .and_then(|reader| lineages::all(&reader))
+            .map_err(internal)?;
+        let identity = |stored: &lineages::StoredLineage| stored.lineage.identity().workload();
+        Ok(lineages.iter().filter_map(identity).collect())
     }
 }
 

@@ -39,14 +39,14 @@ async fn three_minutes_of_short_certificates_fail_no_request() {
         .await;
     let entry = client.upstream("shop/web:http");
     eventually("two hops work", || async {
-        match request(entry, "GET", "/", &[("Host", "web.shop")], b"").await {
+        match request(entry, "GET", "/", &[("Host", "localhost")], b"").await {
             Ok(response) if response.status == 200 => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
 
-    let load = Load::start(entry, "web.shop", "/", 200);
+    let load = Load::start(entry, "localhost", "/", 200);
     let mut issued = BTreeSet::new();
     let mut seen = BTreeSet::new();
     for _ in 0..180 {

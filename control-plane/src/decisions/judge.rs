@@ -12,6 +12,14 @@ use weft_wire::{ConversionError, encoded_slashes, read_timestamp, v1};
 use crate::views::{local_workload, rules_for};
 use crate::world::{Entry, World};
 
+/// What a question is judged on.
+pub(super) struct Ground<'a> {
+    pub(super) world: &'a World,
+    /// Workloads that have joined the mesh, whether or not they offer a service.
+    pub(super) joined: &'a [WorkloadName],
+    pub(super) now: Timestamp,
+}
+
 /// Why a question cannot be judged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum QuestionError {
@@ -25,10 +33,10 @@ pub(super) enum QuestionError {
 
 /// Judges one question.
 pub(super) fn explain(
-    world: &World,
+    ground: &Ground<'_>,
     request: &v1::ExplainRequest,
-    now: Timestamp,
 ) -> Result<v1::Explanation, QuestionError> {
+    let world = ground.world;
     let source = read_source(world, &request.source).map_err(QuestionError::Source)?;
     let target: ServicePort = request.target.parse().map_err(QuestionError::Target)?;
     let at = request
@@ -52,10 +60,10 @@ pub(super) fn explain(
                 port: port.name.clone(),
             };
             let asked = Asked {
-                world,
+                ground,
                 source: &source,
                 target: &target,
-                now: at.unwrap_or(now),
+                now: at.unwrap_or(ground.now),
             };
             asked.judge(&service, &port, request)
         }
@@ -67,9 +75,8 @@ pub(super) fn explain(
 
 /// What the rules say now about a call that was refused; `None`: too little of it is known.
 pub(super) fn explain_decision(
-    world: &World,
+    ground: &Ground<'_>,
     decision: &v1::Decision,
-    now: Timestamp,
 ) -> Option<v1::Explanation> {
     if decision.source.is_empty() || decision.service.is_empty() || decision.port.is_empty() {
         return None;
@@ -82,7 +89,7 @@ pub(super) fn explain_decision(
         host: decision.host.clone(),
         ..v1::ExplainRequest::default()
     };
-    let mut explanation = explain(world, &request, now).ok()?;
+    let mut explanation = explain(ground, &request).ok()?;
     if explanation.allowed {
         explanation.hints.push("the rules of now allow this call; they were others, or the sidecar had not heard of them".to_owned());
     }
@@ -91,7 +98,7 @@ pub(super) fn explain_decision(
 
 /// A question whose target exists.
 struct Asked<'a> {
-    world: &'a World,
+    ground: &'a Ground<'a>,
     source: &'a SpiffeId,
     target: &'a ServicePort,
     now: Timestamp,
@@ -104,7 +111,7 @@ impl Asked<'_> {
         port: &Port,
         request: &v1::ExplainRequest,
     ) -> v1::Explanation {
-        let distrust = &self.world.distrust;
+        let distrust = &self.ground.world.distrust;
         if distrust.identities.contains(self.source) {
             return refused(
                 v1::Reason::Revoked,
@@ -127,17 +134,17 @@ impl Asked<'_> {
             connect: request.method == "CONNECT",
         });
         let question = Question {
-            trust_domain: &self.world.trust_domain,
+            trust_domain: &self.ground.world.trust_domain,
             source: self.source,
             target: self.target,
             quarantined: self.is_quarantined(service),
             http,
             encoded_slashes: encoded_slashes(service.encoded_slashes),
             now: self.now,
-            known_workloads: &known_workloads(self.world),
+            known_workloads: &known_workloads(self.ground),
         };
-        let Some(entry) = self.world.entry(&self.target.service) else {
-            return unknown_target(unknown_service(self.world, &self.target.service));
+        let Some(entry) = self.ground.world.entry(&self.target.service) else {
+            return unknown_target(unknown_service(self.ground.world, &self.target.service));
         };
         self.both_sides(entry, &question)
     }
@@ -146,8 +153,8 @@ impl Asked<'_> {
     fn both_sides(&self, entry: &Entry, question: &Question<'_>) -> v1::Explanation {
         let inbound: Vec<Arc<Rule>> = entry.rules.values().cloned().collect();
         let judged = weft_policy::explain(&inbound, question);
-        if judged.allowed && local_workload(self.world, self.source).is_some() {
-            let outbound = rules_for(self.world, entry, self.source, self.now);
+        if judged.allowed && local_workload(self.ground.world, self.source).is_some() {
+            let outbound = rules_for(self.ground.world, entry, self.source, self.now);
             let client = weft_policy::explain(&outbound, question);
             if client.rule != judged.rule {
                 return (&client).into();
@@ -158,9 +165,12 @@ impl Asked<'_> {
 
     /// Either end: a service is cut off when everyone who offers it is.
     fn is_quarantined(&self, service: &Service) -> bool {
-        let quarantined = &self.world.distrust.quarantined;
+        let quarantined = &self.ground.world.distrust.quarantined;
         let is_cut = |workload| {
-            quarantined.contains(&SpiffeId::for_workload(&self.world.trust_domain, workload))
+            quarantined.contains(&SpiffeId::for_workload(
+                &self.ground.world.trust_domain,
+                workload,
+            ))
         };
         quarantined.contains(self.source) || service.workloads.iter().all(is_cut)
     }
@@ -184,12 +194,15 @@ fn find_port<'a>(service: &'a Service, text: &str) -> Option<&'a Port> {
     })
 }
 
-fn known_workloads(world: &World) -> Vec<WorkloadName> {
-    let services = world
+/// Whoever offers a service or has joined: only another name is likely to be a typo.
+fn known_workloads(ground: &Ground<'_>) -> Vec<WorkloadName> {
+    let services = ground
+        .world
         .services()
         .filter_map(|(_, entry)| entry.service.as_ref());
     let mut workloads: Vec<WorkloadName> = services
         .flat_map(|service| service.workloads.iter().cloned())
+        .chain(ground.joined.iter().cloned())
         .collect();
     workloads.sort();
     workloads.dedup();

@@ -12,12 +12,15 @@ fn request(source: &str, target: &str) -> v1::ExplainRequest {
 }
 
 fn judged(mesh: &Mesh, source: &str, target: &str) -> v1::Explanation {
-    explain(
-        &mesh.views.world(),
-        &request(source, target),
-        Timestamp::now(),
-    )
-    .unwrap()
+    explain(&ground(&mesh.views.world()), &request(source, target)).unwrap()
+}
+
+fn ground(world: &World) -> Ground<'_> {
+    Ground {
+        world,
+        joined: &[],
+        now: Timestamp::now(),
+    }
 }
 
 #[tokio::test]
@@ -102,7 +105,7 @@ async fn a_question_is_judged_at_the_time_that_it_asks_about() {
             at,
             ..request("shop/web", "shop/api:http")
         };
-        explain(&mesh.views.world(), &request, Timestamp::now())
+        explain(&ground(&mesh.views.world()), &request)
             .unwrap()
             .allowed
     };
@@ -122,7 +125,7 @@ async fn a_decision_is_explained_by_the_rules_of_now() {
         ..Default::default()
     };
     let explained =
-        |mesh: &Mesh| explain_decision(&mesh.views.world(), &decision, Timestamp::now()).unwrap();
+        |mesh: &Mesh| explain_decision(&ground(&mesh.views.world()), &decision).unwrap();
     assert!(!explained(&mesh).allowed);
     mesh.put([allow("intruder", "api", &["shop/intruder"])])
         .await;
@@ -132,5 +135,5 @@ async fn a_decision_is_explained_by_the_rules_of_now() {
         source: String::new(),
         ..decision.clone()
     };
-    assert!(explain_decision(&mesh.views.world(), &unauthenticated, Timestamp::now()).is_none());
+    assert!(explain_decision(&ground(&mesh.views.world()), &unauthenticated).is_none());
 }
