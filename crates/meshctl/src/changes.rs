@@ -1,8 +1,11 @@
 //! What a request changed, a line per resource: `Allow/shop/web-reads-orders created`.
 
+use std::time::Instant;
+
 use serde::Serialize;
 use weft_wire::v1;
 
+use crate::client::{Client, refused};
 use crate::output::{Output, Paint, printable};
 use crate::rollout::Rollout;
 
@@ -16,6 +19,9 @@ pub(crate) struct Changes {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rollout: Option<Rollout>,
+    /// When the request left: how long a rollout took is counted from here.
+    #[serde(skip)]
+    pub(crate) sent: Instant,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,32 +46,37 @@ pub(crate) enum Action {
 }
 
 impl Changes {
-    pub(crate) fn new(
-        revision: u64,
-        dry_run: bool,
-        changes: Vec<v1::Change>,
-        warnings: Vec<String>,
-    ) -> Self {
-        let changes = changes
-            .into_iter()
-            .map(|change| {
-                let action = Action::of(&change);
-                let key = change.key.unwrap_or_default();
-                Changed {
-                    kind: key.kind,
-                    namespace: key.namespace,
-                    name: key.name,
-                    action,
-                }
-            })
-            .collect();
-        Self {
-            revision,
+    /// Sends an apply and tells what it changed.
+    pub(crate) async fn apply(client: &Client, request: v1::ApplyRequest) -> anyhow::Result<Self> {
+        let (sent, dry_run) = (Instant::now(), request.dry_run);
+        let answer = client.resources().apply(request).await.map_err(refused)?;
+        let answer = answer.into_inner();
+        Ok(Self {
+            revision: answer.revision,
             dry_run,
-            changes,
-            warnings,
+            changes: answer.changes.into_iter().map(Changed::from).collect(),
+            warnings: answer.warnings,
             rollout: None,
-        }
+            sent,
+        })
+    }
+
+    /// Sends a delete and tells what it changed.
+    pub(crate) async fn delete(
+        client: &Client,
+        request: v1::DeleteRequest,
+    ) -> anyhow::Result<Self> {
+        let (sent, dry_run) = (Instant::now(), request.dry_run);
+        let answer = client.resources().delete(request).await.map_err(refused)?;
+        let answer = answer.into_inner();
+        Ok(Self {
+            revision: answer.revision,
+            dry_run,
+            changes: answer.changes.into_iter().map(Changed::from).collect(),
+            warnings: Vec::new(),
+            rollout: None,
+            sent,
+        })
     }
 
     pub(crate) fn print(&self, out: Output) -> std::io::Result<()> {
@@ -86,6 +97,19 @@ impl Changes {
             ))?;
         }
         Ok(())
+    }
+}
+
+impl From<v1::Change> for Changed {
+    fn from(change: v1::Change) -> Self {
+        let action = Action::of(&change);
+        let key = change.key.unwrap_or_default();
+        Self {
+            kind: key.kind,
+            namespace: key.namespace,
+            name: key.name,
+            action,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use weft_wire::v1;
 
+use crate::changes::Changes;
 use crate::client::{Client, refused};
 use crate::failure::Answer;
 use crate::moments::{exact, length, moment, parse_length, proto_length, shown};
@@ -49,9 +50,10 @@ struct Pending {
 /// Waits for a revision; the last status that came is the answer, also when time ran out.
 pub(crate) async fn wait(
     client: &Client,
-    revision: u64,
+    changes: &Changes,
     timeout: SignedDuration,
 ) -> anyhow::Result<Rollout> {
+    let revision = changes.revision;
     let request = v1::WaitRolloutRequest {
         revision,
         timeout: Some(proto_length(timeout)),
@@ -76,7 +78,10 @@ pub(crate) async fn wait(
     let patience = timeout.unsigned_abs() + MARGIN;
     let outcome = tokio::time::timeout(patience, follow).await;
     match outcome {
-        Ok(Ok(())) | Err(_) => Ok(Rollout::from(last)),
+        Ok(Ok(())) | Err(_) => Ok(Rollout {
+            elapsed_ms: changes.sent.elapsed().as_millis(),
+            ..Rollout::from(last)
+        }),
         Ok(Err(error)) => Err(error.context(format!(
             "revision {revision} is stored, but who enforces it is not known"
         ))),

@@ -4,7 +4,7 @@ use weft_identity::DnsLabel;
 use weft_wire::v1;
 
 use crate::changes::Changes;
-use crate::client::{Client, refused};
+use crate::client::Client;
 use crate::documents::{self, Documents};
 use crate::failure::Answer;
 use crate::output::Output;
@@ -52,13 +52,8 @@ pub(crate) enum ChangesFormat {
 pub(crate) async fn run(args: ApplyArgs, session: &Session) -> anyhow::Result<Answer> {
     let documents = args.source.load(session.out)?;
     let client = session.connect().await?;
-    let answer = args.source.send(&client, &documents, args.dry_run).await?;
-    let changes = Changes::new(
-        answer.revision,
-        args.dry_run,
-        answer.changes,
-        answer.warnings,
-    );
+    let request = args.source.request(&documents, args.dry_run);
+    let changes = Changes::apply(&client, request).await?;
     finish(changes, &client, args.wait, args.output, session.out).await
 }
 
@@ -85,13 +80,8 @@ impl SourceArgs {
         Ok(documents)
     }
 
-    pub(crate) async fn send(
-        &self,
-        client: &Client,
-        documents: &Documents,
-        dry_run: bool,
-    ) -> anyhow::Result<v1::ApplyResponse> {
-        let request = v1::ApplyRequest {
+    pub(crate) fn request(&self, documents: &Documents, dry_run: bool) -> v1::ApplyRequest {
+        v1::ApplyRequest {
             resources: documents
                 .resources
                 .iter()
@@ -105,13 +95,7 @@ impl SourceArgs {
                 .unwrap_or_default(),
             prune: self.prune,
             preconditions: Vec::new(),
-        };
-        Ok(client
-            .resources()
-            .apply(request)
-            .await
-            .map_err(refused)?
-            .into_inner())
+        }
     }
 }
 
@@ -128,7 +112,7 @@ pub(crate) async fn finish(
     }
     let mut answer = Answer::Yes;
     if wait.wait {
-        let rollout = rollout::wait(client, changes.revision, wait.timeout).await?;
+        let rollout = rollout::wait(client, &changes, wait.timeout).await?;
         answer = rollout.answer();
         if format == ChangesFormat::Text {
             rollout.print(out)?;

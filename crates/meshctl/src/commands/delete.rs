@@ -4,7 +4,6 @@ use anyhow::bail;
 use weft_wire::{ResourceKey, v1};
 
 use crate::changes::Changes;
-use crate::client::refused;
 use crate::commands::apply::{ChangesFormat, finish};
 use crate::commands::named::parse_key;
 use crate::documents;
@@ -55,12 +54,6 @@ pub(crate) async fn run(args: DeleteArgs, session: &Session) -> anyhow::Result<A
         dry_run: args.dry_run,
         preconditions: Vec::new(),
     };
-    let answer = client
-        .resources()
-        .delete(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    let changes = Changes::new(answer.revision, args.dry_run, answer.changes, Vec::new());
+    let changes = Changes::delete(&client, request).await?;
     finish(changes, &client, args.wait, args.output, session.out).await
 }

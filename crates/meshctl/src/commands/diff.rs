@@ -7,6 +7,7 @@ use similar::TextDiff;
 use weft_wire::{Resource, ResourceKey, v1};
 
 use crate::changes::Action;
+use crate::client::refused;
 use crate::commands::apply::{ChangesFormat, SourceArgs};
 use crate::documents::Documents;
 use crate::failure::Answer;
@@ -35,7 +36,13 @@ struct Difference {
 pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Answer> {
     let documents = args.source.load(session.out)?;
     let client = session.connect().await?;
-    let answer = args.source.send(&client, &documents, true).await?;
+    let request = args.source.request(&documents, true);
+    let answer = client
+        .resources()
+        .apply(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     let differences = differences(&documents, &answer.changes)?;
     match args.output {
         ChangesFormat::Json => session.out.json(&differences)?,

@@ -92,18 +92,7 @@ async fn store(
         }],
         ..Default::default()
     };
-    let answer = client
-        .resources()
-        .apply(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    Ok(Changes::new(
-        answer.revision,
-        false,
-        answer.changes,
-        answer.warnings,
-    ))
+    Changes::apply(client, request).await
 }
 
 /// The one resource of the text, which must still be the same one.

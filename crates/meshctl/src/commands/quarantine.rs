@@ -9,7 +9,7 @@ use weft_policy::Quarantine;
 use weft_wire::{Resource, ResourceKey, Spec, v1};
 
 use crate::changes::Changes;
-use crate::client::{Client, refused};
+use crate::client::Client;
 use crate::commands::apply::{ChangesFormat, finish};
 use crate::failure::Answer;
 use crate::rollout::WaitArgs;
@@ -64,18 +64,7 @@ async fn cut(client: &Client, quarantine: Quarantine) -> anyhow::Result<Changes>
         resources: vec![v1::Resource::from(&resource)],
         ..Default::default()
     };
-    let answer = client
-        .resources()
-        .apply(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    Ok(Changes::new(
-        answer.revision,
-        false,
-        answer.changes,
-        answer.warnings,
-    ))
+    Changes::apply(client, request).await
 }
 
 async fn lift(client: &Client, name: &RuleName) -> anyhow::Result<Changes> {
@@ -84,16 +73,5 @@ async fn lift(client: &Client, name: &RuleName) -> anyhow::Result<Changes> {
         keys: vec![v1::ResourceKey::from(&key)],
         ..Default::default()
     };
-    let answer = client
-        .resources()
-        .delete(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    Ok(Changes::new(
-        answer.revision,
-        false,
-        answer.changes,
-        Vec::new(),
-    ))
+    Changes::delete(client, request).await
 }
