@@ -1,1 +1,3 @@
+//! A few seconds of load: nothing fails, and memory stays where it is.
 
+mod steady;

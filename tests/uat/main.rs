@@ -1,1 +1,3 @@
+//! Journeys of users, through `meshctl` and `curl` alone.
 
+mod first_day;
