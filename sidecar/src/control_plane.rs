@@ -187,7 +187,7 @@ enum Trust {
     Pinned(Arc<JoinToken>),
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Disbelief {
     #[error("the control plane's certificate does not verify")]
     Verify(#[from] VerifyError),
@@ -195,6 +195,13 @@ enum Disbelief {
     Root(#[source] TokenError),
     #[error("{0} answers in the place of the control plane")]
     OtherIdentity(SpiffeId),
+}
+
+/// rustls shows its peers' errors by `Debug` alone, and a person is to read this one.
+impl std::fmt::Debug for Disbelief {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::bootstrap::chain_of(self))
+    }
 }
 
 #[derive(Debug)]

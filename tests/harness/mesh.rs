@@ -173,6 +173,31 @@ impl Mesh {
         ran.json()["token"].as_str().expect("a token").to_owned()
     }
 
+    /// The newest records of the audit, oldest first, as `meshctl audit tail -o json` prints them.
+    pub async fn audit(&self) -> Vec<Value> {
+        let ran = self
+            .meshctl(["audit", "tail", "-l", "200", "-o", "json"])
+            .await
+            .ok();
+        ran.json().as_array().expect("a list of records").clone()
+    }
+
+    /// Waits for an audit record of this action and outcome that mentions all of these texts.
+    pub async fn audited(&self, action: &str, outcome: &str, mentions: &[&str]) -> Value {
+        let what = format!("an audit record: {action} {outcome} {mentions:?}");
+        eventually(&what, || async {
+            let records = self.audit().await;
+            let found = records.iter().find(|record| {
+                let text = record.to_string();
+                record["action"] == action
+                    && record["outcome"] == outcome
+                    && mentions.iter().all(|part| text.contains(part))
+            });
+            found.cloned().ok_or(records)
+        })
+        .await
+    }
+
     pub fn trust_domain(&self) -> &str {
         &self.options.trust_domain
     }

@@ -88,17 +88,31 @@ impl Mesh {
 
     /// The same without the wait for its first view.
     pub async fn sidecar_unready(&self, spec: SidecarSpec) -> Sidecar {
+        let (config, runtime, log) = self.prepare(&spec).await;
+        Sidecar::spawn(spec.instance, config, runtime, log).await
+    }
+
+    /// A sidecar that may never come to listen: its process alone.
+    pub async fn sidecar_process(&self, spec: SidecarSpec) -> Process {
+        let (config, _, log) = self.prepare(&spec).await;
+        let mut command = Command::new(binary("weft-sidecar"));
+        command.arg("--config").arg(&config);
+        Process::start(&spec.instance, &mut command, &log)
+    }
+
+    /// Writes the token and the configuration; answers where they, the runtime folder and the log are.
+    async fn prepare(&self, spec: &SidecarSpec) -> (PathBuf, PathBuf, PathBuf) {
         let runtime = self.runtime().join(&spec.instance);
         private_folder(&runtime);
         let token = runtime.join("token");
         std::fs::write(&token, self.token(&spec.workload).await).expect("the token is written");
         set_mode(&token, 0o600);
         let config = runtime.join("config.yaml");
-        std::fs::write(&config, self.sidecar_config(&spec, &runtime).to_string())
+        std::fs::write(&config, self.sidecar_config(spec, &runtime).to_string())
             .expect("the configuration is written");
         set_mode(&config, 0o600);
         let log = self.folder().join(format!("{}.log", spec.instance));
-        Sidecar::spawn(spec.instance, config, runtime, log).await
+        (config, runtime, log)
     }
 
     fn sidecar_config(&self, spec: &SidecarSpec, runtime: &std::path::Path) -> Value {

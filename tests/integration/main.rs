@@ -1,4 +1,9 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod durability;
 mod import_edges;
+mod reconnect;
 mod rollout;
+mod rows_trust;
+mod secrets;
+mod secrets_scan;

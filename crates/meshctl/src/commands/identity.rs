@@ -41,7 +41,8 @@ struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "target", required = true, multiple = false, args = ["identity", "lineage", "serial"])]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("target").required(true).args(["identity", "lineage", "serial"])))]
 struct RevokeArgs {
     /// `namespace/name` or a SPIFFE ID.
     identity: Option<String>,

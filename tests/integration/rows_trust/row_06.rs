@@ -1,0 +1,130 @@
+//! Row 6: a CSR that asks for more than a key, and a stolen SVID that renews in parallel.
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
+};
+use weft_identity::{Purpose, TrustBundle, verify_svid};
+use weft_tests::{Mesh, SidecarSpec, Svid, eventually};
+use weft_wire::v1;
+
+use super::{attest, new_request, renew};
+
+#[tokio::test]
+async fn row_06_a_csr_contributes_its_public_key_and_nothing_else() {
+    let mesh = Mesh::start().await;
+    let token = mesh.token("shop/web").await;
+    let (first, second) = (greedy_csr(), greedy_csr());
+    let attested = attest(&mesh, &token, "shop/web", &first.1)
+        .await
+        .expect("its key is all that counts");
+    assert_modest(&attested);
+    let svid = Svid::issued(&attested, &first.0);
+    let renewed = renew(&mesh, &svid, &second.1)
+        .await
+        .expect("its key is all that counts");
+    assert_modest(&renewed);
+    assert_ne!(attested.chain[0], renewed.chain[0]);
+}
+
+#[tokio::test]
+async fn row_06_a_stolen_svid_that_renews_in_parallel_freezes_the_lineage() {
+    let mesh = Mesh::start().await;
+    let web = mesh.sidecar(SidecarSpec::of("shop/web")).await;
+    let stolen = Svid::of_sidecar(&web.runtime);
+    let request = new_request();
+    let answer = renew(&mesh, &stolen, &request.csr_der)
+        .await
+        .expect("nobody can tell a thief from the owner yet");
+    let thief = Svid::issued(&answer, &request.key_pkcs8);
+    // The thief uses what it got; from now on the two lines are apart.
+    let next = new_request();
+    renew(&mesh, &thief, &next.csr_der)
+        .await
+        .expect("still one line");
+
+    // The owner's turn to renew.
+    mesh.apply(
+        "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {renewEvery: 1s}\n",
+    )
+    .await;
+    mesh.audited("renew", "refused", &["shop/sa/web", "frozen", "in use"])
+        .await;
+    let shown = mesh
+        .meshctl(["identity", "show", "shop/web", "-o", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(shown["lineages"][0]["state"], "frozen", "{shown}");
+    for one in [&stolen, &thief] {
+        let refused = renew(&mesh, one, &new_request().csr_der).await;
+        assert_eq!(
+            refused.expect_err("it is frozen").code(),
+            tonic::Code::PermissionDenied
+        );
+    }
+    // A new token begins a new lineage: the owner is back, the thief is not.
+    super::join(&mesh, "shop/web").await;
+    eventually("the new lineage is shown", || async {
+        let shown = mesh
+            .meshctl(["identity", "show", "shop/web", "-o", "json"])
+            .await
+            .json();
+        let mut states: Vec<_> = shown["lineages"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|lineage| lineage["state"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        states.sort();
+        (states == ["active", "frozen"]).then_some(()).ok_or(shown)
+    })
+    .await;
+}
+
+/// The key and a CSR that asks for an operator's name, to be a CA, to sign, and for a century.
+fn greedy_csr() -> (Vec<u8>, Vec<u8>) {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "operator");
+    params.subject_alt_names = [
+        "spiffe://test.example/operator/ada",
+        "spiffe://test.example/ns/weft/sa/control-plane",
+    ]
+    .map(|uri| SanType::URI(uri.try_into().expect("ASCII")))
+    .to_vec();
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    params.custom_extensions = vec![
+        // basicConstraints: CA.
+        CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff]),
+        // privateKeyUsagePeriod: until 2126.
+        CustomExtension::from_oid_content(
+            &[2, 5, 29, 16],
+            [&[0x30, 17, 0x81, 15][..], b"21260101000000Z"].concat(),
+        ),
+    ];
+    let csr = params.serialize_request(&key).expect("a CSR");
+    (key.serialize_der(), csr.der().to_vec())
+}
+
+#[track_caller]
+fn assert_modest(answer: &v1::IssuedSvid) {
+    let svid = Svid::issued(answer, &[]);
+    let bundle =
+        TrustBundle::try_from(answer.bundle.as_ref().expect("a bundle")).expect("readable");
+    let now = Timestamp::now();
+    // Both purposes, one URI, no CA, no signing: all of that is part of being an SVID.
+    let verified = verify_svid(&svid.chain, &bundle, Purpose::ClientAuth, now).expect("an SVID");
+    assert_eq!(verified.id.as_str(), "spiffe://test.example/ns/shop/sa/web");
+    let day = SignedDuration::from_hours(24);
+    assert!(
+        verified.not_after.duration_since(now) <= day,
+        "{verified:?}"
+    );
+    let text = String::from_utf8_lossy(&svid.chain[0]).into_owned();
+    assert!(!text.contains("operator") && !text.contains("2126"));
+}

@@ -1,0 +1,174 @@
+//! Row 9: a workload at the operators' API, nobody at all, and a planted context.
+
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use prost::Message as _;
+use tonic::Code;
+use weft_tests::{Mesh, Svid, binary, peer};
+
+use super::join;
+
+#[tokio::test]
+async fn row_09_every_method_for_operators_refuses_a_workload() {
+    let mesh = Mesh::start().await;
+    let web = join(&mesh, "shop/web").await.channel(mesh.api);
+    let operator = Svid::of_operator(&mesh.context()).channel(mesh.api);
+    let mut refused = 0;
+    for method in methods() {
+        let answer = peer::call_raw(web.clone(), &method, "").await;
+        let code = answer.err().map(|status| status.code());
+        if FOR_WORKLOADS.contains(&method.as_str()) {
+            assert_ne!(code, Some(Code::PermissionDenied), "{method}");
+            continue;
+        }
+        assert_eq!(code, Some(Code::PermissionDenied), "{method}");
+        refused += 1;
+        // An empty request of an operator is understood, or refused for what it lacks.
+        let answer = match method.as_str() {
+            // It streams for ever.
+            "/weft.v1.Resources/Watch" => continue,
+            _ => peer::call_raw(operator.clone(), &method, "").await,
+        };
+        let code = answer.err().map(|status| status.code());
+        let not_here =
+            method.contains("/weft.v1.Attestation/") || method.contains("/weft.v1.OperatorLogin/");
+        assert_eq!(
+            code == Some(Code::PermissionDenied),
+            not_here,
+            "{method}: {code:?}"
+        );
+    }
+    assert!(refused >= 15, "only {refused} methods");
+    mesh.audited(
+        "call",
+        "refused",
+        &["shop/sa/web", "/weft.v1.Operations/CreateToken"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn row_09_who_shows_no_svid_reaches_no_method() {
+    let mesh = Mesh::start().await;
+    for method in methods() {
+        let channel = peer::anonymous_channel(mesh.api);
+        let refused = peer::call_raw(channel, &method, "").await;
+        let refused = refused.expect_err(&method);
+        assert_ne!(
+            refused.code(),
+            Code::PermissionDenied,
+            "no method is reached"
+        );
+        // First contact serves attestation and nothing else.
+        let channel = peer::anonymous_channel(mesh.attestation);
+        let answer = peer::call_raw(channel, &method, "").await;
+        let code = answer.expect_err(&method).code();
+        let expected = match method.as_str() {
+            "/weft.v1.Attestation/Attest" => Code::Unauthenticated,
+            _ => Code::Unimplemented,
+        };
+        assert_eq!(code, expected, "{method}");
+    }
+    mesh.audited("call", "refused", &["handshake from 127.0.0.1"])
+        .await;
+}
+
+/// `meshctl` is started below a folder with a genuine context that somebody else could have written.
+#[tokio::test]
+async fn row_09_a_planted_context_is_ignored() {
+    let mesh = Mesh::start().await;
+    let home = tempfile::tempdir().expect("a folder");
+    let planted = home.path().join(".weft");
+    let below = home.path().join("project/src");
+    std::fs::create_dir_all(&below).expect("a folder");
+
+    copy_context(&mesh.context(), &planted);
+    let own = whoami(&below, home.path());
+    assert!(own.status.success(), "an own context is used: {own:?}");
+
+    let mut plants: Vec<(&str, Box<dyn Fn()>)> = vec![
+        (
+            "a folder that all can write",
+            Box::new(|| mode(&planted, 0o777)),
+        ),
+        (
+            "a folder that the group can write",
+            Box::new(|| mode(&planted, 0o770)),
+        ),
+        (
+            "a file that all can write",
+            Box::new(|| mode(&planted.join("context.yaml"), 0o666)),
+        ),
+        (
+            "a readable key",
+            Box::new(|| mode(&planted.join("operator.key"), 0o644)),
+        ),
+    ];
+    // Only root can give files away.
+    if rustix::process::geteuid().is_root() {
+        plants.push((
+            "another user's folder",
+            Box::new(|| chown(&planted, Some(65_534), None).expect("root may")),
+        ));
+    }
+    for (what, plant) in plants {
+        let _ = std::fs::remove_dir_all(&planted);
+        copy_context(&mesh.context(), &planted);
+        plant();
+        let ran = whoami(&below, home.path());
+        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!ran.status.success(), "{what} was used: {ran:?}");
+        assert!(told.contains(".weft"), "{what}: {told}");
+    }
+}
+
+fn whoami(folder: &Path, home: &Path) -> Output {
+    Command::new(binary("meshctl"))
+        .args(["sidecars", "-o", "json"])
+        .current_dir(folder)
+        .env_remove("WEFT_CONTEXT")
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .output()
+        .expect("meshctl runs")
+}
+
+fn copy_context(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    mode(to, 0o700);
+    for entry in std::fs::read_dir(from).expect("a context") {
+        let entry: PathBuf = entry.expect("a file").path();
+        // A copy keeps the mode.
+        std::fs::copy(&entry, to.join(entry.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("an own file");
+}
+
+/// Every method of the public API, as its description lists them.
+pub(super) fn methods() -> Vec<String> {
+    let files =
+        prost_types::FileDescriptorSet::decode(weft_wire::FILE_DESCRIPTORS).expect("descriptors");
+    let mut methods = vec![DISCOVERY.to_owned()];
+    for file in files.file.iter().filter(|file| file.package() == "weft.v1") {
+        for service in &file.service {
+            for method in &service.method {
+                methods.push(format!("/weft.v1.{}/{}", service.name(), method.name()));
+            }
+        }
+    }
+    methods
+}
+
+pub(super) const DISCOVERY: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const FOR_WORKLOADS: &[&str] = &[
+    DISCOVERY,
+    "/weft.v1.Issuance/Renew",
+    "/weft.v1.Registration/Register",
+    "/weft.v1.Decisions/Report",
+];
