@@ -82,6 +82,8 @@ enum Verb {
     Sidecar(commands::sidecar::SidecarArgs),
     /// Run one of the example's programs.
     Sample(samples::SampleArgs),
+    #[command(hide = true)]
+    UpChild(commands::up::child::ChildArgs),
 }
 
 impl Cli {
@@ -94,6 +96,7 @@ impl Cli {
         match self.verb {
             Verb::ControlPlane(args) => commands::control_plane::run(args),
             Verb::Sidecar(args) => commands::sidecar::run(&args),
+            Verb::UpChild(args) => commands::up::child::run(&args),
             verb => match block_on(verb, &session) {
                 Ok(answer) => answer.exit_code(),
                 Err(error) => failure::report(&error),
@@ -136,8 +139,8 @@ impl Verb {
             Verb::Schema(args) => commands::schema::run(&args, session),
             Verb::Completion(args) => commands::completion::run(&args, session),
             Verb::Sample(args) => samples::run(args).await.map(|()| Answer::Yes),
-            Verb::ControlPlane(_) | Verb::Sidecar(_) => {
-                unreachable!("servers run without this runtime")
+            Verb::ControlPlane(_) | Verb::Sidecar(_) | Verb::UpChild(_) => {
+                unreachable!("these run without this runtime")
             }
         }
     }

@@ -3,6 +3,7 @@
 //! In order: read the file and its resources, open the state, start the control plane, log in, apply the resources, start
 //! each sidecar and its program, wait until every sidecar has acknowledged, print, wait for the end, stop in order.
 
+pub(crate) mod child;
 mod console;
 mod mesh_file;
 mod placeholders;
@@ -78,23 +79,22 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
     };
     let console = Console::new(destination, width);
     let mut running = Running::new(console.clone());
+    let launch = plan::Launch {
+        mesh: &mesh,
+        resources: &resources,
+        addresses: &addresses,
+        replicas: &replicas,
+        state: &state,
+    };
     let starting = async {
         let revision = running
-            .start(
-                &mesh,
-                &resources,
-                &addresses,
-                &replicas,
-                &state,
-                Duration::from_secs(args.timeout),
-            )
+            .start(launch, Duration::from_secs(args.timeout))
             .await?;
         let outcome = report::Outcome {
             revision,
             elapsed: began.elapsed(),
         };
-        let may_call = |id: &_| resources.may_call(id, &mesh.trust_domain);
-        report::Report::new(&mesh, &addresses, &replicas, &state, may_call, &outcome)
+        report::Report::new(launch, &running, &outcome)
     };
     // A signal during the start stops it where it stands.
     let started = tokio::select! {

@@ -11,6 +11,18 @@ use weft_identity::{DnsLabel, ServicePort, TrustDomain, WorkloadName};
 use super::mesh_file::{MeshFile, Workload};
 use super::placeholders::{self, Values};
 use super::ports::Ports;
+use super::resources::MeshResources;
+use super::state::State;
+
+/// Everything that one start is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Launch<'a> {
+    pub(super) mesh: &'a MeshFile,
+    pub(super) resources: &'a MeshResources,
+    pub(super) addresses: &'a ControlPlaneAddresses,
+    pub(super) replicas: &'a [Replica],
+    pub(super) state: &'a State,
+}
 
 /// The control plane's addresses.
 #[derive(Debug, Clone, Copy)]

@@ -145,8 +145,6 @@ impl Supervisor {
             }
         };
         self.pid.send_replace(child.id());
-        // Held open: a child that watches its standard input ends with `up`, however `up` ends.
-        let _lifeline = child.stdin.take();
         let mut readers = JoinSet::new();
         let log = self.open_log();
         if let Some(out) = child.stdout.take() {
@@ -174,11 +172,18 @@ impl Supervisor {
     }
 
     fn spawn(&self) -> std::io::Result<Child> {
-        Command::new(&self.spec.program)
+        Command::new(std::env::current_exe()?)
+            .args([
+                "up-child",
+                "--parent",
+                &std::process::id().to_string(),
+                "--",
+            ])
+            .arg(&self.spec.program)
             .args(&self.spec.arguments)
             .envs(&self.spec.env)
             .current_dir(&self.spec.folder)
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A Ctrl-C at the terminal is for `up`, which then stops its children in order.

@@ -10,9 +10,10 @@ use weft_identity::{SpiffeId, TrustDomain};
 
 use crate::output::Table;
 
-use super::mesh_file::{MeshFile, TryLine};
+use super::mesh_file::TryLine;
 use super::placeholders;
-use super::plan::{ControlPlaneAddresses, Replica};
+use super::plan::{Launch, Replica};
+use super::start::Running;
 
 /// Everything that is told; its JSON form is the answer of `-o json`.
 #[derive(Debug, Serialize)]
@@ -33,6 +34,8 @@ pub(super) struct Report {
 
 #[derive(Debug, Serialize)]
 struct ControlPlane {
+    /// When this was printed.
+    pid: Option<u32>,
     api: SocketAddr,
     attestation: SocketAddr,
     admin: SocketAddr,
@@ -44,6 +47,9 @@ struct ControlPlane {
 struct Workload {
     name: String,
     instance: String,
+    /// The program's and the sidecar's, when this was printed.
+    pid: Option<u32>,
+    sidecar_pid: Option<u32>,
     spiffe_id: SpiffeId,
     /// Where the program listens, by port name.
     ports: BTreeMap<String, SocketAddr>,
@@ -72,33 +78,29 @@ pub(super) struct Outcome {
 
 impl Report {
     pub(super) fn new(
-        mesh: &MeshFile,
-        control_plane: &ControlPlaneAddresses,
-        replicas: &[Replica],
-        state: &super::state::State,
-        may_call: impl Fn(&SpiffeId) -> Vec<String>,
+        launch: Launch<'_>,
+        running: &Running,
         outcome: &Outcome,
     ) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
-        for line in &mesh.try_lines {
-            lines.push(try_line(line, replicas)?);
+        for line in &launch.mesh.try_lines {
+            lines.push(try_line(line, launch.replicas)?);
         }
+        let workload = |replica| Workload::new(replica, launch, running);
         Ok(Self {
-            trust_domain: mesh.trust_domain.clone(),
+            trust_domain: launch.mesh.trust_domain.clone(),
             control_plane: ControlPlane {
-                api: control_plane.api,
-                attestation: control_plane.attestation,
-                admin: control_plane.admin,
-                runtime: shown(&state.runtime.join(super::CONTROL_PLANE)),
+                pid: running.control_plane_pid(),
+                api: launch.addresses.api,
+                attestation: launch.addresses.attestation,
+                admin: launch.addresses.admin,
+                runtime: shown(&launch.state.runtime.join(super::CONTROL_PLANE)),
             },
-            context: shown(&state.folder),
-            workloads: replicas
-                .iter()
-                .map(|replica| Workload::new(replica, &mesh.trust_domain, state, &may_call))
-                .collect(),
+            context: shown(&launch.state.folder),
+            workloads: launch.replicas.iter().map(workload).collect(),
             r#try: lines,
             revision: outcome.revision,
-            sidecars: replicas.len(),
+            sidecars: launch.replicas.len(),
             elapsed_ms: outcome.elapsed.as_millis(),
             isolation: ISOLATION,
         })
@@ -149,17 +151,16 @@ impl Report {
 }
 
 impl Workload {
-    fn new(
-        replica: &Replica,
-        trust_domain: &TrustDomain,
-        state: &super::state::State,
-        may_call: impl Fn(&SpiffeId) -> Vec<String>,
-    ) -> Self {
+    fn new(replica: &Replica, launch: Launch<'_>, running: &Running) -> Self {
+        let (trust_domain, state) = (&launch.mesh.trust_domain, launch.state);
         let spiffe_id = SpiffeId::for_workload(trust_domain, &replica.workload.name);
+        let (pid, sidecar_pid) = running.pids(&replica.instance);
         Self {
             name: replica.workload.name.to_string(),
             instance: replica.instance.clone(),
-            may_call: may_call(&spiffe_id),
+            pid,
+            sidecar_pid,
+            may_call: launch.resources.may_call(&spiffe_id, trust_domain),
             spiffe_id,
             ports: replica
                 .values

@@ -1,6 +1,6 @@
 //! Starts the processes in order and waits until every sidecar has acknowledged; stops them in the reverse order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,8 @@ use crate::client::{Client, refused};
 use crate::login;
 
 use super::console::Console;
-use super::mesh_file::MeshFile;
-use super::plan::{ControlPlaneAddresses, Replica};
-use super::process::{Group, OutputTo, ProcessSpec};
-use super::resources::MeshResources;
+use super::plan::{Launch, Replica};
+use super::process::{Group, OutputTo, PidWatch, ProcessSpec};
 use super::state::State;
 use super::{CONTROL_PLANE, sidecar_name};
 
@@ -29,6 +27,15 @@ pub(super) struct Running {
     control_plane: Group,
     sidecars: Group,
     programs: Group,
+    /// Of each replica, by its name.
+    pids: BTreeMap<String, Pids>,
+    control_plane_pid: Option<PidWatch>,
+}
+
+/// The processes of one replica.
+struct Pids {
+    program: PidWatch,
+    sidecar: PidWatch,
 }
 
 impl Running {
@@ -38,6 +45,8 @@ impl Running {
             control_plane: Group::new(console.clone(), STOP_CONTROL_PLANE),
             sidecars: Group::new(console.clone(), STOP_SIDECAR),
             programs: Group::new(console.clone(), STOP_PROGRAM),
+            pids: BTreeMap::new(),
+            control_plane_pid: None,
             console,
         }
     }
@@ -45,24 +54,18 @@ impl Running {
     /// Returns the revision that every sidecar enforces.
     pub(super) async fn start(
         &mut self,
-        mesh: &MeshFile,
-        resources: &MeshResources,
-        addresses: &ControlPlaneAddresses,
-        replicas: &[Replica],
-        state: &State,
+        launch: Launch<'_>,
         timeout: Duration,
     ) -> anyhow::Result<u64> {
         let deadline = Instant::now() + timeout;
-        let client = self
-            .start_control_plane(mesh, addresses, state, deadline)
-            .await?;
-        let revision = resources.apply(&client).await?;
+        let replicas = launch.replicas;
+        let client = self.start_control_plane(launch, deadline).await?;
+        let revision = launch.resources.apply(&client).await?;
         let login = Arc::new(TokenSource {
             client: client.clone(),
         });
         for replica in replicas {
-            self.start_replica(mesh, addresses, replica, state, &login)
-                .await?;
+            self.start_replica(launch, replica, &login).await?;
         }
         let offered: usize = replicas.iter().map(Replica::services_offered).sum();
         let names = replicas
@@ -74,11 +77,15 @@ impl Running {
 
     async fn start_control_plane(
         &mut self,
-        mesh: &MeshFile,
-        addresses: &ControlPlaneAddresses,
-        state: &State,
+        launch: Launch<'_>,
         deadline: Instant,
     ) -> anyhow::Result<Client> {
+        let Launch {
+            mesh,
+            addresses,
+            state,
+            ..
+        } = launch;
         let runtime = state.replica_folder(CONTROL_PLANE)?;
         let store = state.folder.join(CONTROL_PLANE);
         files::private_folder(&store)?;
@@ -102,7 +109,7 @@ impl Running {
                 .flat_map(|(flag, value)| [flag.to_owned(), value]),
         );
         let log = state.log_file(CONTROL_PLANE);
-        self.control_plane.start(ProcessSpec {
+        let pid = self.control_plane.start(ProcessSpec {
             name: "the control plane".to_owned(),
             program: std::env::current_exe()?,
             arguments,
@@ -111,6 +118,7 @@ impl Running {
             output: OutputTo::File(log.clone()),
             prepare: None,
         });
+        self.control_plane_pid = Some(pid);
         let context = loop {
             match login_at(&socket, &state.folder).await {
                 Ok(context) => break context,
@@ -134,18 +142,22 @@ impl Running {
 
     async fn start_replica(
         &mut self,
-        mesh: &MeshFile,
-        addresses: &ControlPlaneAddresses,
+        launch: Launch<'_>,
         replica: &Replica,
-        state: &State,
         tokens: &Arc<TokenSource>,
     ) -> anyhow::Result<()> {
+        let Launch {
+            mesh,
+            addresses,
+            state,
+            ..
+        } = launch;
         let runtime = state.replica_folder(&replica.instance)?;
         let (config, token) = (runtime.join("config.yaml"), runtime.join("token"));
         let text = replica.sidecar_config(&mesh.trust_domain, addresses, &runtime, &token)?;
         files::write_private(&config, text.as_bytes())?;
         let (tokens, workload) = (Arc::clone(tokens), replica.workload.name.to_string());
-        self.sidecars.start(ProcessSpec {
+        let sidecar = self.sidecars.start(ProcessSpec {
             name: sidecar_name(&replica.instance),
             program: std::env::current_exe()?,
             arguments: vec![
@@ -163,7 +175,7 @@ impl Running {
             })),
         });
         let (program, arguments) = replica.command()?;
-        self.programs.start(ProcessSpec {
+        let program_pid = self.programs.start(ProcessSpec {
             name: replica.instance.clone(),
             program,
             arguments,
@@ -172,7 +184,27 @@ impl Running {
             output: OutputTo::Console,
             prepare: None,
         });
+        let pids = Pids {
+            program: program_pid,
+            sidecar,
+        };
+        self.pids.insert(replica.instance.clone(), pids);
         Ok(())
+    }
+
+    /// The control plane's process id, while it runs.
+    pub(super) fn control_plane_pid(&self) -> Option<u32> {
+        self.control_plane_pid
+            .as_ref()
+            .and_then(|pid| *pid.borrow())
+    }
+
+    /// The process ids of a replica's program and sidecar, while they run.
+    pub(super) fn pids(&self, instance: &str) -> (Option<u32>, Option<u32>) {
+        match self.pids.get(instance) {
+            Some(pids) => (*pids.program.borrow(), *pids.sidecar.borrow()),
+            None => (None, None),
+        }
     }
 
     /// The operator's certificate is short-lived: a mesh that runs for months renews it.
