@@ -200,18 +200,33 @@ impl Up {
         }
     }
 
-    /// No process, port or lock of the mesh is there any more.
-    #[track_caller]
-    pub fn assert_nothing_left(&self) {
+    /// SIGKILL: it gets no chance to stop its processes.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// The command lines of the mesh's processes that run.
+    pub fn processes(&self) -> Vec<String> {
         let home = self.folder.path().display().to_string();
         let runtime = self.report["controlPlane"]["runtime"]
             .as_str()
             .expect("a folder");
-        let runtime = runtime.trim_end_matches("/control-plane");
-        let left: Vec<String> = command_lines()
-            .into_iter()
-            .filter(|line| line.contains(&home) || line.contains(runtime))
-            .collect();
+        let mut marks = vec![home, runtime.trim_end_matches("/control-plane").to_owned()];
+        // Programs are known by the addresses in their arguments.
+        for workload in self.workloads() {
+            marks.push(address(&workload["proxy"]).to_string());
+            let ports = workload["ports"].as_object().into_iter().flatten();
+            marks.extend(ports.map(|(_, at)| address(at).to_string()));
+        }
+        let is_ours = |line: &String| marks.iter().any(|mark| line.contains(mark));
+        command_lines().into_iter().filter(is_ours).collect()
+    }
+
+    /// No process, port or lock of the mesh is there any more.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let left = self.processes();
         assert!(left.is_empty(), "processes are left: {left:?}");
         for workload in self.workloads() {
             for what in ["inbound", "proxy", "admin"] {

@@ -7,3 +7,4 @@ mod rollout;
 mod rows_trust;
 mod secrets;
 mod secrets_scan;
+mod up;

@@ -1,0 +1,104 @@
+//! `meshctl up` when things go wrong: a program that crashes, a file with mistakes, a second start, a kill without warning.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use weft_tests::{Up, binary, eventually, eventually_within};
+
+#[tokio::test]
+async fn a_crashed_program_and_a_killed_sidecar_are_started_again_and_reported() {
+    let shop = Up::start("examples/shop/mesh.yaml").await;
+    let ledger = pid(&shop.workload("ledger")["pid"]);
+    let sidecar = pid(&shop.workload("ledger")["sidecarPid"]);
+    for process in [ledger, sidecar] {
+        kill_process(process, Signal::KILL).expect("it runs");
+    }
+    let web = shop.port("web", "http");
+    eventually("four hops work again", || async move {
+        match weft_tests::get(&format!("http://{web}/checkout/2")).await {
+            Ok(response) if response.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let log = shop.log();
+    for name in ["! ledger ended", "! ledger-sidecar ended"] {
+        assert!(log.contains(name), "{name} in: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_mesh_that_is_killed_without_warning_leaves_no_process_and_starts_again() {
+    let mut shop = Up::start("examples/shop/mesh.yaml").await;
+    shop.kill();
+    eventually_within(Duration::from_secs(20), "every process ends", || {
+        let left = shop.processes();
+        async move { if left.is_empty() { Ok(()) } else { Err(left) } }
+    })
+    .await;
+    let again = shop.start_again().await;
+    assert_eq!(
+        again
+            .through_proxy("web", "http://api.shop/orders/1")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_second_start_with_the_same_state_is_refused() {
+    let shop = Up::start("examples/shop/mesh.yaml").await;
+    let second = shop
+        .meshctl(&["up", &shop.source("examples/shop/mesh.yaml")])
+        .await;
+    assert_ne!(second.code, 0);
+    assert!(
+        second.stderr.contains("another `meshctl up`"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(
+        shop.through_proxy("web", "http://api.shop/orders/1")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn mistakes_in_the_files_are_told_together_and_nothing_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write(
+        "mesh.yaml",
+        "trustDomain: a.example\nresources: [r.yaml]\nworkloads:\n- {name: a, namespace: x, command: [\"true\"]}\n",
+    );
+    write(
+        "r.yaml",
+        "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {name: a, namespace: x}\nspec: {to: {service: b, port: [http]}, from: [x/a]}\n\
+         ---\napiVersion: weft.dev/v1\nkind: Alow\nmetadata: {name: b, namespace: x}\nspec: {}\n",
+    );
+    let ran = Command::new(binary("meshctl"))
+        .args(["up", "mesh.yaml"])
+        .current_dir(folder.path())
+        .env("XDG_CONFIG_HOME", folder.path())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    for part in ["r.yaml:4:", "ports", "Alow", "Allow"] {
+        assert!(told.contains(part), "{part} in: {told}");
+    }
+    assert!(!folder.path().join(".weft").exists(), "nothing was started");
+}
+
+fn pid(value: &serde_json::Value) -> Pid {
+    value
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw)
+        .unwrap_or_else(|| panic!("no pid: {value}"))
+}
