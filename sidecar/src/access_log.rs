@@ -1,25 +1,29 @@
-//! One event for each exchange, when it ends, and only where it is asked for. What a peer chose is escaped, so that no line can be forged.
+//! One event for each exchange, when it ends, and only where it is asked for: the rule that allowed it, or the decision that refused it.
+//! What a peer chose is escaped, so that no line can be forged.
 
 use std::time::Instant;
 
-use weft_identity::ServicePort;
+use weft_policy::Reason;
 
+use crate::decisions::DecisionId;
 use crate::enforce::Side;
 
 /// One exchange; written when it is dropped.
 pub struct Record {
     pub side: Side,
     pub source: String,
-    pub target: ServicePort,
+    /// `namespace/service:port`, as far as it is known.
+    pub target: String,
     pub method: String,
     pub path: String,
     pub rule: String,
     pub status: u16,
+    pub refused: Option<(DecisionId, Reason)>,
     started: Instant,
 }
 
 impl Record {
-    pub fn new(side: Side, source: String, target: ServicePort) -> Self {
+    pub fn new(side: Side, source: String, target: String) -> Self {
         Self {
             side,
             source,
@@ -28,6 +32,7 @@ impl Record {
             path: String::new(),
             rule: String::new(),
             status: 0,
+            refused: None,
             started: Instant::now(),
         }
     }
@@ -43,11 +48,13 @@ impl Drop for Record {
             target: "access",
             side,
             source = %self.source.escape_debug(),
-            service = %self.target,
+            service = %self.target.escape_debug(),
             method = %self.method.escape_debug(),
             path = %self.path.escape_debug(),
             status = self.status,
             rule = %self.rule,
+            decision = self.refused.map(|(decision, _)| tracing::field::display(decision)),
+            reason = self.refused.map(|(_, reason)| reason.as_str()),
             duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         );
     }

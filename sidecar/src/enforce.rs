@@ -217,8 +217,9 @@ fn prepare<'a>(
     if enforced.unreadable.contains(&target.service) {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
-    let quarantined =
-        revocations.is_quarantined(source) || revocations.is_quarantined(&enforced.own_id);
+    let quarantined = revocations.is_quarantined(source)
+        || revocations.is_quarantined(&enforced.own_id)
+        || (side == Side::Client && is_cut_off(enforced, &target.service));
     let connection = Connection {
         source,
         port: &target.port,
@@ -244,6 +245,21 @@ fn prepare<'a>(
             .ok_or_else(|| Refusal::new(Reason::UnknownTarget))?,
     };
     Ok((policy, connection))
+}
+
+/// Whether everyone who could answer for the service is under Quarantine.
+fn is_cut_off(enforced: &Enforced, service: &ServiceName) -> bool {
+    let revocations = &enforced.revocations;
+    if revocations.quarantined.is_empty() {
+        return false;
+    }
+    enforced.outbound.get(service).is_some_and(|service| {
+        let endpoints = &service.view.endpoints;
+        !endpoints.is_empty()
+            && endpoints
+                .iter()
+                .all(|endpoint| revocations.is_quarantined(&endpoint.identity))
+    })
 }
 
 fn named_port<'a>(

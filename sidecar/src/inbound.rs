@@ -104,8 +104,9 @@ impl Inbound {
         let registered = self.register(&target, Carries::Bytes);
         let permit = match self.admit(&target) {
             Admission::Allow(permit) => permit,
+            // Nothing here could meet HTTP conditions.
             Admission::NeedsHttp => {
-                return self.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
+                return self.refuse(&Refusal::new(Reason::NoRule), Some(&target));
             }
             Admission::Deny(refusal) => return self.refuse(&refusal, Some(&target)),
         };
@@ -188,7 +189,7 @@ impl Inbound {
             let mut record = Record::new(
                 Side::Server,
                 self.peer.id().to_string(),
-                target.service_port(),
+                target.service_port().to_string(),
             );
             record.rule = permit.rule().to_string();
             record
@@ -290,7 +291,15 @@ fn log_refusal(
         revision: shared.current.load().revision,
         detail: &refusal.detail,
     });
-    tracing::info!(%decision, reason = ?refusal.reason, service, port, "an inbound connection is refused");
+    if shared.config.access_log {
+        let source = match source {
+            RefusedPeer::Verified(id) => id.to_string(),
+            RefusedPeer::Unauthenticated(address) => address.to_string(),
+        };
+        let mut record = Record::new(Side::Server, source, format!("{service}:{port}"));
+        record.refused = Some((decision, refusal.reason));
+    }
+    tracing::info!(%decision, reason = refusal.reason.as_str(), service, port, "an inbound connection is refused");
 }
 
 /// Resolves when the connection should take no further request: the process drains, or an SVID is about to expire.

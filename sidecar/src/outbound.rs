@@ -245,7 +245,8 @@ fn admit_tcp(
                 .ok_or_else(|| Refusal::new(Reason::NoRule))?;
             Ok((permit, Arc::clone(service)))
         }
-        Admission::NeedsHttp => Err(Refusal::new(Reason::WrongProtocol)),
+        // Nothing here could meet HTTP conditions.
+        Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
         Admission::Deny(refusal) => Err(refusal),
     }
 }
@@ -305,7 +306,12 @@ fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
         revision: shared.current.load().revision,
         detail: &refusal.detail,
     });
-    tracing::info!(%decision, %target, reason = ?refusal.reason, "an outbound connection is refused");
+    if shared.config.access_log {
+        let source = shared.config.own_id.to_string();
+        let mut record = Record::new(Side::Client, source, target.to_string());
+        record.refused = Some((decision, refusal.reason));
+    }
+    tracing::info!(%decision, %target, reason = refusal.reason.as_str(), "an outbound connection is refused");
 }
 
 fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {
@@ -313,7 +319,7 @@ fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Reco
         let mut record = Record::new(
             Side::Client,
             shared.config.own_id.to_string(),
-            target.clone(),
+            target.to_string(),
         );
         record.rule = permit.rule().to_string();
         record

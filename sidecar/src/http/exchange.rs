@@ -91,7 +91,10 @@ impl Exchange {
         }));
         match self.admit(target) {
             Ok(permit) => {
-                let record = self.record(target, Some(&permit), 0);
+                let record = self.record(target.to_string()).map(|mut record| {
+                    record.rule = permit.rule().to_string();
+                    record
+                });
                 Ok(Permitted {
                     exchange: self,
                     registered,
@@ -121,6 +124,10 @@ impl Exchange {
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,
         });
+        if let Some(mut record) = self.record(format!("{service}:{port}")) {
+            record.status = refusal.status;
+            record.refused = Some((decision, refusal.reason));
+        }
         self.answer(
             refusal::refused(self.form(), refusal, decision),
             refusal.reason == Reason::Malformed,
@@ -199,15 +206,11 @@ impl Exchange {
         }
     }
 
-    fn record(&self, target: &ServicePort, permit: Option<&Permit>, status: u16) -> Option<Record> {
+    fn record(&self, target: String) -> Option<Record> {
         self.shared.config.access_log.then(|| {
-            let mut record = Record::new(self.side, self.source.to_string(), target.clone());
+            let mut record = Record::new(self.side, self.source.to_string(), target);
             record.method = self.head.method.as_str().to_owned();
             record.path = self.head.uri.path().to_owned();
-            record.rule = permit
-                .map(|permit| permit.rule().to_string())
-                .unwrap_or_default();
-            record.status = status;
             record
         })
     }
