@@ -3,10 +3,13 @@
 //! A [`Mesh`] is a control plane and an operator; [`Sidecar`]s are added to it; [`backend`] holds small programs to put
 //! behind them, run in the test's own process. What is dropped is stopped: nothing stays behind.
 
+#![allow(clippy::print_stderr, reason = "a failed test shows what its processes wrote")]
+
 pub mod backend;
 mod binaries;
 pub mod documents;
 mod http;
+mod keep_alive;
 mod load;
 mod mesh;
 pub mod peer;
@@ -17,6 +20,7 @@ mod wait;
 
 pub use binaries::binary;
 pub use http::{Response, get, raw, request};
+pub use keep_alive::KeepAlive;
 pub use load::{Load, Outcome};
 pub use mesh::{Mesh, MeshOptions, Ran};
 pub use peer::Svid;

@@ -2,6 +2,7 @@
 
 mod durability;
 mod import_edges;
+mod policy_corpus;
 mod reconnect;
 mod rollout;
 mod rows_trust;
