@@ -3,7 +3,10 @@
 //! A [`Mesh`] is a control plane and an operator; [`Sidecar`]s are added to it; [`backend`] holds small programs to put
 //! behind them, run in the test's own process. What is dropped is stopped: nothing stays behind.
 
-#![allow(clippy::print_stderr, reason = "a failed test shows what its processes wrote")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a failed test shows what its processes wrote"
+)]
 
 pub mod backend;
 mod binaries;

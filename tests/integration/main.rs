@@ -1,6 +1,7 @@
 //! Each capability from outside: real processes, real sockets.
 
 mod durability;
+mod explain;
 mod import_edges;
 mod policy_corpus;
 mod reconnect;
