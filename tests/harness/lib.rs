@@ -11,6 +11,7 @@
 pub mod backend;
 mod binaries;
 pub mod documents;
+mod fake_control_plane;
 mod http;
 mod keep_alive;
 mod load;
@@ -22,6 +23,7 @@ mod up;
 mod wait;
 
 pub use binaries::binary;
+pub use fake_control_plane::FakeControlPlane;
 pub use http::{Response, get, raw, request};
 pub use keep_alive::KeepAlive;
 pub use load::{Load, Outcome};

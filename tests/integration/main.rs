@@ -10,3 +10,4 @@ mod rows_trust;
 mod secrets;
 mod secrets_scan;
 mod up;
+mod views_on_the_wire;
