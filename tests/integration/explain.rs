@@ -100,6 +100,8 @@ async fn a_refusal_at_the_server_is_answered_too_and_outlives_the_control_plane(
         after.contains("on the server side") && after.contains(INTRUDER),
         "{after}"
     );
+    // A control plane that has just come back knows of no sidecar to wait for until it returns.
+    shop.wait_until_connected().await;
     shop.mesh.apply(&shown_yaml(&after)).await;
     let passed = shop.ask_past_its_sidecar("/orders/1").await;
     assert_eq!(passed.status, 200, "{}", passed.text());
@@ -178,6 +180,21 @@ impl Shop {
             .request("GET", path, &[("Host", "api.shop")])
             .await
             .expect("an answer")
+    }
+
+    async fn wait_until_connected(&self) {
+        eventually("every sidecar reconnects", || async {
+            let told = self.mesh.meshctl(["sidecars", "-o", "json"]).await.ok();
+            let sidecars = told.json()["sidecars"].clone();
+            let sidecars = sidecars.as_array().expect("a list");
+            let connected = sidecars.iter().filter(|one| one["connected"] == true);
+            if connected.count() == 3 {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        })
+        .await;
     }
 
     /// Asks until the refusal has been reported.
