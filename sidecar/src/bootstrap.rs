@@ -64,6 +64,11 @@ pub(crate) enum BootstrapError {
 /// The stored SVID, or a first one.
 pub(crate) async fn prove(config: &Config, runtime: &Runtime) -> Result<Proven, BootstrapError> {
     match runtime.load_svid(&config.own_id, Timestamp::now()) {
+        Ok(Some(found)) if names_another_root(config, &found.bundle) => {
+            tracing::warn!(
+                "the join token is for a mesh with another root; the stored SVID is not used"
+            );
+        }
         Ok(Some(found)) => {
             tracing::info!(id = %config.own_id, not_after = %found.svid.verified.not_after, "going on with the stored SVID");
             let bundle = Arc::new(found.bundle);
@@ -77,6 +82,16 @@ pub(crate) async fn prove(config: &Config, runtime: &Runtime) -> Result<Proven, 
         Err(error) => tracing::warn!(error = %chain_of(&error), "the stored SVID is not used"),
     }
     attest(config, runtime).await
+}
+
+/// Whether a join token lies ready that was made by a control plane which the stored SVID knows nothing of: its store was made
+/// anew, and what is stored here would be refused for ever.
+fn names_another_root(config: &Config, stored: &TrustBundle) -> bool {
+    let Some(Ok((_, token))) = config.join_token_file.as_deref().map(read_token) else {
+        return false;
+    };
+    let pinned = token.root_fingerprint();
+    !stored.roots.iter().any(|root| fingerprint(root) == *pinned)
 }
 
 /// Exchanges the join token, for as long as it takes to reach a control plane.

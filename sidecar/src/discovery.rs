@@ -49,6 +49,8 @@ impl Discovery {
     /// Follows the control plane until the process leaves.
     pub(crate) async fn run(mut self) -> Result<(), Infallible> {
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_AT_MOST);
+        // Said once: at every try it would drown what else is said.
+        let mut is_told = false;
         loop {
             let ended = self.follow().await;
             self.keeper.set_connected(false);
@@ -58,12 +60,18 @@ impl Discovery {
                     return Ok(());
                 }
                 Ended::Renewed => {
+                    is_told = false;
                     self.keeper.key_changed();
                     continue;
                 }
                 Ended::Lost(status) => {
                     backoff.reset();
+                    is_told = true;
                     tracing::warn!(error = %chain_of(&status), "the control plane is lost; serving what is known");
+                }
+                Ended::Unreached(status) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(error = %chain_of(&status), "the control plane cannot be reached; it is tried again");
                 }
                 Ended::Unreached(status) => {
                     tracing::debug!(error = %chain_of(&status), "the control plane cannot be reached");

@@ -72,6 +72,8 @@ impl Up {
             self.child.try_wait().expect("a child").is_some(),
             "the first one still runs"
         );
+        // What lies in the runtime folder is for the next one.
+        self.report = Value::Null;
         let folder = std::mem::replace(
             &mut self.folder,
             tempfile::tempdir().expect("a temporary folder"),
@@ -240,6 +242,19 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
+        self.end();
+        if let Some(runtime) = self.report["controlPlane"]["runtime"]
+            .as_str()
+            .map(Path::new)
+        {
+            // The one of the whole mesh: keys of a mesh that is gone.
+            let _ = runtime.parent().map(std::fs::remove_dir_all);
+        }
+    }
+}
+
+impl Up {
+    fn end(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
             return;
         }

@@ -48,6 +48,23 @@ async fn a_mesh_that_is_killed_without_warning_leaves_no_process_and_starts_agai
 }
 
 #[tokio::test]
+async fn a_deleted_state_is_a_new_mesh_whatever_the_runtime_folder_holds() {
+    let mut shop = Up::start("examples/shop/mesh.yaml").await;
+    let bundle = shop.bundle();
+    shop.interrupt(Duration::from_secs(20));
+    std::fs::remove_dir_all(shop.state()).expect("deleted");
+    let again = shop.start_again().await;
+    assert_ne!(again.bundle(), bundle);
+    assert_eq!(
+        again
+            .through_proxy("web", "http://api.shop/orders/1")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
 async fn a_second_start_with_the_same_state_is_refused() {
     let shop = Up::start("examples/shop/mesh.yaml").await;
     let second = shop

@@ -33,6 +33,7 @@ impl State {
         files::private_folder(&folder.join("logs"))?;
         let lock = lock(&folder)?;
         let (runtime, warning) = runtime_folder(&folder)?;
+        forget_another_mesh(&folder, &runtime)?;
         let key_file = wrapping_key()?;
         Ok(Self {
             folder,
@@ -106,6 +107,30 @@ fn runtime_folder(state: &Path) -> anyhow::Result<(PathBuf, Option<String>)> {
     Ok((runtime, warning))
 }
 
+/// What lies in the runtime folder belongs to one state; where that was deleted and made anew, its SVIDs prove nothing any more.
+fn forget_another_mesh(state: &Path, runtime: &Path) -> anyhow::Result<()> {
+    let (mark, copy) = (state.join(MARK), runtime.join(MARK));
+    if !mark.exists() {
+        let mut random = [0u8; 16];
+        fill_random(&mut random)?;
+        files::write_private(&mark, hex(&random).as_bytes())?;
+    }
+    let current = files::read_private(&mark, MARK_LIMIT)?;
+    if files::read_private(&copy, MARK_LIMIT).is_ok_and(|known| known == current) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(runtime)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path)?
+        } else {
+            std::fs::remove_file(&path)?
+        }
+    }
+    files::write_private(&copy, &current)?;
+    Ok(())
+}
+
 /// A short name that differs for each state folder: socket paths must stay under 108 bytes.
 fn short_name(state: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
@@ -131,11 +156,14 @@ fn wrapping_key() -> anyhow::Result<PathBuf> {
     if !path.exists() {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
         fill_random(key.as_mut())?;
-        let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = zeroize::Zeroizing::new(text + "\n");
+        let text = zeroize::Zeroizing::new(hex(key.as_ref()) + "\n");
         files::write_private(&path, text.as_bytes())?;
     }
     Ok(path)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
@@ -146,3 +174,6 @@ fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
 }
 
 const LOCK: &str = "up.lock";
+/// Tells one state from another that had the same place.
+const MARK: &str = "mesh-id";
+const MARK_LIMIT: u64 = 256;
