@@ -1,4 +1,5 @@
 //! Timed runs, minutes each; their figures are in docs/PERFORMANCE.md.
 
+mod idle;
 mod outage;
 mod rotation;
