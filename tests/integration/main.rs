@@ -2,6 +2,7 @@
 
 mod durability;
 mod explain;
+mod fuzz_replay;
 mod import_edges;
 mod policy_corpus;
 mod reconnect;

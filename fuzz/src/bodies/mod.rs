@@ -1,0 +1,24 @@
+//! One body a target: takes any bytes, and panics where a promise does not hold.
+
+mod discovery;
+mod document;
+mod http1;
+mod names;
+mod path;
+
+/// Each target by its name, which is also that of its folder of seeds.
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+    ("document", document::document),
+    ("path", path::path),
+    ("server_name", names::server_name),
+    ("join_token", names::join_token),
+    ("http1", http1::http1),
+    ("discovery", discovery::discovery),
+];
+
+/// Runs one target.
+pub fn run(target: &str, input: &[u8]) {
+    let body = TARGETS.iter().find(|(name, _)| *name == target);
+    let (_, body) = body.unwrap_or_else(|| panic!("there is no target {target}"));
+    body(input);
+}
