@@ -1,5 +1,6 @@
 //! The fuzz targets' bodies over their seeds: what a fuzzer once found stays fixed.
 
+#[allow(unreachable_pub)] // public for the fuzz crate
 #[path = "../../fuzz/src/bodies/mod.rs"]
 mod bodies;
 

@@ -6,8 +6,11 @@ mod http1;
 mod names;
 mod path;
 
+/// What a target does with an input.
+pub type Body = fn(&[u8]);
+
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Body); 6] = [
     ("document", document::document),
     ("path", path::path),
     ("server_name", names::server_name),

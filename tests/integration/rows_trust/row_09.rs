@@ -88,7 +88,7 @@ async fn row_09_a_planted_context_is_ignored() {
     let own = whoami(&below, home.path());
     assert!(own.status.success(), "an own context is used: {own:?}");
 
-    let mut plants: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let mut plants: Vec<(&str, Plant<'_>)> = vec![
         (
             "a folder that all can write",
             Box::new(|| mode(&planted, 0o777)),
@@ -172,3 +172,6 @@ const FOR_WORKLOADS: &[&str] = &[
     "/weft.v1.Registration/Register",
     "/weft.v1.Decisions/Report",
 ];
+
+/// Makes a context one that must not be believed.
+type Plant<'a> = Box<dyn Fn() + 'a>;
