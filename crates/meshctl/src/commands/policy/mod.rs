@@ -18,13 +18,13 @@ enum PolicyVerb {
     /// Judge a table of expected verdicts; exit code 1 when one differs.
     Test(test::TestArgs),
     /// Say whether a request would pass, by which rule, or what is missing; exit code 1 when refused.
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
 }
 
 pub(crate) async fn run(args: PolicyArgs, session: &Session) -> anyhow::Result<Answer> {
     match args.verb {
         PolicyVerb::Test(args) => test::run(args, session).await,
-        PolicyVerb::Explain(args) => explain::run(args, session).await,
+        PolicyVerb::Explain(args) => explain::run(*args, session).await,
     }
 }
 
