@@ -10,6 +10,7 @@
 
 pub mod backend;
 mod binaries;
+mod defences;
 pub mod documents;
 mod fake_control_plane;
 mod http;
@@ -23,6 +24,7 @@ mod up;
 mod wait;
 
 pub use binaries::binary;
+pub use defences::{Defence, TestName};
 pub use fake_control_plane::FakeControlPlane;
 pub use http::{Response, get, raw, request};
 pub use keep_alive::KeepAlive;

@@ -1,5 +1,6 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod defences;
 mod durability;
 mod explain;
 mod fuzz_replay;

@@ -1,5 +1,6 @@
 //! Timed runs, minutes each; their figures are in docs/PERFORMANCE.md.
 
+mod defences;
 mod idle;
 mod outage;
 mod rotation;
