@@ -40,7 +40,7 @@ pub(super) type Prepare = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>>
 pub(super) enum OutputTo {
     /// Line by line, under the process's name.
     Console,
-    /// A file of bounded size that starts anew at each start.
+    /// A file of bounded size that starts anew at each start; the one before is kept as `.log.1`.
     File(PathBuf),
 }
 
@@ -101,6 +101,9 @@ impl Supervisor {
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             self.prepare().await;
+            if self.stop.is_cancelled() {
+                return;
+            }
             let ended = self.run_once().await;
             self.pid.send_replace(None);
             if self.stop.is_cancelled() {
@@ -125,9 +128,13 @@ impl Supervisor {
         let Some(prepare) = &self.spec.prepare else {
             return;
         };
-        if let Err(error) = prepare().await {
+        let prepared = tokio::select! {
+            prepared = prepare() => prepared,
+            () = self.stop.cancelled() => return,
+        };
+        if let Err(error) = prepared {
             self.console.note(&format!(
-                "! {} starts without a new join token: {error:#}",
+                "! {} starts all the same: {error:#}",
                 self.spec.name
             ));
         }
@@ -260,7 +267,7 @@ async fn pump(from: impl AsyncRead + Unpin, to: Sink) {
     }
 }
 
-/// A log file that starts anew when it is full, keeping the one before.
+/// A log file that starts anew at each start and when it is full, keeping the one before.
 struct Log {
     path: PathBuf,
     file: File,
@@ -269,6 +276,10 @@ struct Log {
 
 impl Log {
     fn open(path: PathBuf) -> std::io::Result<Self> {
+        match std::fs::rename(&path, path.with_extension("log.1")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         let file = File::options()
             .create(true)
             .truncate(true)
@@ -284,7 +295,6 @@ impl Log {
 
     fn append(&mut self, line: &[u8]) {
         if self.written + line.len() > MAX_LOG
-            && std::fs::rename(&self.path, self.path.with_extension("log.1")).is_ok()
             && let Ok(fresh) = Self::open(self.path.clone())
         {
             *self = fresh;

@@ -1,11 +1,14 @@
 //! Starts the processes in order and waits until every sidecar has acknowledged; stops them in the reverse order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use weft_daemon::{Tasks, files};
 use weft_identity::DnsLabel;
@@ -175,6 +178,7 @@ impl Running {
             })),
         });
         let (program, arguments) = replica.command()?;
+        let admin = replica.admin;
         let program_pid = self.programs.start(ProcessSpec {
             name: replica.instance.clone(),
             program,
@@ -182,7 +186,7 @@ impl Running {
             env: replica.env()?,
             folder: mesh.folder.clone(),
             output: OutputTo::Console,
-            prepare: None,
+            prepare: Some(Arc::new(move || Box::pin(wait_for_sidecar(admin)))),
         });
         let pids = Pids {
             program: program_pid,
@@ -258,10 +262,32 @@ impl TokenSource {
         )
         .await
         .context("the control plane did not answer")?
-        .map_err(refused)?;
+        .map_err(refused)
+        .context("there is no new join token")?;
         files::write_private(file, answer.into_inner().token.as_bytes())?;
         Ok(())
     }
+}
+
+/// A program that starts before its sidecar is ready would see its first calls fail.
+async fn wait_for_sidecar(admin: SocketAddr) -> anyhow::Result<()> {
+    let ready = async {
+        while !is_ready(admin).await.unwrap_or(false) {
+            sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(SIDECAR_PATIENCE, ready)
+        .await
+        .with_context(|| format!("its sidecar was not ready within {SIDECAR_PATIENCE:?}"))
+}
+
+async fn is_ready(admin: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(admin).await?;
+    let request = format!("GET /ready HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MOST_OF_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 /// Waits until each sidecar is connected and has acknowledged, and until all endpoints are healthy.
@@ -322,6 +348,9 @@ async fn wait_for_all(
 const OPERATOR: &str = "admin";
 const POLL: Duration = Duration::from_millis(20);
 const LOGIN_EVERY: Duration = Duration::from_secs(12 * 3600);
+/// How long a program is held back.
+const SIDECAR_PATIENCE: Duration = Duration::from_secs(10);
+const MOST_OF_ANSWER: u64 = 4096;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than a sidecar's own drain.
 const STOP_SIDECAR: Duration = Duration::from_secs(15);
