@@ -22,7 +22,7 @@ use crate::http::exchange::{Exchange, Route};
 use crate::http::server::{self, Aborted, Arrived, Handler};
 use crate::http::{Body, Version, headers, refusal};
 use crate::listener::Shared;
-use crate::tcp;
+use crate::tcp::{self, Reset as _};
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Peer, TlsError};
 use crate::upstream::version_of;
 
@@ -114,6 +114,7 @@ impl Inbound {
             Ok(app) => app,
             Err(error) => {
                 tracing::warn!(%error, app = %target.app, "the application cannot be reached");
+                self.stream.reset();
                 return;
             }
         };

@@ -24,7 +24,7 @@ use crate::http::guard::IDLE_TIMEOUT;
 use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
 use crate::http::upgrade::Upgrade;
 use crate::listener::Shared;
-use crate::tcp;
+use crate::tcp::{self, Reset as _};
 use crate::upstream::version_of;
 use crate::view::{Enforced, OutboundService};
 
@@ -96,15 +96,20 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
     });
     let (permit, service) = match admit_tcp(&shared, &target) {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse_connection(&shared, &refusal, &target),
+        Err(refusal) => {
+            stream.reset();
+            return refuse_connection(&shared, &refusal, &target);
+        }
     };
     let connected = Box::pin(shared.upstreams.connect(&service.view.endpoints, &target)).await;
     let Ok((upstream, peer, _pending)) = connected else {
         tracing::warn!(%target, "no endpoint of the service can be reached");
+        stream.reset();
         return;
     };
     registered.verified(Arc::clone(&peer.proof));
     if peer.proof.admit(&shared.current.load()).is_err() {
+        stream.reset();
         return;
     }
     let _record = record(&shared, &target, &permit);

@@ -1,6 +1,7 @@
 //! Copies bytes between two sockets, each direction for itself.
 //!
-//! A direction that ends is shut down on the other side and nothing else is; an error, a cut or silence on both ends both sides.
+//! A direction that ends is shut down on the other side and nothing else is; silence on both ends both sides. A failure or a cut is passed
+//! on as a reset, so that nobody takes a part of a stream for the whole.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
 
 use crate::connections::Registered;
 use crate::enforce::{Permit, Refusal};
@@ -35,6 +40,12 @@ pub enum Ended {
     Failed(io::Error),
 }
 
+/// A socket that can end in a reset instead of an end of its stream.
+pub trait Reset {
+    /// From now on, dropping it resets the connection.
+    fn reset(&self);
+}
+
 /// Copies until both directions ended or the registration is cut.
 pub async fn splice<D, U>(
     downstream: D,
@@ -43,8 +54,8 @@ pub async fn splice<D, U>(
     registered: &Registered,
 ) -> Ended
 where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    D: AsyncRead + AsyncWrite + Reset + Unpin,
+    U: AsyncRead + AsyncWrite + Reset + Unpin,
 {
     let moved = Arc::new(AtomicU64::new(0));
     let mut downstream = Counted {
@@ -55,7 +66,7 @@ where
         io: upstream,
         moved: Arc::clone(&moved),
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         refusal = registered.cut() => Ended::Cut(refusal),
         copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER) => match copied {
@@ -63,7 +74,36 @@ where
             Err(error) => Ended::Failed(error),
         },
         () = silence(&moved) => Ended::Idle,
+    };
+    if matches!(ended, Ended::Cut(_) | Ended::Failed(_)) {
+        downstream.io.reset();
+        upstream.io.reset();
     }
+    ended
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // On a socket that is gone already there is nothing to reset.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Reset for client::TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+impl Reset for server::TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+/// Its socket is out of reach; what is closed in the middle of a WebSocket message shows that by itself.
+impl Reset for TokioIo<Upgraded> {
+    fn reset(&self) {}
 }
 
 /// Resolves when nothing was read for the idle timeout.
