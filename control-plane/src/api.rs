@@ -27,7 +27,7 @@ use tower::Service;
 use weft_daemon::Tasks;
 use weft_identity::Verified;
 
-use crate::audit::{Auditor, Refusal};
+use crate::audit::{Auditor, Event};
 use crate::authorize::{self, Caller};
 use crate::ca::Ca;
 use crate::lineages;
@@ -125,7 +125,7 @@ impl Api {
             .map(|address| address.ip().to_string())
             .unwrap_or_default();
         self.auditor
-            .refused(Refusal {
+            .refused(Event {
                 actor: String::new(),
                 action: "call",
                 subject: format!("handshake from {from}"),
@@ -280,7 +280,7 @@ impl Service<Request<Incoming>> for Gate {
             return Box::pin(self.routes.call(request));
         }
         let auditor = self.auditor.clone();
-        let refusal = Refusal {
+        let refusal = Event {
             actor: self.caller.id.to_string(),
             action: "call",
             subject: request.uri().path().to_owned(),

@@ -11,7 +11,7 @@ use weft_identity::{JoinToken, PublicKey, SpiffeId, WorkloadName, read_csr};
 use weft_wire::v1;
 use weft_wire::v1::attestation_server::{Attestation, AttestationServer};
 
-use crate::audit::{Auditor, Refusal};
+use crate::audit::{Auditor, Event};
 use crate::ca::{self, Ca};
 use crate::issue::{IssueError, Signed};
 use crate::lineages::{self, Certificate, StoredLineage};
@@ -79,7 +79,7 @@ impl Attestation for Attestor {
             Err(refused) => {
                 let status = refused.status();
                 self.auditor
-                    .refused(Refusal {
+                    .refused(Event {
                         actor: String::new(),
                         action: "attest",
                         subject,

@@ -23,7 +23,9 @@ use weft_identity::{
 use weft_wire::v1;
 
 use crate::random;
-use crate::store::{Reader, Rows, Store, StoreError, Table, WriteTx, message, record};
+use crate::store::{
+    AuditEntry, Outcome, Reader, Rows, Store, StoreError, Table, WriteTx, message, record,
+};
 
 /// Signs SVIDs, and holds the control plane's own.
 pub struct Ca {
@@ -115,6 +117,14 @@ impl Ca {
             &mesh,
             now,
         )?;
+        record_all(
+            store,
+            vec![
+                issued_intermediate(trust_domain, &signing, now),
+                issued_own(trust_domain, &own, now),
+            ],
+        )
+        .await?;
         Ok(Arc::new(Self {
             trust_domain: trust_domain.clone(),
             wrapping_key,
@@ -162,7 +172,8 @@ impl Ca {
     /// Replaces what has reached its renewal, for ever. Looks often, because a clock may be set.
     pub async fn keep_fresh(self: Arc<Self>) -> Result<(), CaError> {
         loop {
-            self.refresh(Timestamp::now())?;
+            let made = self.refresh(Timestamp::now())?;
+            record_all(&self.store, made).await?;
             let next = self.signing.load().renews_at.min(self.own.load().renews_at);
             let left = next.duration_since(Timestamp::now());
             let left = Duration::try_from(left).unwrap_or_default();
@@ -170,24 +181,28 @@ impl Ca {
         }
     }
 
-    /// Replaces the intermediate and the own SVID if it is time.
-    pub fn refresh(&self, now: Timestamp) -> Result<(), CaError> {
+    /// Replaces the intermediate and the own SVID if it is time; answers what is to be recorded of it.
+    fn refresh(&self, now: Timestamp) -> Result<Vec<AuditEntry>, CaError> {
+        let mut made = Vec::new();
         if now >= self.signing.load().renews_at {
             let stored = stored_root(&self.store.read()?)?
                 .ok_or_else(|| CaError::Unreadable("it is gone".to_owned()))?;
             let root = open_root(&stored, &self.trust_domain, &self.wrapping_key)?;
-            self.signing.store(Arc::new(new_signing(&root, now)?));
+            let signing = new_signing(&root, now)?;
+            made.push(issued_intermediate(&self.trust_domain, &signing, now));
+            self.signing.store(Arc::new(signing));
             tracing::info!("the intermediate was renewed");
         } else if now < self.own.load().renews_at {
-            return Ok(());
+            return Ok(made);
         }
         // A new intermediate means a new chain, so the own SVID follows it at once.
         let mesh = mesh(&self.store.read()?)?;
         let signing = self.signing.load();
         let own = new_own(&signing.intermediate, &self.root, &self.bundle, &mesh, now)?;
         tracing::info!(serial = %own.issued.serial, "the control plane's own SVID was renewed");
+        made.push(issued_own(&self.trust_domain, &own, now));
         self.own.store(Arc::new(own));
-        Ok(())
+        Ok(made)
     }
 
     /// What an operator wants to know about each certificate.
@@ -264,10 +279,13 @@ async fn make_root(
         roots: vec![parts.certificate.to_vec().into()],
         revision: 0,
     };
+    let (serial, _, ends) = describe(&parts.certificate);
+    let made = entry(trust_domain, "root", &serial, ends, now);
     let written = store
         .write(move |tx: &mut WriteTx<'_>| {
             tx.put_record(Table::Ca, ROOT, &stored)?;
             tx.put_bundle(bundle);
+            tx.audit(made)?;
             Ok::<_, CaError>(stored)
         })
         .await?;
@@ -343,6 +361,52 @@ fn new_own(
         renews_at: renewal::next_renewal(now, issued.not_after, mesh.renew_every(), jitter),
         issued,
     })
+}
+
+async fn record_all(store: &Store, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let write = move |tx: &mut WriteTx<'_>| {
+        entries
+            .into_iter()
+            .try_for_each(|entry| tx.audit(entry).map(drop))
+    };
+    store.write(write).await.map(drop)
+}
+
+fn issued_intermediate(
+    trust_domain: &TrustDomain,
+    signing: &Signing,
+    now: Timestamp,
+) -> AuditEntry {
+    let (serial, _, ends) = describe(signing.intermediate.certificate());
+    entry(trust_domain, "intermediate", &serial, ends, now)
+}
+
+fn issued_own(trust_domain: &TrustDomain, own: &OwnSvid, now: Timestamp) -> AuditEntry {
+    let id = SpiffeId::for_control_plane(trust_domain).to_string();
+    let serial = own.issued.serial.to_string();
+    entry(trust_domain, &id, &serial, Some(own.issued.not_after), now)
+}
+
+/// The record of a certificate that the control plane made for itself.
+fn entry(
+    trust_domain: &TrustDomain,
+    subject: &str,
+    serial: &str,
+    ends: Option<Timestamp>,
+    now: Timestamp,
+) -> AuditEntry {
+    let until = ends.map(|ends| format!(" until {ends}"));
+    AuditEntry {
+        time: now,
+        actor: SpiffeId::for_control_plane(trust_domain).to_string(),
+        action: "issue",
+        subject: subject.to_owned(),
+        outcome: Outcome::Ok,
+        detail: format!("serial {serial}{}", until.unwrap_or_default()),
+    }
 }
 
 /// Serial and validity of a certificate of ours.

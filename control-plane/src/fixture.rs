@@ -74,7 +74,7 @@ impl Mesh {
         };
         let endpoints = service.map(endpoint).into_iter().collect();
         let owner = owner.clone();
-        self.write(move |tx| tx.put_endpoints("one", &owner, endpoints))
+        self.write(move |tx| tx.put_endpoints("one", &owner, endpoints).map(drop))
             .await;
     }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Status};
 use weft_daemon::Tasks;
 use weft_identity::{SpiffeId, TrustDomain, WorkloadName};
 
+use crate::audit::Auditor;
 use crate::authorize::Caller;
 use crate::decisions::Reports;
 use crate::leases::{self, Leases};
@@ -20,6 +21,7 @@ use crate::world::{World, WorldError};
 /// What the hub needs to start.
 pub struct HubConfig {
     pub store: Store,
+    pub auditor: Auditor,
     pub tasks: Tasks,
     pub trust_domain: TrustDomain,
     /// How long endpoints stay after their sidecar was lost.
@@ -29,6 +31,7 @@ pub struct HubConfig {
 /// The state that the services share.
 pub struct Hub {
     pub(crate) store: Store,
+    pub(crate) auditor: Auditor,
     pub(crate) tasks: Tasks,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) history: History,
@@ -43,6 +46,7 @@ impl Hub {
     pub fn start(config: HubConfig) -> Result<Arc<Self>, WorldError> {
         let HubConfig {
             store,
+            auditor,
             tasks,
             trust_domain,
             lease_grace,
@@ -57,6 +61,7 @@ impl Hub {
             rollouts: Rollouts::default(),
             views: Views::new(world),
             store,
+            auditor,
             tasks,
             trust_domain,
         });

@@ -26,8 +26,10 @@ struct Plane {
 
 impl Plane {
     async fn start() -> Self {
+        let store = Store::open_backend(redb::backends::InMemoryBackend::new()).unwrap();
         let config = HubConfig {
-            store: Store::open_backend(redb::backends::InMemoryBackend::new()).unwrap(),
+            auditor: Auditor::new(store.clone()),
+            store,
             tasks: Tasks::new(),
             trust_domain: trust_domain(),
             lease_grace: Duration::from_millis(200),

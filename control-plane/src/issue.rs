@@ -10,7 +10,7 @@ use weft_identity::{PublicKey, read_csr};
 use weft_wire::v1;
 use weft_wire::v1::issuance_server::{Issuance, IssuanceServer};
 
-use crate::audit::{Auditor, Refusal};
+use crate::audit::{Auditor, Event};
 use crate::authorize::Caller;
 use crate::ca::{self, Ca};
 use crate::lineages::{self, Certificate, StoredLineage};
@@ -70,7 +70,7 @@ impl Issuance for Issuer {
             Ok(signed) => Ok(Response::new(signed.into_message(&self.ca))),
             Err(why) => {
                 self.auditor
-                    .refused(Refusal {
+                    .refused(Event {
                         actor: caller.id.to_string(),
                         action: "renew",
                         subject: caller.id.to_string(),

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::audit::Event;
 use crate::hub::Hub;
 use crate::store::{OwnedEndpoints, StoreError};
 
@@ -223,10 +224,17 @@ async fn remove(hub: &Hub, over: Vec<LeaseKey>) -> Result<(), StoreError> {
             Ok(over)
         })
         .await?;
+    hub.leases.forget(&removed.value);
     for (owner, instance) in &removed.value {
         tracing::info!(%owner, %instance, "a lease is over and its endpoints are gone");
+        let event = Event {
+            actor: owner.clone(),
+            action: "lease.end",
+            subject: instance.clone(),
+            detail: "not heard of for the grace period: offers nothing any more".to_owned(),
+        };
+        hub.auditor.done(event).await;
     }
-    hub.leases.forget(&removed.value);
     Ok(())
 }
 

@@ -1,21 +1,22 @@
 //! What operators see and do beside resources.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod identities;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
-use weft_identity::lineage::State;
 use weft_identity::{JoinToken, Serial, SpiffeId, WorkloadName};
 use weft_wire::v1;
 use weft_wire::v1::operations_server::{Operations, OperationsServer};
 use weft_wire::write_timestamp;
 
+use crate::audit::{Auditor, Event};
 use crate::authorize::Caller;
 use crate::ca::{self, Ca};
 use crate::hub::Hub;
-use crate::lineages::{self, StoredLineage};
+use crate::lineages;
 use crate::revocations::{self, Wanted};
 use crate::store::{
     AuditEntry, Outcome, Reader, RevocationTarget, STORE_SCHEMA, Store, StoreError, WriteTx,
@@ -25,6 +26,7 @@ use crate::{random, registration, rollout, tokens};
 /// The operations service.
 pub struct Desk {
     pub store: Store,
+    pub auditor: Auditor,
     pub ca: Arc<Ca>,
     pub hub: Arc<Hub>,
     pub started_at: Timestamp,
@@ -68,50 +70,13 @@ impl Operations for Desk {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let workload: WorkloadName = request
-            .workload
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("workload: {error}")))?;
-        if workload.is_reserved() {
-            return Err(Status::invalid_argument(
-                "workload: its namespace is reserved for the mesh itself",
-            ));
+        let subject = request.get_ref().workload.clone();
+        let made = self.make_token(&caller, request.into_inner()).await;
+        if let Err(status) = &made {
+            self.record_refusal(&caller, "token.create", subject, status)
+                .await;
         }
-        let life = token_life(request.ttl.as_ref())?;
-        let now = Timestamp::now();
-        let expires = now
-            .checked_add(life)
-            .map_err(|_| Status::invalid_argument("ttl: out of range"))?;
-        let id = SpiffeId::for_workload(self.ca.trust_domain(), &workload);
-        let root = weft_identity::fingerprint(self.ca.root());
-        let token = JoinToken::new(random::bytes(), root, self.ca.trust_domain().clone());
-        let text = token.to_text();
-        let subject = id.clone();
-        self.store
-            .write(move |tx| {
-                if revocations::is_identity_revoked(tx, &subject)? {
-                    return Err(Declined::Status(Status::failed_precondition(format!(
-                        "{subject} is revoked: lift that first"
-                    ))));
-                }
-                tokens::create(tx, &token, subject.clone(), expires)?;
-                audit(
-                    tx,
-                    &caller,
-                    "token.create",
-                    &subject,
-                    format!("until {expires}"),
-                )?;
-                Ok(())
-            })
-            .await
-            .map_err(Declined::into_status)?;
-        Ok(Response::new(v1::CreateTokenResponse {
-            token: text.to_string(),
-            spiffe_id: id.to_string(),
-            expires: Some(write_timestamp(expires)),
-        }))
+        made.map(Response::new)
     }
 
     async fn list_identities(
@@ -119,7 +84,8 @@ impl Operations for Desk {
         request: Request<v1::ListIdentitiesRequest>,
     ) -> Result<Response<v1::ListIdentitiesResponse>, Status> {
         let request = request.into_inner();
-        let identities = identities(&self.read()?, Timestamp::now()).map_err(internal)?;
+        let identities =
+            identities::identities(&self.read()?, Timestamp::now()).map_err(internal)?;
         let size = match usize::try_from(request.page_size) {
             Ok(0) | Err(_) => DEFAULT_PAGE,
             Ok(size) => size.min(LARGEST_PAGE),
@@ -145,17 +111,13 @@ impl Operations for Desk {
         request: Request<v1::RevokeRequest>,
     ) -> Result<Response<v1::RevokeResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let target = self.target(request.target.clone())?;
-        let written = self
-            .store
-            .write(move |tx| revoke(tx, &caller, target, request))
-            .await
-            .map_err(Declined::into_status)?;
-        Ok(Response::new(v1::RevokeResponse {
-            revision: written.revision,
-            changed: written.value,
-        }))
+        let subject = shown_target(request.get_ref().target.as_ref());
+        let revoked = self.revoke_as(&caller, request.into_inner()).await;
+        if let Err(status) = &revoked {
+            self.record_refusal(&caller, "revoke", subject, status)
+                .await;
+        }
+        revoked.map(Response::new)
     }
 
     async fn list_endpoints(
@@ -213,6 +175,90 @@ impl Operations for Desk {
 }
 
 impl Desk {
+    async fn make_token(
+        &self,
+        caller: &Caller,
+        request: v1::CreateTokenRequest,
+    ) -> Result<v1::CreateTokenResponse, Status> {
+        let workload: WorkloadName = request
+            .workload
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("workload: {error}")))?;
+        if workload.is_reserved() {
+            return Err(Status::invalid_argument(
+                "workload: its namespace is reserved for the mesh itself",
+            ));
+        }
+        let life = token_life(request.ttl.as_ref())?;
+        let now = Timestamp::now();
+        let expires = now
+            .checked_add(life)
+            .map_err(|_| Status::invalid_argument("ttl: out of range"))?;
+        let id = SpiffeId::for_workload(self.ca.trust_domain(), &workload);
+        let root = weft_identity::fingerprint(self.ca.root());
+        let token = JoinToken::new(random::bytes(), root, self.ca.trust_domain().clone());
+        let text = token.to_text();
+        let (subject, caller) = (id.clone(), caller.clone());
+        self.store
+            .write(move |tx| {
+                if revocations::is_identity_revoked(tx, &subject)? {
+                    return Err(Declined::Status(Status::failed_precondition(format!(
+                        "{subject} is revoked: lift that first"
+                    ))));
+                }
+                tokens::create(tx, &token, subject.clone(), expires)?;
+                audit(
+                    tx,
+                    &caller,
+                    "token.create",
+                    &subject,
+                    format!("until {expires}"),
+                )?;
+                Ok(())
+            })
+            .await
+            .map_err(Declined::into_status)?;
+        Ok(v1::CreateTokenResponse {
+            token: text.to_string(),
+            spiffe_id: id.to_string(),
+            expires: Some(write_timestamp(expires)),
+        })
+    }
+
+    async fn revoke_as(
+        &self,
+        caller: &Caller,
+        request: v1::RevokeRequest,
+    ) -> Result<v1::RevokeResponse, Status> {
+        let target = self.target(request.target.clone())?;
+        let caller = caller.clone();
+        let written = self
+            .store
+            .write(move |tx| revoke(tx, &caller, target, request))
+            .await
+            .map_err(Declined::into_status)?;
+        Ok(v1::RevokeResponse {
+            revision: written.revision,
+            changed: written.value,
+        })
+    }
+
+    async fn record_refusal(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        subject: String,
+        status: &Status,
+    ) {
+        let event = Event {
+            actor: caller.id.to_string(),
+            action,
+            subject,
+            detail: status.message().to_owned(),
+        };
+        self.auditor.refused(event).await;
+    }
+
     fn target(
         &self,
         target: Option<v1::revoke_request::Target>,
@@ -239,6 +285,14 @@ impl Desk {
                 Ok(RevocationTarget::Serial(serial.to_string()))
             }
         }
+    }
+}
+
+fn shown_target(target: Option<&v1::revoke_request::Target>) -> String {
+    use v1::revoke_request::Target;
+    match target {
+        None => String::new(),
+        Some(Target::SpiffeId(text) | Target::Serial(text) | Target::Lineage(text)) => text.clone(),
     }
 }
 
@@ -280,87 +334,6 @@ fn revoke(
         )?;
     }
     Ok(changed)
-}
-
-/// By SPIFFE ID: who has lineages, and who is revoked.
-fn identities(
-    reader: &Reader,
-    now: Timestamp,
-) -> Result<BTreeMap<String, v1::Identity>, StoreError> {
-    let revoked: BTreeSet<RevocationTarget> = reader
-        .revocations()?
-        .into_iter()
-        .map(|revocation| revocation.target)
-        .collect();
-    let quarantined = quarantined(reader)?;
-    let mut found: BTreeMap<String, v1::Identity> = BTreeMap::new();
-    let blank = |id: &str| v1::Identity {
-        spiffe_id: id.to_owned(),
-        ..Default::default()
-    };
-    for target in &revoked {
-        if let RevocationTarget::Identity(id) = target {
-            found.entry(id.clone()).or_insert_with(|| blank(id)).revoked = true;
-        }
-    }
-    for known in lineages::all(reader)? {
-        let id = known.lineage.identity();
-        let entry = found
-            .entry(id.to_string())
-            .or_insert_with(|| blank(id.as_str()));
-        entry.quarantined = id
-            .workload()
-            .is_some_and(|name| quarantined.contains(&name.to_string()));
-        entry.lineages.push(describe(&known, &revoked, now));
-    }
-    Ok(found)
-}
-
-fn quarantined(reader: &Reader) -> Result<BTreeSet<String>, StoreError> {
-    let workload = |resource: v1::Resource| match resource.spec {
-        Some(v1::resource::Spec::Quarantine(spec)) => Some(spec.workload),
-        _ => None,
-    };
-    Ok(reader
-        .resources()?
-        .into_iter()
-        .filter_map(workload)
-        .collect())
-}
-
-fn describe(
-    known: &StoredLineage,
-    revoked: &BTreeSet<RevocationTarget>,
-    now: Timestamp,
-) -> v1::Lineage {
-    let lineage = &known.lineage;
-    let current = lineage.current();
-    let issued_at = known
-        .certificate(&current.serial)
-        .map_or(lineage.begun_at(), |certificate| certificate.issued_at);
-    let is_revoked = [
-        RevocationTarget::Identity(lineage.identity().to_string()),
-        RevocationTarget::Lineage(known.id.clone()),
-        RevocationTarget::Serial(current.serial.to_string()),
-    ]
-    .iter()
-    .any(|target| revoked.contains(target));
-    let state = match lineage.state() {
-        _ if is_revoked => v1::lineage::State::Revoked,
-        _ if lineage.ends_at() < now => v1::lineage::State::Expired,
-        State::Revoked => v1::lineage::State::Revoked,
-        State::Frozen => v1::lineage::State::Frozen,
-        State::Active => v1::lineage::State::Active,
-    };
-    v1::Lineage {
-        id: known.id.clone(),
-        current_serial: current.serial.to_string(),
-        issued_at: Some(write_timestamp(issued_at)),
-        expires_at: Some(write_timestamp(current.not_after)),
-        issued: known.issued,
-        state: state.into(),
-        attested_by: known.attested_by.clone(),
-    }
 }
 
 fn token_life(ttl: Option<&prost_types::Duration>) -> Result<Duration, Status> {

@@ -23,7 +23,7 @@ use weft_wire::v1;
 use weft_wire::v1::operator_login_server::{OperatorLogin, OperatorLoginServer};
 
 use crate::api;
-use crate::audit::{Auditor, Refusal};
+use crate::audit::{Auditor, Event};
 use crate::authorize::LocalUser;
 use crate::ca::Ca;
 use crate::issue::IssueError;
@@ -113,7 +113,7 @@ impl Login {
 
     async fn refused(&self, uid: u32, subject: String, why: &str) {
         self.auditor
-            .refused(Refusal {
+            .refused(Event {
                 actor: format!("uid:{uid}"),
                 action: "login",
                 subject,

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,9 +13,10 @@ use weft_wire::v1;
 use weft_wire::v1::registration_server::{Registration, RegistrationServer};
 use weft_wire::{ResourceKey, write_duration, write_timestamp};
 
+use crate::audit::Event;
 use crate::hub::{Hub, caller_workload, internal};
 use crate::leases::Hold;
-use crate::store::{AuditEntry, Outcome, StoreError, StoredEndpoints, WriteTx};
+use crate::store::{StoreError, StoredEndpoints, WriteTx};
 
 /// weft.v1.Registration.
 pub fn service(hub: Arc<Hub>) -> RegistrationServer<Registrar> {
@@ -118,11 +118,13 @@ impl Lease {
             request.endpoints
         };
         let (services, endpoints) = read(&self.id, instance, offered)?;
+        let offered = shown(&endpoints);
         let (owner, workload, instance) = (
             self.id.to_string(),
             self.workload.clone(),
             instance.to_owned(),
         );
+        let subject = instance.clone();
         let written = self.hub.store.write(move |tx| {
             for service in &services {
                 if !may_offer(tx, service, &workload)? {
@@ -132,34 +134,50 @@ impl Lease {
             Ok(tx.put_endpoints(&instance, &owner, endpoints)?)
         });
         match written.await {
-            Ok(written) => Ok(written.revision),
+            Ok(written) => {
+                if written.value {
+                    self.record(subject, offered).await;
+                }
+                Ok(written.revision)
+            }
             Err(Refused::Store(error)) => Err(internal(error)),
             Err(Refused::NotOffered(service)) => Err(self.refuse(service).await),
         }
     }
 
+    async fn record(&self, instance: String, offered: String) {
+        let event = Event {
+            actor: self.id.to_string(),
+            action: "register",
+            subject: instance,
+            detail: offered,
+        };
+        self.hub.auditor.done(event).await;
+    }
+
     async fn refuse(&self, service: ServiceName) -> Status {
-        tracing::warn!(id = %self.id, %service, "a registration was refused: the identity may not offer the service");
-        let entry = AuditEntry {
-            time: Timestamp::now(),
+        let event = Event {
             actor: self.id.to_string(),
             action: "register",
             subject: service.to_string(),
-            outcome: Outcome::Refused,
             detail: "the identity is not among the service's workloads".to_owned(),
         };
-        let audited = self
-            .hub
-            .store
-            .write(move |tx| -> Result<_, StoreError> { tx.audit(entry) });
-        match audited.await {
-            // Whether the service exists is none of the caller's business.
-            Ok(_) => {
-                Status::permission_denied(format!("{} may not offer {service}", self.workload))
-            }
-            Err(error) => internal(error),
-        }
+        self.hub.auditor.refused(event).await;
+        // Whether the service exists is none of the caller's business.
+        Status::permission_denied(format!("{} may not offer {service}", self.workload))
     }
+}
+
+/// What is offered where, for the audit.
+fn shown(endpoints: &StoredEndpoints) -> String {
+    if endpoints.is_empty() {
+        return "offers nothing any more".to_owned();
+    }
+    let places: Vec<String> = endpoints
+        .iter()
+        .map(|endpoint| format!("{} at {}", endpoint.service, endpoint.address))
+        .collect();
+    format!("offers {}", places.join(", "))
 }
 
 enum Refused {

@@ -18,6 +18,7 @@ use weft_identity::SpiffeId;
 use weft_wire::v1::resources_server::{Resources, ResourcesServer};
 use weft_wire::{ResourceKey, v1};
 
+use crate::audit::Event;
 use crate::hub::{Hub, caller, internal};
 use crate::rollout;
 use crate::store::{AuditEntry, Outcome};
@@ -40,17 +41,12 @@ impl Resources for Catalog {
     ) -> Result<Response<v1::ApplyResponse>, Status> {
         let actor = caller(&request)?;
         let is_dry_run = request.get_ref().dry_run;
-        let edit = Edit::read_apply(&self.hub.trust_domain, request.into_inner())?;
-        self.check_readers(&edit)?;
-        self.hub.views.reached(self.hub.store.revision()).await;
-        let mut warnings = edit.warnings(&self.hub.views.world(), Timestamp::now());
-        let decided = self.edit(edit, &actor, is_dry_run).await?;
-        warnings.extend(decided.warnings);
-        Ok(Response::new(v1::ApplyResponse {
-            revision: decided.revision,
-            changes: decided.changes,
-            warnings,
-        }))
+        let named = named(request.get_ref().resources.iter().map(shown_key));
+        let applied = self.apply_as(&actor, request.into_inner()).await;
+        if let (Err(status), false) = (&applied, is_dry_run) {
+            self.record_refusal(&actor, "apply", named, status).await;
+        }
+        applied.map(Response::new)
     }
 
     async fn delete(
@@ -59,12 +55,13 @@ impl Resources for Catalog {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let actor = caller(&request)?;
         let is_dry_run = request.get_ref().dry_run;
-        let edit = Edit::read_delete(request.into_inner())?;
-        let decided = self.edit(edit, &actor, is_dry_run).await?;
-        Ok(Response::new(v1::DeleteResponse {
-            revision: decided.revision,
-            changes: decided.changes,
-        }))
+        let keys = request.get_ref().keys.iter();
+        let named = named(keys.map(|key| format!("{}/{}/{}", key.kind, key.namespace, key.name)));
+        let deleted = self.delete_as(&actor, request.into_inner()).await;
+        if let (Err(status), false) = (&deleted, is_dry_run) {
+            self.record_refusal(&actor, "delete", named, status).await;
+        }
+        deleted.map(Response::new)
     }
 
     async fn get(
@@ -138,6 +135,55 @@ impl Resources for Catalog {
 }
 
 impl Catalog {
+    async fn apply_as(
+        &self,
+        actor: &SpiffeId,
+        request: v1::ApplyRequest,
+    ) -> Result<v1::ApplyResponse, Status> {
+        let is_dry_run = request.dry_run;
+        let edit = Edit::read_apply(&self.hub.trust_domain, request)?;
+        self.check_readers(&edit)?;
+        self.hub.views.reached(self.hub.store.revision()).await;
+        let mut warnings = edit.warnings(&self.hub.views.world(), Timestamp::now());
+        let decided = self.edit(edit, actor, is_dry_run).await?;
+        warnings.extend(decided.warnings);
+        Ok(v1::ApplyResponse {
+            revision: decided.revision,
+            changes: decided.changes,
+            warnings,
+        })
+    }
+
+    async fn delete_as(
+        &self,
+        actor: &SpiffeId,
+        request: v1::DeleteRequest,
+    ) -> Result<v1::DeleteResponse, Status> {
+        let is_dry_run = request.dry_run;
+        let edit = Edit::read_delete(request)?;
+        let decided = self.edit(edit, actor, is_dry_run).await?;
+        Ok(v1::DeleteResponse {
+            revision: decided.revision,
+            changes: decided.changes,
+        })
+    }
+
+    async fn record_refusal(
+        &self,
+        actor: &SpiffeId,
+        action: &'static str,
+        subject: String,
+        status: &Status,
+    ) {
+        let event = Event {
+            actor: actor.to_string(),
+            action,
+            subject,
+            detail: status.message().to_owned(),
+        };
+        self.hub.auditor.refused(event).await;
+    }
+
     /// Decides and, unless it is a dry run, writes and audits, in one transaction.
     async fn edit(
         &self,
@@ -180,6 +226,18 @@ impl Catalog {
     }
 }
 
+/// What a refused request was about; a long list is cut by the audit.
+fn named(keys: impl Iterator<Item = String>) -> String {
+    keys.take(MOST_NAMED).collect::<Vec<_>>().join(", ")
+}
+
+fn shown_key(resource: &v1::Resource) -> String {
+    match crate::store::key_of(resource) {
+        Some(key) => format!("{}/{}/{}", key.kind, key.namespace, key.name),
+        None => "a resource without a name".to_owned(),
+    }
+}
+
 struct Decided {
     revision: u64,
     changes: Vec<v1::Change>,
@@ -214,5 +272,6 @@ fn write(
     Ok(())
 }
 
+const MOST_NAMED: usize = 20;
 const QUEUED_EVENTS: usize = 64;
 const REQUEST_BYTES: usize = 16 << 20;

@@ -1,5 +1,6 @@
 //! Starts the control plane, and ends it: everything is listening before it is announced, and a drain leaves nothing behind.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use weft_daemon::files::{PrivateFileError, private_folder, write_private};
 use weft_daemon::{Readiness, TaskFailure, Tasks, admin};
 
@@ -108,6 +111,7 @@ impl Plane {
     async fn start(&self, config: &Config) -> Result<Addresses, RunError> {
         let hub = Hub::start(HubConfig {
             store: self.store.clone(),
+            auditor: self.auditor.clone(),
             tasks: self.tasks.clone(),
             trust_domain: config.trust_domain.clone(),
             lease_grace: config.lease_grace,
@@ -171,11 +175,16 @@ impl Plane {
         };
         let desk = Desk {
             store: self.store.clone(),
+            auditor: self.auditor.clone(),
             ca: Arc::clone(&self.ca),
             hub: Arc::clone(hub),
             started_at: Timestamp::now(),
         };
-        let (_, health) = tonic_health::server::health_reporter();
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let readiness = self.readiness.clone();
+        self.tasks.background("health", move || {
+            report_health(reporter.clone(), readiness.clone())
+        });
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(weft_wire::FILE_DESCRIPTORS)
@@ -191,6 +200,24 @@ impl Plane {
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare())
+    }
+}
+
+/// Tells readiness to whoever asks by gRPC: for the whole server (the empty name) and for each service.
+async fn report_health(reporter: HealthReporter, readiness: Readiness) -> Result<(), Infallible> {
+    let mut changes = readiness.watch();
+    loop {
+        let status = if *changes.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for service in HEALTH_NAMES {
+            reporter.set_service_status(service, status).await;
+        }
+        if changes.changed().await.is_err() {
+            return Ok(());
+        }
     }
 }
 
@@ -302,6 +329,16 @@ fn forget(path: &Path) {
     }
 }
 
+/// What gRPC health checks may ask for; the empty name is the server itself.
+const HEALTH_NAMES: [&str; 7] = [
+    "",
+    "weft.v1.Issuance",
+    "weft.v1.Registration",
+    "weft.v1.Resources",
+    "weft.v1.Operations",
+    "weft.v1.Decisions",
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+];
 /// Tells others where the listeners are; there while the control plane is ready.
 const ANNOUNCEMENT: &str = "control-plane.json";
 const PRUNE_EVERY: Duration = Duration::from_secs(60);

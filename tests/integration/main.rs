@@ -1,9 +1,11 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod audit;
 mod defences;
 mod durability;
 mod explain;
 mod fuzz_replay;
+mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
 mod reconnect;

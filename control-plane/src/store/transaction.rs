@@ -107,13 +107,13 @@ impl<'a> WriteTx<'a> {
     }
 
     /// Replaces the endpoints that `owner` offers through `instance`; none deletes the entry. The same set again
-    /// changes nothing.
+    /// changes nothing. Answers whether something is offered elsewhere than before; health alone does not count.
     pub fn put_endpoints(
         &mut self,
         instance: &str,
         owner: &str,
         endpoints: StoredEndpoints,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = rows::endpoints_key(owner, instance);
         let before = match self.row(Table::Endpoints, &key)? {
             Some(value) => Some(rows::decode_endpoints(&key, &value)?),
@@ -121,8 +121,9 @@ impl<'a> WriteTx<'a> {
         };
         let after = (!endpoints.is_empty()).then_some(endpoints);
         if before == after {
-            return Ok(());
+            return Ok(false);
         }
+        let has_moved = places(before.as_deref()) != places(after.as_deref());
         match &after {
             Some(endpoints) => {
                 let list = v1::ListEndpointsResponse {
@@ -138,7 +139,7 @@ impl<'a> WriteTx<'a> {
             before: before.map(Arc::new),
             after: after.map(Arc::new),
         });
-        Ok(())
+        Ok(has_moved)
     }
 
     /// Stores a revocation, replacing an earlier one of the same target.
@@ -352,6 +353,16 @@ impl Pending {
         }
         Ok(())
     }
+}
+
+/// What is offered where.
+fn places(endpoints: Option<&[v1::CatalogEndpoint]>) -> Vec<(&str, &str)> {
+    let endpoints = endpoints.unwrap_or_default().iter();
+    let mut places: Vec<_> = endpoints
+        .map(|endpoint| (endpoint.service.as_str(), endpoint.address.as_str()))
+        .collect();
+    places.sort_unstable();
+    places
 }
 
 /// The key of a resource; `None` without a name or a spec.

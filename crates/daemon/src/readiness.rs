@@ -27,6 +27,11 @@ impl Readiness {
         *self.state.borrow()
     }
 
+    /// Tells every change; its first value is what was set last.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.state.subscribe()
+    }
+
     /// Resolves once the process is ready.
     pub async fn ready(&self) {
         // `self` holds a sender, so the channel cannot close.
