@@ -1,0 +1,4 @@
+//! What must happen to attacks on the data path: rows of the threat table, each with its number in the names.
+
+mod attack;
+mod row_01;
