@@ -2,3 +2,4 @@
 
 mod attack;
 mod row_01;
+mod row_02;
