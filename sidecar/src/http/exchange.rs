@@ -17,6 +17,7 @@ use super::Body;
 use super::headers::{self, Lookup};
 use super::refusal::{self, Form};
 use super::server::{Arrived, RequestFraming};
+use super::strict::Malformed;
 use super::upgrade::{self, Upgrade};
 use crate::access_log::Record;
 use crate::connections::{Carries, Live, OwnedRequest};
@@ -59,6 +60,9 @@ impl Exchange {
         let malformed = match (malformed, headers::authority(&head)) {
             (Some(why), _) => Some(why.to_string()),
             (None, Err(why)) => Some(why.to_string()),
+            (None, Ok(_)) if headers::repeats_length(&head.headers) => {
+                Some(Malformed::TwoContentLengths.to_string())
+            }
             (None, Ok(_)) => None,
         };
         let shared = Arc::clone(shared);

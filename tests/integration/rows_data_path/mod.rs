@@ -4,3 +4,4 @@ mod attack;
 mod row_01;
 mod row_02;
 mod row_04;
+mod row_05;
