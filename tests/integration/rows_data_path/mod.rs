@@ -3,5 +3,6 @@
 mod attack;
 mod row_01;
 mod row_02;
+mod row_03;
 mod row_04;
 mod row_05;
