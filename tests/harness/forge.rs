@@ -1,15 +1,21 @@
 //! A certificate authority that signs whatever a test asks of it: every wrong kind of certificate comes from here.
 
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use memchr::memmem;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls_pki_types::CertificateDer;
+use serde_json::Value;
 use time::{Duration, OffsetDateTime};
-use weft_identity::Root;
+use weft_identity::{Root, RootParts, WrappingKey};
 
-use crate::Svid;
 use crate::fake_control_plane::new_root;
+use crate::{Mesh, Svid};
 
 /// A root with an intermediate whose key is at hand.
 pub struct Forge {
@@ -75,6 +81,40 @@ impl Forge {
             key_pkcs8: key.serialize_der(),
         }
     }
+}
+
+impl Mesh {
+    /// Signs below this mesh's own root, as only whoever holds the state folder and its key could.
+    pub fn forge(&self) -> Forge {
+        let key = std::fs::read_to_string(self.key_file()).expect("the wrapping key");
+        let key = WrappingKey::parse(key.trim()).expect("a wrapping key");
+        let stored = stored_root(&self.state());
+        let field = |name: &str| {
+            let text = stored[name].as_str().expect("a string");
+            STANDARD.decode(text).expect("base64")
+        };
+        let context = format!("weft root key of {}", self.trust_domain());
+        let opened = weft_identity::open(&key, context.as_bytes(), &field("sealedKey"));
+        let parts = RootParts {
+            certificate: CertificateDer::from(field("certificate")),
+            key_pkcs8: opened.expect("the key opens it"),
+        };
+        Forge::of(&Root::from_parts(&parts).expect("a root"))
+    }
+}
+
+/// The record of the root, cut out of the store's file: the process that runs has that file locked.
+fn stored_root(state: &Path) -> Value {
+    let files = std::fs::read_dir(state).expect("a state folder");
+    let found = files
+        .filter_map(|file| std::fs::read(file.ok()?.path()).ok())
+        .find_map(|bytes| {
+            let sealed = memmem::find(&bytes, b"\"sealedKey\"")?;
+            let from = memmem::rfind(&bytes[..sealed], b"{")?;
+            let length = memmem::find(&bytes[from..], b"}")? + 1;
+            serde_json::from_slice(&bytes[from..from + length]).ok()
+        });
+    found.expect("a root in the store")
 }
 
 impl std::fmt::Debug for Forge {
