@@ -84,6 +84,12 @@ impl Exchange {
         headers::authority(&self.head).ok().flatten()
     }
 
+    /// Why nobody may read the request, whatever it is for.
+    pub fn fault(&self) -> Option<Refusal> {
+        let why = self.malformed.as_ref()?;
+        Some(Refusal::new(Reason::Malformed).because(why.clone()))
+    }
+
     /// Registers, then judges.
     pub fn judge(self, target: &ServicePort) -> Result<Permitted, Box<Response<Body>>> {
         let registered = Arc::new(self.shared.connections.register(Live {
@@ -166,8 +172,8 @@ impl Exchange {
     }
 
     fn admit(&self, target: &ServicePort) -> Result<Permit, Refusal> {
-        if let Some(why) = &self.malformed {
-            return Err(Refusal::new(Reason::Malformed).because(why.clone()));
+        if let Some(refusal) = self.fault() {
+            return Err(refusal);
         }
         if self.upgrade == Upgrade::Ambiguous {
             return Err(
