@@ -1,6 +1,7 @@
 //! Row 2: a workload goes round its own sidecar and dials a peer's inbound listener with its real SVID.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -198,11 +199,9 @@ async fn row_02_open_bytes_and_open_streams_are_cut_when_their_rule_goes() {
         )
         .await;
     // Whatever is said now comes back from nobody.
-    let _ = stream.write_all(b"pong").await;
-    let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest).await;
-    assert_eq!(rest, b"");
-    let answer = asked.await.expect("it ended");
+    assert_eq!(exchange(stream, b"pong").await, b"");
+    let answer = tokio::time::timeout(Duration::from_secs(10), asked).await;
+    let answer = answer.expect("the stream ends").expect("nobody panicked");
     assert!(answer.is_err(), "{answer:?}");
     let again = shop.svid.connect(shop.api.inbound, RAW, "weft-tcp").await;
     assert_eq!(

@@ -6,7 +6,7 @@ use weft_tests::{Mesh, Recorder, SidecarSpec};
 use super::attack::{HTTP, Shop, WAYS, Way, exchange, get_http2, http2, status, straight};
 use crate::rows_trust::join;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: api.shop\r\nConnection: close\r\n\r\n";
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n";
 /// No name at all: TLS has no place for an address.
 const NO_NAME: &str = "127.0.0.1";
 
@@ -109,26 +109,27 @@ async fn row_03_without_a_server_name_the_only_port_of_a_workload_is_meant() {
     mesh.apply(&(service("shop/one:http", "http") + &allow("one", "shop/one:http", "shop/web")))
         .await;
     let backend = Recorder::start().await;
-    let one = SidecarSpec::of("shop/one").app("shop/one:http", backend.address);
+    let one = SidecarSpec::of("shop/one")
+        .app("shop/one:http", backend.address)
+        .app("shop/two:http", backend.address);
     let one = mesh.sidecar(one).await;
     let (web, other) = (
         join(&mesh, "shop/web").await,
         join(&mesh, "shop/other").await,
     );
-    let answer = straight(&web, one.inbound, NO_NAME, &with_host("one.shop")).await;
+    let answer = straight(&web, one.inbound, NO_NAME, REQUEST).await;
     assert_eq!(status(&answer), Some(200));
     assert_eq!(backend.requests(), 1);
     // It is a target like any other: rules hold for it.
-    let answer = straight(&other, one.inbound, NO_NAME, &with_host("one.shop")).await;
+    let answer = straight(&other, one.inbound, NO_NAME, REQUEST).await;
     assert_eq!(status(&answer), Some(403));
 
-    // A second service, and it could be either.
-    mesh.apply(
-        "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: two, namespace: shop}\n\
-         spec: {workloads: [shop/one], ports: [{name: http, port: 80, targetPort: 8080, protocol: http}]}\n",
-    )
-    .await;
-    let answer = straight(&web, one.inbound, NO_NAME, &with_host("one.shop")).await;
+    // A second service, which web may call as well, and it could be either.
+    let two = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: two, namespace: shop}\n\
+         spec: {workloads: [shop/one], ports: [{name: http, port: 80, targetPort: 8080, protocol: http}]}\n";
+    mesh.apply(&(two.to_owned() + &allow("two", "shop/two:http", "shop/web")))
+        .await;
+    let answer = straight(&web, one.inbound, NO_NAME, REQUEST).await;
     assert_eq!(status(&answer), Some(403));
     assert_eq!(backend.requests(), 1);
 }
@@ -172,7 +173,7 @@ async fn row_03_an_authority_of_another_service_is_misdirected_over_http2_too() 
             );
         }
         // One name in the authority, another in `Host`.
-        for host in ["admin.shop", "example.com"] {
+        for host in ["example.com", "admin.shop"] {
             let code = get_http2(&mut sender, "http://api.shop/", Some(host)).await;
             assert_eq!(code, 400, "{host} {way:?}");
         }
