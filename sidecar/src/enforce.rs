@@ -182,8 +182,14 @@ pub fn admit_request(
     now: Timestamp,
 ) -> Result<Permit, Refusal> {
     let (policy, connection) = prepare(enforced, parties)?;
-    if let Some(authority) = request.authority {
-        check_host(enforced, authority, &parties.target.service)?;
+    if let Some(authority) = request.authority
+        && let Err(misdirected) = check_host(enforced, authority, &parties.target.service)
+    {
+        // Who may not call at all is told the same whatever service it asked for.
+        return Err(match policy.decide_connection(&connection, now) {
+            ConnectionVerdict::Deny(reason) => Refusal::new(reason),
+            ConnectionVerdict::Allow(_) | ConnectionVerdict::NeedsHttp => misdirected,
+        });
     }
     match policy.decide_request(&connection, request, now) {
         Verdict::Allow(rule) => Ok(Permit::by(rule, enforced.revision)),

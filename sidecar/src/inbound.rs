@@ -210,7 +210,11 @@ impl Handler for InboundHttp {
         let exchange = Exchange::begin(&self.shared, Side::Server, self.peer.id().clone(), arrived);
         let target = match &self.target {
             Ok(target) => target,
-            Err(refusal) => return Ok(exchange.refuse(refusal, "", "")),
+            // A fault of the request comes first, as it does where the target is known: no answer tells the two apart.
+            Err(refusal) => {
+                let refusal = exchange.fault().unwrap_or_else(|| refusal.clone());
+                return Ok(exchange.refuse(&refusal, "", ""));
+            }
         };
         if let Err(error) = self.may_begin() {
             let refusal = error.refusal();

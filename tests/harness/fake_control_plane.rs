@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,7 +29,7 @@ use weft_wire::xds::aggregated_discovery_service_server::{
 };
 use weft_wire::{type_url, v1, xds};
 
-use crate::Svid;
+use crate::{Forge, Mesh, SidecarSpec, Svid};
 
 /// Serves first contact, discovery and registration at one address.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ struct Authority {
     trust_domain: TrustDomain,
     root: rustls_pki_types::CertificateDer<'static>,
     intermediate: SyncIntermediate,
+    forge: Forge,
 }
 
 struct SyncIntermediate(Intermediate);
@@ -66,13 +69,15 @@ impl FakeControlPlane {
     /// Answers every subscription with nothing until [`FakeControlPlane::say`].
     pub async fn start(trust_domain: &str) -> Self {
         let trust_domain: TrustDomain = trust_domain.parse().expect("a trust domain");
-        let now = Timestamp::now();
-        let root = Root::generate(&trust_domain, now, DAY, serial()).expect("a root");
-        let intermediate = root.issue_intermediate(now, DAY, serial()).expect("signed");
+        let root = new_root(&trust_domain);
+        let intermediate = root
+            .issue_intermediate(Timestamp::now(), DAY, serial())
+            .expect("signed");
         let ca = Arc::new(Authority {
             trust_domain: trust_domain.clone(),
             root: root.certificate().clone(),
             intermediate: SyncIntermediate(intermediate),
+            forge: Forge::of(&root),
         });
         let mut own = ca.svid(&SpiffeId::for_control_plane(&trust_domain));
         own.chain.push(ca.root.clone());
@@ -127,6 +132,26 @@ impl FakeControlPlane {
         let workload: WorkloadName = workload.parse().expect("namespace/name");
         self.ca
             .svid(&SpiffeId::for_workload(&self.ca.trust_domain, &workload))
+    }
+
+    /// Signs below this control plane's root whatever it is asked to.
+    pub fn forge(&self) -> &Forge {
+        &self.ca.forge
+    }
+
+    /// A sidecar that joins this control plane; the mesh only lends its folders.
+    pub fn joining(&self, mesh: &Mesh, workload: &str) -> SidecarSpec {
+        // A sidecar deletes the token that it used.
+        let number = JOINING.fetch_add(1, Ordering::Relaxed);
+        let token = mesh.runtime().join(format!("fake-token-{number}"));
+        std::fs::write(&token, self.token()).expect("the token is written");
+        let address = self.address.to_string();
+        SidecarSpec::of(workload)
+            .set("joinTokenFile", json!(token))
+            .set(
+                "controlPlane",
+                json!({"api": address, "attestation": address}),
+            )
     }
 
     /// Sends these resources of one type, in one response, to every open stream; and first of all to those that come later.
@@ -284,10 +309,15 @@ impl AggregatedDiscoveryService for Service {
     }
 }
 
+pub(crate) fn new_root(trust_domain: &TrustDomain) -> Root {
+    Root::generate(trust_domain, Timestamp::now(), DAY, serial()).expect("a root")
+}
+
 fn serial() -> [u8; 16] {
     let mut serial = [0; 16];
     aws_lc_rs::rand::fill(&mut serial).expect("random bytes");
     serial
 }
 
+static JOINING: AtomicU64 = AtomicU64::new(0);
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -6,14 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use memchr::memmem;
 use prost::Message as _;
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use weft_tests::backend::Backend;
 use weft_tests::documents::{allow, allow_http, service};
-use weft_tests::{FakeControlPlane, Mesh, SidecarSpec, Svid, peer};
+use weft_tests::{FakeControlPlane, Mesh, Svid, peer};
 use weft_wire::v1::registration_client::RegistrationClient;
 use weft_wire::{type_url, v1, xds};
 
@@ -93,18 +92,11 @@ async fn the_stream_to_web_never_carries_orders_or_ledger() {
 async fn a_tightening_edit_that_comes_with_an_unreadable_resource_still_tightens() {
     let mesh = Mesh::start().await;
     let fake = FakeControlPlane::start(mesh.trust_domain()).await;
-    let token = mesh.runtime().join("fake-token");
-    std::fs::write(&token, fake.token()).expect("the token is written");
     let backend = Backend::http().await;
-    let address = fake.address.to_string();
-    let spec = SidecarSpec::of("shop/api")
+    let spec = fake
+        .joining(&mesh, "shop/api")
         .app("shop/api:http", backend.address)
-        .app("shop/admin:http", backend.address)
-        .set("joinTokenFile", json!(token))
-        .set(
-            "controlPlane",
-            json!({"api": address, "attestation": address}),
-        );
+        .app("shop/admin:http", backend.address);
     let sidecar = mesh.sidecar(spec).await;
     let client = fake.svid("shop/client");
     let ask = |service: &'static str| get(&client, sidecar.inbound, service);

@@ -17,6 +17,7 @@ use super::Body;
 use super::headers::{self, Lookup};
 use super::refusal::{self, Form};
 use super::server::{Arrived, RequestFraming};
+use super::strict::Malformed;
 use super::upgrade::{self, Upgrade};
 use crate::access_log::Record;
 use crate::connections::{Carries, Live, OwnedRequest};
@@ -59,6 +60,9 @@ impl Exchange {
         let malformed = match (malformed, headers::authority(&head)) {
             (Some(why), _) => Some(why.to_string()),
             (None, Err(why)) => Some(why.to_string()),
+            (None, Ok(_)) if headers::repeats_length(&head.headers) => {
+                Some(Malformed::TwoContentLengths.to_string())
+            }
             (None, Ok(_)) => None,
         };
         let shared = Arc::clone(shared);
@@ -78,6 +82,12 @@ impl Exchange {
     /// The authority that the request names; a malformed request names none.
     pub fn authority(&self) -> Option<&str> {
         headers::authority(&self.head).ok().flatten()
+    }
+
+    /// Why nobody may read the request, whatever it is for.
+    pub fn fault(&self) -> Option<Refusal> {
+        let why = self.malformed.as_ref()?;
+        Some(Refusal::new(Reason::Malformed).because(why.clone()))
     }
 
     /// Registers, then judges.
@@ -162,8 +172,8 @@ impl Exchange {
     }
 
     fn admit(&self, target: &ServicePort) -> Result<Permit, Refusal> {
-        if let Some(why) = &self.malformed {
-            return Err(Refusal::new(Reason::Malformed).because(why.clone()));
+        if let Some(refusal) = self.fault() {
+            return Err(refusal);
         }
         if self.upgrade == Upgrade::Ambiguous {
             return Err(

@@ -64,6 +64,11 @@ pub fn write_client_cert(
     }
 }
 
+/// Whether Content-Length stands more than once. Readers of HTTP/2 take equal ones for one, and an HTTP/1.1 backend would get them all.
+pub fn repeats_length(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+}
+
 /// The one authority that a request names, in `Host`, in its target, or equally in both.
 pub fn authority(head: &request::Parts) -> Result<Option<&str>, Ambiguous> {
     let mut hosts = head.headers.get_all(HOST).into_iter();
