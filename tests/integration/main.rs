@@ -7,6 +7,7 @@ mod import_edges;
 mod policy_corpus;
 mod reconnect;
 mod rollout;
+mod rows_data_path;
 mod rows_trust;
 mod secrets;
 mod secrets_scan;

@@ -1,0 +1,6 @@
+//! What must happen to attacks on the data path: rows of the threat table, each with its number in the names.
+
+pub(crate) mod apps;
+mod row_12;
+mod row_13;
+pub(crate) mod shop;
