@@ -80,6 +80,12 @@ impl Exchange {
         headers::authority(&self.head).ok().flatten()
     }
 
+    /// The refusal of a request that has no single reading.
+    pub fn malformed(&self) -> Option<Refusal> {
+        let why = self.malformed.clone()?;
+        Some(Refusal::new(Reason::Malformed).because(why))
+    }
+
     /// Registers, then judges.
     pub fn judge(self, target: &ServicePort) -> Result<Permitted, Box<Response<Body>>> {
         let registered = Arc::new(self.shared.connections.register(Live {
@@ -162,8 +168,8 @@ impl Exchange {
     }
 
     fn admit(&self, target: &ServicePort) -> Result<Permit, Refusal> {
-        if let Some(why) = &self.malformed {
-            return Err(Refusal::new(Reason::Malformed).because(why.clone()));
+        if let Some(refusal) = self.malformed() {
+            return Err(refusal);
         }
         if self.upgrade == Upgrade::Ambiguous {
             return Err(
