@@ -7,6 +7,7 @@ mod row_11;
 mod row_12;
 mod row_13;
 mod row_14;
+mod row_15;
 mod row_16;
 mod row_17;
 pub(crate) mod shop;

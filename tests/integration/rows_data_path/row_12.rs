@@ -27,7 +27,7 @@ async fn row_12_only_mutual_tls_1_3_reaches_a_strict_workload() {
             "a proxy's protocol",
             b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\nHost: api.shop\r\n\r\n",
         ),
-        ("TLS 1.2", &hello_of_tls_1_2(&server_name("http"))),
+        ("TLS 1.2", &client_hello(server_name("http").as_bytes())),
     ];
     for (count, (name, bytes)) in (1..).zip(plain) {
         let socket = TcpStream::connect(shop.api.inbound)
@@ -87,13 +87,13 @@ async fn counted(shop: &Shop, name: &str, count: u64) {
 }
 
 /// A ClientHello as a client of 2016 sends it: nothing in it speaks of TLS 1.3.
-fn hello_of_tls_1_2(server_name: &str) -> Vec<u8> {
+pub(super) fn client_hello(server_name: &[u8]) -> Vec<u8> {
     let sized = |bytes: &[u8]| {
         let length = u16::try_from(bytes.len()).expect("it is short");
         [&length.to_be_bytes()[..], bytes].concat()
     };
     let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &sized(body)].concat();
-    let name = [&[0][..], &sized(server_name.as_bytes())].concat();
+    let name = [&[0][..], &sized(server_name)].concat();
     let extensions = [
         extension(0, &sized(&name)),
         // supported_groups: x25519, secp256r1; signature_algorithms: ECDSA and RSA-PSS with SHA-256.
