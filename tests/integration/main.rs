@@ -5,6 +5,7 @@ mod explain;
 mod fuzz_replay;
 mod import_edges;
 mod policy_corpus;
+mod protocols;
 mod reconnect;
 mod rollout;
 mod rows_data_path;

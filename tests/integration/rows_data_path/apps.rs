@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -113,7 +113,7 @@ impl App {
 
 pub(crate) type Content = UnsyncBoxBody<Bytes, hyper::Error>;
 
-/// `/stream…` never ends; `/echo…` gives the request's content back as it comes; an upgrade or CONNECT becomes an echo;
+/// `/stream…` never ends; `/large` is 64 MiB long; `/echo…` gives the request's content back as it comes; an upgrade or CONNECT becomes an echo;
 /// everything else is `ok`.
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Content>, Infallible> {
     let protocol = request.headers().get(header::UPGRADE).cloned();
@@ -140,6 +140,8 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Content>, Inf
         endless()
     } else if path.starts_with("/echo") {
         request.into_body().boxed_unsync()
+    } else if path == "/large" {
+        large()
     } else {
         whole("ok")
     };
@@ -159,4 +161,10 @@ fn endless() -> Content {
         Some((Ok(Frame::data(Bytes::from_static(b"tick\n"))), ()))
     });
     StreamBody::new(Box::pin(ticks)).boxed_unsync()
+}
+
+fn large() -> Content {
+    let block = Bytes::from(vec![b'x'; 64 * 1024]);
+    let blocks = stream::repeat_with(move || Ok(Frame::data(block.clone())));
+    StreamBody::new(blocks.take(1024)).boxed_unsync()
 }
