@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
-use weft_tests::eventually;
+use weft_tests::{eventually, eventually_within};
 
 use super::apps::App;
 use super::open::{Kind, Open};
@@ -180,13 +180,13 @@ impl Stage {
         }
     }
 
-    /// Tries until each is open: what was forbidden may just have been given back.
+    /// Tries until each is open: what was forbidden may just have been given back, and whoever was turned away by the control
+    /// plane comes again later and later.
     async fn open_all(&self, side: Side, kinds: &[Kind]) -> Vec<Open> {
-        join_all(
-            kinds
-                .iter()
-                .map(|kind| eventually("it is served", move || self.try_open(side, *kind))),
-        )
+        let limit = Duration::from_secs(60);
+        join_all(kinds.iter().map(|kind| {
+            eventually_within(limit, "it is served", move || self.try_open(side, *kind))
+        }))
         .await
     }
 }

@@ -14,9 +14,10 @@ use weft_tests::{Mesh, Sidecar, SidecarSpec, Svid, eventually, get};
 pub(crate) type Port<'p> = (&'p str, &'p str, SocketAddr);
 
 pub(crate) struct Shop {
-    pub(crate) mesh: Mesh,
     pub(crate) api: Sidecar,
     pub(crate) web: Sidecar,
+    /// Dropped last: the logs lie in its folder.
+    pub(crate) mesh: Mesh,
 }
 
 impl Shop {
@@ -40,7 +41,7 @@ impl Shop {
             web = web.set(key, value.clone());
         }
         let (api, web) = tokio::join!(mesh.sidecar(api), mesh.sidecar(web));
-        let shop = Self { mesh, api, web };
+        let shop = Self { api, web, mesh };
         shop.wait_for_endpoints(1).await;
         shop
     }
