@@ -125,7 +125,7 @@ async fn row_11_a_flood_of_http_2_frames_ends_its_connection_alone() {
     };
     // DATA where no stream was opened, over and over.
     let strays = |stream: u32| frame(frames::DATA, 0, stream, b"stray");
-    let floods: [(&str, &(dyn Fn(u32) -> Vec<u8> + Sync)); 4] = [
+    let floods: [(&str, &Flood<'_>); 4] = [
         ("rapid reset", &resets),
         ("CONTINUATION without an end", &continuations),
         ("empty CONTINUATION without an end", &empty_continuations),
@@ -153,8 +153,11 @@ async fn row_11_a_flood_of_http_2_frames_ends_its_connection_alone() {
     stage.shop.assert_well().await;
 }
 
+/// The frames that a flood brings for a stream of this number.
+type Flood<'f> = dyn Fn(u32) -> Vec<u8> + Sync + 'f;
+
 /// Writes until the other side ends the connection; what it said, and how many bytes went out.
-async fn pour(stream: Box<dyn Io>, flood: &(dyn Fn(u32) -> Vec<u8> + Sync)) -> (Vec<u8>, usize) {
+async fn pour(stream: Box<dyn Io>, flood: &Flood<'_>) -> (Vec<u8>, usize) {
     let (mut read, mut write) = tokio::io::split(stream);
     let pouring = async {
         let mut sent = 0;

@@ -202,5 +202,4 @@ async fn all_end(way: &str, open: &[Open]) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(left(), [], "{way}: not cut within a second");
-    println!("{way}: all cut {:?} after the command", told.elapsed());
 }

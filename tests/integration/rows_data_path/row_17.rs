@@ -15,13 +15,15 @@ use super::shop::{Shop, exchange, read_head, read_until, rule};
 #[tokio::test(flavor = "multi_thread")]
 async fn row_17_an_upgrade_needs_a_rule_that_names_it_and_h2c_is_always_removed() {
     let app = App::says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let ports = [("http", "http", app.address)];
+    let ports = [("http", "http", app.address), ("any", "http", app.address)];
     let rules = rule("plain", "http", "{paths: [/plain]}")
         + &rule(
             "socket",
             "http",
             "{paths: [/socket], upgrades: [websocket]}",
         );
+    // Where there are no HTTP conditions every upgrade passes, but for the one that would end HTTP/1.1 itself.
+    let rules = rules + &rule("any", "any", "");
     let mut shop = Shop::start(&ports, &rules).await;
     let cases = [
         ("/plain", "Connection: upgrade\r\nUpgrade: websocket", 403),
@@ -56,6 +58,16 @@ async fn row_17_an_upgrade_needs_a_rule_that_names_it_and_h2c_is_always_removed(
             200,
         ),
     ];
+    for stream in both(&shop, "any").await {
+        let headers = "Connection: upgrade, http2-settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk";
+        let request = format!("GET / HTTP/1.1\r\nHost: api.shop\r\n{headers}\r\n\r\n");
+        exchange(stream, request.as_bytes()).await;
+    }
+    let heard = String::from_utf8(app.heard()).expect("text").to_lowercase();
+    assert!(
+        heard.contains("get / ") && !heard.contains("h2c"),
+        "{heard}"
+    );
     for (path, headers, status) in cases {
         let request = format!("GET {path} HTTP/1.1\r\nHost: api.shop\r\n{headers}\r\n\r\n");
         for mut stream in both(&shop, "http").await {
