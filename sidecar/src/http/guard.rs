@@ -460,4 +460,22 @@ mod tests {
         guard.read_exact(&mut frame).await.unwrap();
         assert_eq!(&frame, b"\x81\x02hi");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_an_early_answer_is_thrown_away_for_a_moment() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+        let (mut client, server) = duplex(64);
+        let (mut guard, _control) = Guard::new(server, HEADS);
+        client.write_all(head).await.unwrap();
+        guard.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let sending = async {
+            client.write_all(&[b'x'; 500]).await.unwrap();
+            let started = Instant::now();
+            (client, started)
+        };
+        // The rest never comes: only that moment is waited.
+        let (ended, (_client, started)) = tokio::join!(guard.shutdown(), sending);
+        ended.unwrap();
+        assert!(started.elapsed() <= LINGER);
+    }
 }
