@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use weft_identity::SpiffeId;
+use weft_identity::{ServiceName, SpiffeId};
 use weft_policy::Reason;
 use weft_wire::v1;
 
@@ -320,6 +320,9 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
             (String::new(), format!("from {address}: {}", entry.detail))
         }
     };
+    // The proxy may be asked for what is no service's name: then the host says what was meant.
+    let is_service = key.service.parse::<ServiceName>().is_ok();
+    let service = Some(&key.service).filter(|_| is_service);
     v1::Decision {
         id: entry.id.to_string(),
         side: match key.side {
@@ -327,7 +330,7 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
             Side::Server => v1::Side::Server.into(),
         },
         source,
-        service: key.service.to_string(),
+        service: service.map(ToString::to_string).unwrap_or_default(),
         port: key.port.to_string(),
         method: key.method.to_string(),
         path: key.path.to_string(),

@@ -212,7 +212,7 @@ impl Handler for InboundHttp {
             Ok(target) => target,
             // A fault of the request comes first, as it does where the target is known: no answer tells the two apart.
             Err(refusal) => {
-                let refusal = exchange.fault().unwrap_or_else(|| refusal.clone());
+                let refusal = exchange.malformed().unwrap_or_else(|| refusal.clone());
                 return Ok(exchange.refuse(&refusal, "", ""));
             }
         };

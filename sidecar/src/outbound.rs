@@ -133,7 +133,10 @@ impl Handler for OutboundHttp {
                 Some(target) => target,
                 None => {
                     let host = exchange.authority().unwrap_or_default().to_owned();
-                    return Ok(exchange.refuse(&Refusal::new(Reason::UnknownTarget), &host, ""));
+                    // What cannot be read names nobody; that is its fault, not the name's.
+                    let malformed = exchange.malformed();
+                    let refusal = malformed.unwrap_or(Refusal::new(Reason::UnknownTarget));
+                    return Ok(exchange.refuse(&refusal, &host, ""));
                 }
             },
         };

@@ -206,7 +206,7 @@ pub async fn stream_raw(
 
 /// The codec that leaves bytes as they are.
 #[derive(Debug, Clone, Copy)]
-struct AsIs;
+pub struct AsIs;
 
 impl Codec for AsIs {
     type Encode = Bytes;

@@ -108,6 +108,24 @@ async fn a_refusal_at_the_server_is_answered_too_and_outlives_the_control_plane(
 }
 
 #[tokio::test]
+async fn a_refusal_of_what_is_no_service_of_the_mesh_is_answered_too() {
+    let shop = Shop::start().await;
+    for (host, reason) in [
+        ("example.com", "noRule"),
+        ("www.example.com", "unknownTarget"),
+        ("127.0.0.1:9000", "unknownTarget"),
+    ] {
+        let url = format!("http://{host}/orders/1");
+        let refused = request(shop.web.proxy, "GET", &url, &[("Host", host)], b"").await;
+        let refused = refused.expect("the proxy answers");
+        assert_eq!(refused.status, 403, "{host}: {}", refused.text());
+        let why = shop.why(&refused.decision(), &["-o", "json"]).await.json();
+        assert_eq!(why["reason"], reason, "{why}");
+        assert!(why.to_string().contains(host), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_decision_that_nobody_made_is_said_to_be_unknown() {
     let mesh = Mesh::start().await;
     let ran = mesh.meshctl(["why", "01ARZ3NDEKTSV4RRFFQ69G5FAV"]).await;

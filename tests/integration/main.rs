@@ -8,6 +8,7 @@ mod fuzz_replay;
 mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
+mod protocols;
 mod reconnect;
 mod rollout;
 mod rows_data_path;

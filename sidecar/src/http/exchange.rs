@@ -84,10 +84,10 @@ impl Exchange {
         headers::authority(&self.head).ok().flatten()
     }
 
-    /// Why nobody may read the request, whatever it is for.
-    pub fn fault(&self) -> Option<Refusal> {
-        let why = self.malformed.as_ref()?;
-        Some(Refusal::new(Reason::Malformed).because(why.clone()))
+    /// The refusal of a request that has no single reading.
+    pub fn malformed(&self) -> Option<Refusal> {
+        let why = self.malformed.clone()?;
+        Some(Refusal::new(Reason::Malformed).because(why))
     }
 
     /// Registers, then judges.
@@ -172,7 +172,7 @@ impl Exchange {
     }
 
     fn admit(&self, target: &ServicePort) -> Result<Permit, Refusal> {
-        if let Some(refusal) = self.fault() {
+        if let Some(refusal) = self.malformed() {
             return Err(refusal);
         }
         if self.upgrade == Upgrade::Ambiguous {

@@ -34,6 +34,8 @@ pub struct Guard<S> {
     end: End,
     heads: HeadLimits,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    /// This side sent its end; the peer's is waited for until then.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 /// What one head may cost.
@@ -134,6 +136,7 @@ impl<S> Guard<S> {
             end: End::Open,
             heads,
             timer: None,
+            lingering: None,
         };
         (guard, control)
     }
@@ -244,6 +247,21 @@ impl<S: AsyncRead + Unpin> Guard<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads and throws away what still comes after this side's end, for a moment: unread bytes would make the socket send a
+    /// reset, and the reset would overtake an answer that came before its request was read.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lingering = self
+            .lingering
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if lingering.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while let Ok(true) = ready!(self.poll_fill(cx)) {
+            self.buffer = BytesMut::new();
+        }
+        Poll::Ready(())
+    }
+
     /// Keeps the socket's buffer empty after a refusal, so that the answer is not lost in a reset.
     fn poll_discard(&mut self, cx: &mut Context<'_>, mut left: usize) -> Poll<io::Result<()>> {
         while left > 0 {
@@ -304,7 +322,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -330,7 +348,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        let is_refused = matches!(this.end, End::Discarding(_));
+        if is_refused || this.framing.is_within_body() {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -342,6 +368,8 @@ fn length(count: usize) -> u64 {
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: malformed\r\nconnection: close\r\n\r\n";
 /// Bytes that are read and thrown away after a refusal.
 const MAX_DISCARDED: usize = 256 * 1024;
+/// How long what follows an answer that ends the connection is thrown away.
+const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that one read may bring; on the stack, so that idle connections hold no buffer.
 const SCRATCH: usize = 8 * 1024;
 
@@ -431,5 +459,23 @@ mod tests {
         control.become_tunnel();
         guard.read_exact(&mut frame).await.unwrap();
         assert_eq!(&frame, b"\x81\x02hi");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_an_early_answer_is_thrown_away_for_a_moment() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+        let (mut client, server) = duplex(64);
+        let (mut guard, _control) = Guard::new(server, HEADS);
+        client.write_all(head).await.unwrap();
+        guard.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let sending = async {
+            client.write_all(&[b'x'; 500]).await.unwrap();
+            let started = Instant::now();
+            (client, started)
+        };
+        // The rest never comes: only that moment is waited.
+        let (ended, (_client, started)) = tokio::join!(guard.shutdown(), sending);
+        ended.unwrap();
+        assert!(started.elapsed() <= LINGER);
     }
 }

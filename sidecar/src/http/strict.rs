@@ -149,6 +149,18 @@ impl Framing {
         self.state == State::Head
     }
 
+    /// Whether a request's head has passed and its end has not.
+    pub fn is_within_body(&self) -> bool {
+        match self.state {
+            State::Body { .. }
+            | State::ChunkSize
+            | State::ChunkData { .. }
+            | State::ChunkEnd
+            | State::Trailers => true,
+            State::Head | State::Held | State::Tunnel => false,
+        }
+    }
+
     /// The upgrade was not taken: HTTP goes on.
     pub fn resume(&mut self) {
         if self.state == State::Held {

@@ -6,7 +6,7 @@ mod row_08;
 mod row_09;
 mod row_10;
 mod row_14;
-mod row_16;
+pub(crate) mod row_16;
 mod row_18;
 
 use std::net::SocketAddr;

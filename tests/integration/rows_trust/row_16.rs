@@ -101,7 +101,7 @@ async fn exchange(
     .await;
 }
 
-fn garbage() -> Vec<Vec<u8>> {
+pub(crate) fn garbage() -> Vec<Vec<u8>> {
     let mut random = vec![0; 4096];
     aws_lc_rs::rand::fill(&mut random).expect("random bytes");
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

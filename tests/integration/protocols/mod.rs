@@ -1,0 +1,7 @@
+//! What applications speak passes through two sidecars unchanged: HTTP/1.1, HTTP/2, gRPC, WebSocket and bytes.
+
+mod grpc;
+mod http1;
+mod http2;
+mod large;
+mod tcp;
