@@ -93,12 +93,16 @@ impl Copy {
 
     /// Succeeds if the named test passes with the defence and fails without it.
     fn without(&self, defence: &Defence) -> Result<()> {
-        let file = self.sources.join(&defence.file);
-        let whole = std::fs::read_to_string(&file)?;
-        let removed = defence.removed(&self.sources)?;
-        std::fs::write(&file, removed)?;
+        let mut whole = Vec::new();
+        for (file, text) in defence.removed(&self.sources)? {
+            let file = self.sources.join(file);
+            whole.push((file.clone(), std::fs::read_to_string(&file)?));
+            std::fs::write(&file, text)?;
+        }
         let ran = self.run(defence);
-        std::fs::write(&file, whole)?;
+        for (file, text) in whole {
+            std::fs::write(&file, text)?;
+        }
         let (said, passed) = ran?;
         if passed {
             bail!("{} passes all the same", defence.fails.test);
