@@ -1,11 +1,11 @@
 //! The state folder: its owner alone may enter it, and one control plane at a time.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use weft_daemon::files::{PrivateFileError, private_folder};
 
 /// The exclusive right to a state folder, held until it is dropped (or the process dies).
 #[derive(Debug)]
@@ -23,19 +23,20 @@ pub enum FolderError {
         #[source]
         cause: std::io::Error,
     },
+    #[error("cannot use the state folder")]
+    Private(#[from] PrivateFileError),
     #[error("another control plane uses the state folder {path}: stop it first")]
     InUse { path: PathBuf },
 }
 
 impl StateFolder {
-    /// Makes the folder if need be, closes it to others, and takes its lock.
+    /// Makes the folder if need be, closed to others, and takes its lock.
     pub fn lock(path: &Path) -> Result<Self, FolderError> {
         let prepare = |cause| FolderError::Prepare {
             path: path.to_owned(),
             cause,
         };
-        std::fs::create_dir_all(path).map_err(prepare)?;
-        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(prepare)?;
+        private_folder(path)?;
         let mut lock = File::options()
             .create(true)
             .truncate(false)

@@ -41,6 +41,14 @@ pub enum PrivateFileError {
         /// What they should be.
         expected: u32,
     },
+    /// A folder with content that others may enter.
+    #[error("others may enter {} (mode {mode:03o}) and it is not empty: name a folder of its own, or close it with chmod 700", path.display())]
+    Shared {
+        /// The folder.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// A link, a device or a folder in the place of a file.
     #[error("{} is not a regular file: refused", .0.display())]
     Kind(PathBuf),
@@ -61,7 +69,8 @@ impl PrivateFileError {
     }
 }
 
-/// Makes the folder (0700) or takes the existing one, if it is this user's and closed to others.
+/// Makes the folder (0700) or takes the existing one, if it is this user's and closed to others. An empty one of this user's is closed;
+/// one with content that others may enter is refused, as closing it might lock out whoever shares it (`/run`, `/dev/shm`, a home).
 pub fn private_folder(path: &Path) -> Result<(), PrivateFileError> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -73,12 +82,19 @@ pub fn private_folder(path: &Path) -> Result<(), PrivateFileError> {
         return Err(PrivateFileError::Kind(path.to_owned()));
     }
     check_owner(path, &metadata)?;
-    if metadata.mode() & PERMISSION_BITS != FOLDER_MODE {
-        // It is ours, so that closing it is in our power; what lies in it is checked file by file.
-        fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
-            .map_err(io_error("close", path))?;
+    let mode = metadata.mode() & PERMISSION_BITS;
+    if mode == FOLDER_MODE {
+        return Ok(());
     }
-    Ok(())
+    let mut content = fs::read_dir(path).map_err(io_error("list", path))?;
+    if mode & STICKY != 0 || content.next().is_some() {
+        return Err(PrivateFileError::Shared {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+        .map_err(io_error("close", path))
 }
 
 /// Writes a file (0600) so that a reader, or a crash, meets the old content or the new one, never a part.
@@ -193,6 +209,8 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Priv
 }
 
 const FOLDER_MODE: u32 = 0o700;
+/// Of folders that many share, such as `/tmp`.
+const STICKY: u32 = 0o1000;
 const FILE_MODE: u32 = 0o600;
 const PERMISSION_BITS: u32 = 0o7777;
 /// `statfs(2)`.
@@ -222,6 +240,31 @@ mod tests {
             1,
             "no temporary file stays"
         );
+    }
+
+    #[test]
+    fn a_folder_that_others_use_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, mode| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & PERMISSION_BITS;
+
+        let empty = open("empty", 0o755);
+        private_folder(&empty).unwrap();
+        assert_eq!(mode(&empty), 0o700);
+
+        let shared = open("shared", 0o755);
+        fs::write(shared.join("of-others"), "").unwrap();
+        let sticky = open("sticky", 0o1777);
+        for (path, as_before) in [(&shared, 0o755), (&sticky, 0o1777)] {
+            let refused = private_folder(path);
+            assert!(matches!(refused, Err(PrivateFileError::Shared { .. })));
+            assert_eq!(mode(path), as_before);
+        }
     }
 
     #[test]
