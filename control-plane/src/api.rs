@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,8 +24,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
-use weft_daemon::Tasks;
-use weft_identity::Verified;
+use weft_daemon::{Executor, Tasks};
+use weft_identity::{TrustDomain, Verified};
 
 use crate::audit::{Auditor, Event};
 use crate::authorize::{self, Caller};
@@ -91,6 +91,7 @@ impl Api {
         }
         self.metrics.connections.inc();
         let gate = Gate {
+            trust_domain: self.ca.trust_domain().clone(),
             routes: self.routes.clone(),
             auditor: self.auditor.clone(),
             caller: Caller {
@@ -208,7 +209,9 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let connection = http2::Builder::new(TokioExecutor::new())
+    // Calls end with their connection: whoever is cut has none running.
+    let (executor, _ends_calls) = Executor::of_connection(tasks, "API call");
+    let connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
@@ -257,6 +260,8 @@ async fn expired(peer: &Verified) {
 /// Lets through what the table allows to this caller.
 #[derive(Clone)]
 struct Gate {
+    /// The mesh's own: nobody else's identities may call.
+    trust_domain: TrustDomain,
     routes: Routes,
     auditor: Auditor,
     caller: Caller,
@@ -274,8 +279,7 @@ impl Service<Request<Incoming>> for Gate {
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> Answer {
-        let trust_domain = self.caller.id.trust_domain();
-        if authorize::is_allowed(request.uri().path(), &self.caller.id, &trust_domain) {
+        if authorize::is_allowed(request.uri().path(), &self.caller.id, &self.trust_domain) {
             request.extensions_mut().insert(self.caller.clone());
             return Box::pin(self.routes.call(request));
         }
