@@ -59,14 +59,3 @@ impl Drop for Record {
         );
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn row_15_control_characters_are_escaped() {
-        assert_eq!(
-            "/a\n{\"level\":\"x\"}\u{1b}[0m".escape_debug().to_string(),
-            "/a\\n{\\\"level\\\":\\\"x\\\"}\\u{1b}[0m"
-        );
-    }
-}

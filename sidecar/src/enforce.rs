@@ -11,7 +11,9 @@ use weft_identity::{
     DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host,
     parse_server_name,
 };
-use weft_policy::{Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict};
+use weft_policy::{
+    Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict, host_of,
+};
 
 use crate::config::Config;
 use crate::view::Enforced;
@@ -197,6 +199,21 @@ pub fn admit_request(
     }
 }
 
+/// The rules in Audit mode that match, for those who watch them. Without a request, those that need none.
+pub fn audit_matches(
+    enforced: &Enforced,
+    parties: Parties<'_>,
+    request: Option<&HttpRequest<'_>>,
+    now: Timestamp,
+    mut note: impl FnMut(&RuleName),
+) {
+    if let Ok((policy, connection)) = prepare(enforced, parties) {
+        policy
+            .audit_matches(&connection, request, now)
+            .for_each(|rule| note(&rule.name));
+    }
+}
+
 /// What must hold before any rule is asked, and the policy to ask.
 fn prepare<'a>(
     enforced: &'a Enforced,
@@ -325,20 +342,13 @@ fn check_host(enforced: &Enforced, authority: &str, service: &ServiceName) -> Re
         return Ok(());
     }
     // `example.com` has the form of a mesh name too; it is one only if the mesh has such a namespace.
-    let is_full = host.ends_with(enforced.trust_domain.as_str());
+    let is_full = host
+        .strip_suffix(enforced.trust_domain.as_str())
+        .is_some_and(|rest| rest.ends_with('.'));
     if is_full || enforced.knows_namespace(&named.namespace) {
         return Err(Refusal::new(Reason::Misdirected));
     }
     Ok(())
-}
-
-/// The authority without its port and without the root's dot.
-fn host_of(authority: &str) -> &str {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host.strip_suffix('.').unwrap_or(host)
 }
 
 fn status_of(reason: Reason) -> u16 {

@@ -102,6 +102,7 @@ impl Inbound {
     /// Bytes: judged once, and again whenever policy changes.
     async fn tcp(self, target: Target) {
         let registered = self.register(&target, Carries::Bytes);
+        self.note_trials(&target);
         let permit = match self.admit(&target) {
             Admission::Allow(permit) => permit,
             // Nothing here could meet HTTP conditions.
@@ -172,6 +173,18 @@ impl Inbound {
             },
             Timestamp::now(),
         )
+    }
+
+    fn note_trials(&self, target: &Target) {
+        let (enforced, target) = (self.shared.current.load(), target.service_port());
+        let parties = enforce::Parties {
+            side: Side::Server,
+            source: self.peer.id(),
+            target: &target,
+        };
+        enforce::audit_matches(&enforced, parties, None, Timestamp::now(), |rule| {
+            self.shared.trials.note(rule, self.peer.id(), &target);
+        });
     }
 
     fn refuse(&self, refusal: &Refusal, target: Option<&Target>) {

@@ -41,6 +41,7 @@ pub mod runtime;
 mod snapshot;
 pub mod tcp;
 pub mod tls;
+pub mod trials;
 #[cfg(test)]
 mod two_sidecars;
 pub mod upstream;
@@ -61,6 +62,7 @@ pub struct Sidecar {
     pub identity: identity::Identity,
     pub connections: connections::Connections,
     pub decisions: decisions::Decisions,
+    pub trials: trials::Trials,
     pub metrics: Arc<metrics::Metrics>,
     pub control_plane: control_plane::ControlPlane,
 }

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub handshake_failures: Counter,
     /// Requests that were forwarded, by side.
     pub requests: Family<SideLabel, Counter>,
+    /// What rules in Audit mode matched, by rule: an operator's names, never a peer's.
+    pub audit_matches: Family<RuleLabel, Counter>,
     /// Endpoints that could not be used and were passed over.
     pub endpoint_failures: Counter,
     /// Requests that began on a mesh connection after one of its SVIDs had expired. Inbound they are refused, outbound they take
@@ -62,6 +64,11 @@ pub struct ListenerLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SideLabel {
     pub side: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RuleLabel {
+    pub rule: String,
 }
 
 impl Metrics {
@@ -141,6 +148,11 @@ impl Metrics {
             "requests",
             "Requests forwarded, by side",
             self.requests.clone(),
+        );
+        r.register(
+            "audit_matches",
+            "Matches of rules in Audit mode, by rule",
+            self.audit_matches.clone(),
         );
         r.register(
             "endpoint_failures",

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use weft_catalog::{Port, Protocol};
@@ -178,9 +177,8 @@ impl Handler for OutboundHttp {
             }
             // Unknown and forbidden answer alike: with the verdict.
             None => match exchange.judge(&target) {
-                Ok(permitted) => {
-                    let (exchange, _, _) = permitted.into_tunnel();
-                    Ok(exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE))
+                Ok(mut permitted) => {
+                    Ok(permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE))
                 }
                 Err(answer) => Ok(*answer),
             },
@@ -199,35 +197,21 @@ impl OutboundHttp {
         if exchange.upgrade != Upgrade::Connect {
             return refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target);
         }
-        let permitted = match exchange.judge(&target) {
+        let mut permitted = match exchange.judge(&target) {
             Ok(permitted) => permitted,
             Err(answer) => return *answer,
         };
-        let (mut exchange, registered, permit) = permitted.into_tunnel();
         let upstreams = &self.shared.upstreams;
         let Ok((upstream, peer, pending)) =
             upstreams.connect(&service.view.endpoints, &target).await
         else {
-            return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
+            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         };
-        registered.verified(Arc::clone(&peer.proof));
+        permitted.verified(Arc::clone(&peer.proof));
         if peer.proof.admit(&self.shared.current.load()).is_err() {
-            return exchange.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
+            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         }
-        let Some(downstream) = exchange.become_tunnel() else {
-            return exchange.fail(StatusCode::NOT_IMPLEMENTED, "CONNECT is not possible here");
-        };
-        let record = record(&self.shared, &target, &permit);
-        self.shared.tasks.connection(
-            "tunnel",
-            Box::pin(async move {
-                let _kept = (pending, record);
-                if let Ok(downstream) = downstream.await {
-                    tcp::splice(TokioIo::new(downstream), upstream, &permit, &registered).await;
-                }
-            }),
-        );
-        Response::new(Body::empty())
+        permitted.connect_to(upstream, pending)
     }
 }
 

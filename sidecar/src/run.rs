@@ -29,6 +29,7 @@ use crate::received::Received;
 use crate::registration::{Healths, Registration};
 use crate::renewal::Renewal;
 use crate::runtime::Runtime;
+use crate::trials::Trials;
 use crate::view::{Current, Enforced};
 use crate::{Sidecar, admin, health};
 
@@ -123,6 +124,7 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
         identity,
         connections: Connections::default(),
         decisions: Decisions::new(Arc::clone(&metrics)),
+        trials: Trials::new(Arc::clone(&metrics)),
         metrics,
         control_plane,
         config,

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -99,11 +97,6 @@ impl Reset for server::TlsStream<TcpStream> {
     fn reset(&self) {
         self.get_ref().0.reset();
     }
-}
-
-/// Its socket is out of reach; what is closed in the middle of a WebSocket message shows that by itself.
-impl Reset for TokioIo<Upgraded> {
-    fn reset(&self) {}
 }
 
 /// Resolves when nothing was read for the idle timeout.

@@ -32,6 +32,7 @@ use crate::decisions::Decisions;
 use crate::identity::{Candidate, Identity, OwnSvid};
 use crate::listener::{self, Listeners};
 use crate::metrics::Metrics;
+use crate::trials::Trials;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
@@ -128,6 +129,22 @@ impl Pair {
         self.client.current.publish(Arc::new(enforced));
     }
 
+    /// Puts another policy in force on the client side.
+    fn client_allows(&self, rule: &str) {
+        let before = self.client.current.load_full();
+        let seen = &before.outbound[&service()];
+        let (rules, policy) = compiled(rule);
+        let view = OutboundView {
+            rules,
+            ..seen.view.clone()
+        };
+        let mut enforced = copy_of(&before);
+        enforced
+            .outbound
+            .insert(service(), Arc::new(OutboundService { view, policy }));
+        self.client.current.publish(Arc::new(enforced));
+    }
+
     fn server_revokes(&self, id: &str) {
         let mut enforced = copy_of(&self.server.current.load_full());
         let identities = HashSet::from([id.parse().unwrap()]);
@@ -195,6 +212,7 @@ impl Authority {
             identity,
             connections: Connections::default(),
             decisions: Decisions::new(Arc::clone(&metrics)),
+            trials: Trials::new(Arc::clone(&metrics)),
             metrics,
             config,
         })

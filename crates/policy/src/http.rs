@@ -171,7 +171,7 @@ impl HostPattern {
 }
 
 /// The host of `host[:port]`, without the final dot of a full DNS name.
-pub(crate) fn host_of(authority: &str) -> &str {
+pub fn host_of(authority: &str) -> &str {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,

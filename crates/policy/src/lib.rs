@@ -32,7 +32,7 @@ pub use canonical::{EncodedSlashes, is_canonical};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
-pub use http::{HostPattern, HttpCondition, Method, Upgrade};
+pub use http::{HostPattern, HttpCondition, Method, Upgrade, host_of};
 pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;

@@ -4,7 +4,7 @@
 //! that every evaluator names the same.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -48,9 +48,10 @@ impl PolicySet {
             .filter(|rule| rule.service == *service)
             .collect();
         rules.sort_by(|a, b| a.name.cmp(&b.name));
-        let named = rules
-            .iter()
-            .flat_map(|rule| rule.ports.listed())
+        let ports: BTreeSet<&DnsLabel> =
+            rules.iter().flat_map(|rule| rule.ports.listed()).collect();
+        let named = ports
+            .into_iter()
             .map(|port| {
                 let compiled = PortRules::compile(
                     rules.iter().filter(|rule| rule.matches_port(port)),

@@ -8,11 +8,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use weft_daemon::Tasks;
+use weft_daemon::{Executor, Tasks};
 
 use super::{Body, Version};
 use crate::enforce::Permit;
-use crate::http::server::Spawn;
 
 /// One connection's sending half.
 pub enum Sender {
@@ -53,7 +52,7 @@ impl Sender {
                 Ok(Self::Http1(sender))
             }
             Version::Http2 => {
-                let mut builder = http2::Builder::new(Spawn(tasks.clone()));
+                let mut builder = http2::Builder::new(Executor::of_process(tasks, "upstream h2"));
                 builder
                     .timer(TokioTimer::new())
                     .initial_stream_window_size(STREAM_WINDOW)

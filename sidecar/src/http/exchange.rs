@@ -18,7 +18,7 @@ use super::headers::{self, Lookup};
 use super::refusal::{self, Form};
 use super::server::{Arrived, RequestFraming};
 use super::strict::Malformed;
-use super::upgrade::{self, Upgrade};
+use super::upgrade::{self, Tunnel, Upgrade};
 use crate::access_log::Record;
 use crate::connections::{Carries, Live, OwnedRequest};
 use crate::decisions::{Peer as RefusedPeer, Refused};
@@ -150,11 +150,19 @@ impl Exchange {
     }
 
     /// What follows on the connection is no longer HTTP.
-    pub fn become_tunnel(&mut self) -> Option<OnUpgrade> {
-        if let Some(framing) = &self.framing {
-            framing.control.become_tunnel();
+    pub fn become_tunnel(&mut self) -> Option<impl Future<Output = Option<Tunnel>> + use<>> {
+        let control = self
+            .framing
+            .as_ref()
+            .map(|framing| Arc::clone(&framing.control));
+        if let Some(control) = &control {
+            control.become_tunnel();
         }
-        self.downstream.take()
+        let downstream = self.downstream.take()?;
+        Some(async move {
+            let upgraded = downstream.await.ok()?;
+            Some(Tunnel::new(upgraded, control))
+        })
     }
 
     fn answer(&self, response: Response<Body>, closes: bool) -> Response<Body> {
@@ -189,16 +197,21 @@ impl Exchange {
             connect: self.upgrade.is_connect(),
         };
         let enforced = self.shared.current.load();
-        enforce::admit_request(
-            &enforced,
-            enforce::Parties {
-                side: self.side,
-                source: &self.source,
-                target,
-            },
-            &request,
-            Timestamp::now(),
-        )
+        let (parties, now) = (self.parties(target), Timestamp::now());
+        if self.side == Side::Server {
+            enforce::audit_matches(&enforced, parties, Some(&request), now, |rule| {
+                self.shared.trials.note(rule, &self.source, target);
+            });
+        }
+        enforce::admit_request(&enforced, parties, &request, now)
+    }
+
+    fn parties<'a>(&'a self, target: &'a ServicePort) -> enforce::Parties<'a> {
+        enforce::Parties {
+            side: self.side,
+            source: &self.source,
+            target,
+        }
     }
 
     /// The head, to be judged again while the exchange is open.

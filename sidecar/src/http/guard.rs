@@ -8,22 +8,23 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
-use super::strict::{Framing, Malformed, Step};
+use super::strict::{Framing, MAX_TRAILERS, Malformed, Step};
+use crate::tcp::Reset;
 
 /// A connection without any request is closed after this. Longer than any pool keeps one, so that the pool's side closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A byte stream whose read side is judged.
-pub struct Guard<S> {
+pub struct Guard<S: Reset> {
     io: S,
     framing: Framing,
     control: Arc<Control>,
@@ -53,6 +54,7 @@ pub struct Control {
     reader: AtomicWaker,
     heads: AtomicU64,
     open_requests: AtomicUsize,
+    resets: AtomicBool,
     fault: OnceLock<Fault>,
 }
 
@@ -103,6 +105,11 @@ impl Control {
         self.release(TUNNEL);
     }
 
+    /// The connection ends in a reset: what went over it is not the whole.
+    pub fn reset_at_end(&self) {
+        self.resets.store(true, Ordering::Release);
+    }
+
     /// A request is being answered; the connection is not idle until the returned value is dropped.
     pub fn open_request(self: &Arc<Self>) -> OpenRequest {
         self.open_requests.fetch_add(1, Ordering::Relaxed);
@@ -120,11 +127,22 @@ pub struct OpenRequest(Arc<Control>);
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.open_requests.fetch_sub(1, Ordering::Relaxed);
+        if self.0.open_requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // From now on the connection is idle, and that has a limit.
+            self.0.reader.wake();
+        }
     }
 }
 
-impl<S> Guard<S> {
+impl<S: Reset> Drop for Guard<S> {
+    fn drop(&mut self) {
+        if self.control.resets.load(Ordering::Acquire) {
+            self.io.reset();
+        }
+    }
+}
+
+impl<S: Reset> Guard<S> {
     pub fn new(io: S, heads: HeadLimits) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
         let guard = Self {
@@ -188,37 +206,32 @@ impl<S> Guard<S> {
         }
     }
 
-    /// Ends a connection that sends no request, or only a part of a head, for too long.
+    /// Ends a connection that sends no request, or only a part of a head, for too long. While a request is answered nobody waits.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let busy = self.control.open_requests.load(Ordering::Relaxed) > 0;
-        let waiting = match (self.framing.expects_head(), self.buffer.is_empty()) {
-            (true, true) => Waiting::ForRequest,
-            (true, false) => Waiting::ForRestOfHead,
-            (false, _) => {
-                self.timer = None;
-                return Poll::Pending;
-            }
-        };
-        let limit = match waiting {
-            Waiting::ForRequest => IDLE_TIMEOUT,
-            Waiting::ForRestOfHead => self.heads.time,
-        };
-        loop {
-            match &mut self.timer {
-                Some((on, sleep)) if *on == waiting => {
-                    ready!(sleep.as_mut().poll(cx));
-                    if !busy {
-                        return Poll::Ready(io::ErrorKind::TimedOut.into());
-                    }
-                    sleep.as_mut().reset(Instant::now() + limit);
-                }
-                _ => self.timer = Some((waiting, Box::pin(tokio::time::sleep(limit)))),
-            }
+        if busy || !self.framing.expects_head() {
+            self.timer = None;
+            return Poll::Pending;
         }
+        let (waiting, limit) = match self.buffer.is_empty() {
+            true => (Waiting::ForRequest, IDLE_TIMEOUT),
+            false => (Waiting::ForRestOfHead, self.heads.time),
+        };
+        let sleep = match &mut self.timer {
+            Some((on, sleep)) if *on == waiting => sleep,
+            timer => {
+                let sleep = Box::pin(tokio::time::sleep(limit));
+                &mut timer.insert((waiting, sleep)).1
+            }
+        };
+        sleep
+            .as_mut()
+            .poll(cx)
+            .map(|()| io::ErrorKind::TimedOut.into())
     }
 }
 
-impl<S: AsyncRead + Unpin> Guard<S> {
+impl<S: AsyncRead + Reset + Unpin> Guard<S> {
     /// Reads what waits on the socket into the buffer. `Ok(false)`: the peer sends no more.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut scratch = [MaybeUninit::uninit(); SCRATCH];
@@ -278,7 +291,7 @@ impl<S: AsyncRead + Unpin> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+impl<S: AsyncRead + Reset + Unpin> AsyncRead for Guard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -306,7 +319,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             if this.buffer.is_empty() && this.framing.unseen() > 0 {
                 return this.poll_unseen(cx, out);
             }
-            if this.buffer.len() > this.heads.bytes {
+            if this.buffer.len() > this.heads.bytes.max(MAX_TRAILERS) {
                 // Held: enough is buffered until the upgrade is answered.
                 return Poll::Pending;
             }
@@ -322,7 +335,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -380,8 +393,13 @@ const TUNNEL: u8 = 2;
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
 
     use super::*;
+
+    impl Reset for tokio::io::DuplexStream {
+        fn reset(&self) {}
+    }
 
     const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     const HEADS: HeadLimits = HeadLimits {
@@ -438,6 +456,29 @@ mod tests {
             guard.read_u8().await.unwrap_err().kind(),
             io::ErrorKind::TimedOut
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_only_from_the_end_of_its_last_answer() {
+        let (mut client, server) = duplex(1024);
+        let (mut guard, control) = Guard::new(server, HEADS);
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        guard.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let open = control.open_request();
+        let ending = tokio::spawn(async move {
+            tokio::time::sleep(IDLE_TIMEOUT * 3 / 2).await;
+            drop(open);
+        });
+        let started = Instant::now();
+        let error = guard.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(
+            started.elapsed() >= IDLE_TIMEOUT * 5 / 2,
+            "{:?}",
+            started.elapsed()
+        );
+        ending.await.unwrap();
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Invariant: every HTTP/1.1 byte that hyper reads went through [`Guard`] first.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use weft_daemon::Tasks;
+use weft_daemon::{Executor, Tasks};
 
 use super::client::{
     CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
@@ -23,6 +23,7 @@ use super::client::{
 use super::guard::{Control, Guard, HeadLimits, OpenRequest};
 use super::strict::Malformed;
 use super::{Body, Version};
+use crate::tcp::Reset;
 
 /// Answers the requests of one connection.
 pub trait Handler: Send + Sync + 'static {
@@ -67,7 +68,7 @@ pub struct Terms {
 /// Serves one connection until its end. When `ending` resolves, no further request is taken.
 pub async fn serve<S, H, E>(stream: S, version: Version, terms: Terms, handler: Arc<H>, ending: E)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Reset + Send + Unpin + 'static,
     H: Handler,
     E: Future<Output = ()> + Send,
 {
@@ -87,7 +88,7 @@ async fn serve_http1<S, H, E>(
     ending: E,
 ) -> Result<(), hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Reset + Send + Unpin + 'static,
     H: Handler,
     E: Future<Output = ()> + Send,
 {
@@ -134,7 +135,7 @@ async fn serve_http2<S, H, E>(
     ending: E,
 ) -> Result<(), hyper::Error>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Reset + Send + Unpin + 'static,
     H: Handler,
     E: Future<Output = ()> + Send,
 {
@@ -146,7 +147,8 @@ where
         };
         Box::pin(Arc::clone(&handler).handle(arrived))
     });
-    let mut builder = http2::Builder::new(Spawn(terms.tasks.clone()));
+    let (executor, _ends_streams) = Executor::of_connection(&terms.tasks, "h2 stream");
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -203,23 +205,6 @@ pub async fn sniff(stream: &TcpStream, limit: Duration) -> Option<Sniffed> {
 pub enum Sniffed {
     Http(Version),
     Opaque,
-}
-
-/// Runs what one HTTP/2 connection needs as tasks of the process.
-#[derive(Clone)]
-pub struct Spawn(pub Tasks);
-
-impl<F> hyper::rt::Executor<F> for Spawn
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, future: F) {
-        let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-            future.await;
-        });
-        self.0.connection("h2 stream", future);
-    }
 }
 
 /// RFC 9113 §3.4, its first line.

@@ -2,10 +2,21 @@
 //!
 //! Invariant: `Upgrade` and `HTTP2-Settings` never pass as they came. An upgrade that may happen is written anew.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Version};
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::guard::Control;
 use super::headers::list;
+use crate::tcp::Reset;
 
 /// What a request asks to become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +52,56 @@ pub fn write(headers: &mut HeaderMap, protocol: &str) {
     if let Ok(value) = HeaderValue::from_str(protocol) {
         headers.insert(UPGRADE, value);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// One end of a tunnel that HTTP opened.
+pub struct Tunnel {
+    io: TokioIo<Upgraded>,
+    /// Of the connection below, where that can be reset.
+    control: Option<Arc<Control>>,
+}
+
+impl Tunnel {
+    pub fn new(upgraded: Upgraded, control: Option<Arc<Control>>) -> Self {
+        let io = TokioIo::new(upgraded);
+        Self { io, control }
+    }
+}
+
+impl Reset for Tunnel {
+    fn reset(&self) {
+        if let Some(control) = &self.control {
+            control.reset_at_end();
+        }
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

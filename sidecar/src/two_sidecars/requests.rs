@@ -221,3 +221,20 @@ async fn an_answer_to_head_says_nothing_about_length_that_the_application_did_no
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(!answer.contains("content-length: 0"), "{answer}");
 }
+
+#[tokio::test]
+async fn rules_in_audit_mode_are_counted_and_grant_nothing() {
+    let trial = RULE.replace("spec:", "spec:\n  mode: Audit");
+    let mesh = Pair::start(Protocol::Http, &trial).await;
+    // Only the server side judges them, as it is the authority: the client's lets the request through.
+    mesh.client_allows(RULE);
+    let answer = mesh
+        .ask("GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let label = crate::metrics::RuleLabel {
+        rule: "shop/rule".to_owned(),
+    };
+    let count = |sidecar: &Sidecar| sidecar.metrics.audit_matches.get_or_create(&label).get();
+    assert_eq!((count(&mesh.server), count(&mesh.client)), (1, 0));
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request, response};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use weft_identity::ServicePort;
 use weft_policy::Reason;
 
@@ -16,10 +16,11 @@ use crate::enforce::{Permit, Refusal, Side};
 use crate::http::client::await_continue;
 use crate::http::refusal::{self, Form};
 use crate::http::server::Aborted;
-use crate::http::upgrade::{self, Upgrade};
+use crate::http::upgrade::{self, Tunnel, Upgrade};
 use crate::http::{Body, Kept, Version, headers};
 use crate::metrics::SideLabel;
-use crate::tcp;
+use crate::proof::Proof;
+use crate::tcp::{self, Reset};
 use crate::upstream::{Lease, Unreachable};
 use crate::view::OutboundService;
 
@@ -52,9 +53,38 @@ impl Permitted {
         &mut self.exchange.head
     }
 
-    /// Takes the exchange apart for a tunnel that this side ends itself.
-    pub fn into_tunnel(self) -> (Exchange, Arc<Registered>, Permit) {
-        (self.exchange, self.registered, self.permit)
+    /// The other end is verified now; check it afterwards.
+    pub fn verified(&self, peer: Arc<Proof>) {
+        self.registered.verified(peer);
+    }
+
+    /// Answers that the request could not be delivered.
+    pub fn fail(&mut self, code: StatusCode, why: &'static str) -> Response<Body> {
+        self.note_status(code);
+        self.exchange.fail(code, why)
+    }
+
+    /// Answers a CONNECT with 200 and copies between the client and a connection that was made for it, which `kept` belongs to.
+    pub fn connect_to<U, K>(mut self, upstream: U, kept: K) -> Response<Body>
+    where
+        U: AsyncRead + AsyncWrite + Reset + Send + Unpin + 'static,
+        K: Send + 'static,
+    {
+        let Some(downstream) = self.exchange.become_tunnel() else {
+            return self.fail(StatusCode::NOT_IMPLEMENTED, "CONNECT is not possible here");
+        };
+        self.note_status(StatusCode::OK);
+        let (registered, permit, record) = (self.registered, self.permit, self.record);
+        self.exchange.shared.tasks.connection(
+            "tunnel",
+            Box::pin(async move {
+                let _kept = (kept, record);
+                if let Some(downstream) = downstream.await {
+                    tcp::splice(downstream, upstream, &permit, &registered).await;
+                }
+            }),
+        );
+        Response::new(Body::empty())
     }
 
     /// Passes the request on and its response back, unless it is cut meanwhile.
@@ -80,14 +110,14 @@ impl Permitted {
             .inc();
         let version = route.version();
         let Some(request) = self.request(version) else {
-            return self.exchange.fail(
+            return self.fail(
                 StatusCode::NOT_IMPLEMENTED,
                 "the upgrade is not possible over HTTP/2",
             );
         };
         match self.send(request, &route).await {
             Ok((lease, response)) => self.respond(lease, response),
-            Err(Undelivered::Unreachable) => self.exchange.fail(
+            Err(Undelivered::Unreachable) => self.fail(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no endpoint of the service can be reached",
             ),
@@ -207,9 +237,7 @@ impl Permitted {
         }
         let (mut head, content) = response.into_parts();
         clean_response(&mut head);
-        if let Some(record) = &mut self.record {
-            record.status = head.status.as_u16();
-        }
+        self.note_status(head.status);
         let kept = Kept {
             lease: Some(lease),
             registered: Some(Arc::clone(&self.registered)),
@@ -224,20 +252,20 @@ impl Permitted {
     }
 
     /// Copies between both sides after 101, or after a CONNECT succeeded.
-    fn open_tunnel(self, mut response: Response<Incoming>) -> Response<Body> {
+    fn open_tunnel(mut self, mut response: Response<Incoming>) -> Response<Body> {
         let protocol = self.exchange.upgrade.protocol().map(ToOwned::to_owned);
         let asked = protocol.is_some() || self.exchange.upgrade == Upgrade::Connect;
-        let (true, Some(downstream)) = (asked, self.exchange.downstream) else {
+        let downstream = asked.then(|| self.exchange.become_tunnel()).flatten();
+        let Some(downstream) = downstream else {
             // A response that switches without being asked leaves no way to go on.
+            self.note_status(StatusCode::BAD_GATEWAY);
             return refusal::failed(
                 Form::Json,
                 StatusCode::BAD_GATEWAY,
                 "the upstream switched protocols unasked",
             );
         };
-        if let Some(framing) = &self.exchange.framing {
-            framing.control.become_tunnel();
-        }
+        self.note_status(response.status());
         let upstream = hyper::upgrade::on(&mut response);
         let (mut head, _) = response.into_parts();
         clean_response(&mut head);
@@ -249,10 +277,10 @@ impl Permitted {
             "tunnel",
             Box::pin(async move {
                 let _record = record;
-                let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
+                let (Some(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
                     return;
                 };
-                let (downstream, upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+                let upstream = Tunnel::new(upstream, None);
                 tcp::splice(downstream, upstream, &permit, &registered).await;
             }),
         );
@@ -260,7 +288,7 @@ impl Permitted {
     }
 
     /// The upstream was reached and did not answer; the cause may be that the client's own message is malformed.
-    fn no_response(&self) -> Response<Body> {
+    fn no_response(&mut self) -> Response<Body> {
         let fault = self
             .exchange
             .framing
@@ -268,12 +296,17 @@ impl Permitted {
             .and_then(|framing| framing.control.fault());
         match fault {
             Some(why) => {
+                self.note_status(StatusCode::BAD_REQUEST);
                 let refusal = Refusal::new(Reason::Malformed).because(why.to_string());
                 self.exchange.refuse(&refusal, "", "")
             }
-            None => self
-                .exchange
-                .fail(StatusCode::BAD_GATEWAY, "the upstream gave no response"),
+            None => self.fail(StatusCode::BAD_GATEWAY, "the upstream gave no response"),
+        }
+    }
+
+    fn note_status(&mut self, code: StatusCode) {
+        if let Some(record) = &mut self.record {
+            record.status = code.as_u16();
         }
     }
 }
