@@ -2,16 +2,6 @@
 //!
 //! A `World` is an immutable snapshot of the store at one revision, made from the one before it by one commit. What
 //! cannot be read stops the control plane: a record that is skipped could be the one that cuts somebody off.
-//!
-//! For whoever mounts the services (all take `Arc<Hub>`, made by `Hub::start(HubConfig { … })`, which loads the world
-//! and starts its own tasks: vital `world`, background `leases`):
-//!   `resources::service(hub)`     weft.v1.Resources
-//!   `registration::service(hub)`  weft.v1.Registration
-//!   `decisions::service(hub)`     weft.v1.Decisions
-//!   `discovery::service(hub)`     envoy.service.discovery.v3.AggregatedDiscoveryService
-//! (`lib.rs` declares `pub mod decisions, discovery, hub, leases, registration, resources, rollout, views, world` and
-//! `mod escape`; callers are taken from `authorize::Caller` in the request's extensions) and for weft.v1.Operations:
-//!   `registration::list_endpoints(&hub, &request)`, `rollout::list(&hub)`
 
 mod distrust;
 

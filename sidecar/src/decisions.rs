@@ -67,6 +67,27 @@ struct Table {
     /// Oldest first: what leaves when there is no room.
     order: VecDeque<Key>,
     unauthenticated: usize,
+    logged: Logged,
+}
+
+/// How many refusals were logged in the second that began then: a peer that makes every one differ must not fill a disk.
+#[derive(Default)]
+struct Logged {
+    second: i64,
+    count: usize,
+}
+
+impl Logged {
+    fn takes_one(&mut self, now: Timestamp) -> bool {
+        if self.second != now.as_second() {
+            *self = Self {
+                second: now.as_second(),
+                count: 0,
+            };
+        }
+        self.count += 1;
+        self.count <= LOGGED_PER_SECOND
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -129,7 +150,11 @@ impl Decisions {
         let dropped = table.make_room(&key);
         let id = DecisionId::new(now);
         table.insert(key, Entry::first(id, refused, now));
+        let is_told = table.logged.takes_one(now);
         drop(table);
+        if is_told {
+            log(id, refused);
+        }
         self.shared.metrics.decisions_dropped.inc_by(dropped);
         self.shared.news.notify_one();
         id
@@ -164,6 +189,27 @@ impl Decisions {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn log(decision: DecisionId, refused: &Refused<'_>) {
+    let side = match refused.side {
+        Side::Client => "client",
+        Side::Server => "server",
+    };
+    let source = match refused.source {
+        Peer::Verified(id) => id.to_string(),
+        Peer::Unauthenticated(address) => address.to_string(),
+    };
+    tracing::info!(
+        %decision,
+        side,
+        source,
+        service = %refused.service.escape_debug(),
+        port = %refused.port.escape_debug(),
+        reason = refused.reason.as_str(),
+        detail = %refused.detail.escape_debug(),
+        "refused"
+    );
 }
 
 /// Sends what is new to the control plane, in batches, until it drains.
@@ -387,6 +433,8 @@ const IDENTIFIER_AT_LEAST: usize = 12;
 const IDENTIFIER_DIGITS: usize = 4;
 const SEGMENT_LIMIT: usize = 16;
 const FIELD_LIMIT: usize = 256;
+/// New refusals that are logged in one second; all are counted and reported.
+const LOGGED_PER_SECOND: usize = 20;
 const TABLE_LIMIT: usize = 1024;
 const UNAUTHENTICATED_LIMIT: usize = 256;
 const REPORT_LIMIT: usize = 256;

@@ -270,7 +270,10 @@ async fn shake_hands(
     stream: TcpStream,
     from: SocketAddr,
 ) -> Option<(TlsStream<TcpStream>, Peer)> {
-    let _place = shared.handshakes.acquire().await.ok()?;
+    let Some(_place) = shared.handshakes.enter(from.ip()).await else {
+        shared.metrics.handshake_failures.inc();
+        return None;
+    };
     match Box::pin(shared.tls.accept(stream)).await {
         Ok(accepted) => Some(accepted),
         Err(error) => {
@@ -317,7 +320,6 @@ fn log_refusal(
         let mut record = Record::new(Side::Server, source, format!("{service}:{port}"));
         record.refused = Some((decision, refusal.reason));
     }
-    tracing::info!(%decision, reason = refusal.reason.as_str(), service, port, "an inbound connection is refused");
 }
 
 /// Resolves when the connection should take no further request: the process drains, or an SVID is about to expire.

@@ -24,6 +24,7 @@ mod discovery;
 pub mod enforce;
 #[cfg(test)]
 mod fixture;
+mod handshakes;
 mod health;
 pub mod http;
 pub mod identity;

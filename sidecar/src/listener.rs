@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::Sidecar;
 use crate::config::{Config, Upstream};
+use crate::handshakes::Handshakes;
 use crate::http::guard::HeadLimits;
 use crate::http::server::Terms;
 use crate::inbound;
@@ -28,8 +29,7 @@ pub struct Shared {
     sidecar: Arc<Sidecar>,
     pub tls: Tls,
     pub upstreams: Upstreams,
-    /// Handshakes that may run at a time.
-    pub handshakes: Semaphore,
+    pub handshakes: Handshakes,
 }
 
 /// Every bound socket that moves bytes. They are bound before anything is served, so that a taken port is found at the start.
@@ -99,7 +99,7 @@ impl Shared {
             sidecar: Arc::clone(sidecar),
             tls,
             upstreams,
-            handshakes: Semaphore::new(HANDSHAKES),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -213,7 +213,6 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-const HANDSHAKES: usize = 256;
 const AFTER_ACCEPT_FAILED: Duration = Duration::from_millis(100);
 /// How long connections are still taken when the process drains.
 const LINGER: Duration = Duration::from_millis(500);

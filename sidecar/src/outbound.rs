@@ -303,7 +303,6 @@ fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
         let mut record = Record::new(Side::Client, source, target.to_string());
         record.refused = Some((decision, refusal.reason));
     }
-    tracing::info!(%decision, %target, reason = refusal.reason.as_str(), "an outbound connection is refused");
 }
 
 fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {

@@ -1,4 +1,4 @@
-//! What this sidecar enforces: one immutable snapshot behind an atomic swap, with one writer (discovery).
+//! What this sidecar enforces: one immutable snapshot behind an atomic swap, with one writer (the keeper).
 //!
 //! Invariant: what could not be read is here too, as a service in `unreadable`, so that nobody mistakes it for absent policy.
 

@@ -163,16 +163,23 @@ impl Asked<'_> {
         (&judged).into()
     }
 
-    /// Either end: a service is cut off when everyone who offers it is.
+    /// Either end: a service is cut off when everyone who answers for it is, as sidecars judge it; without endpoints, everyone who may.
     fn is_quarantined(&self, service: &Service) -> bool {
-        let quarantined = &self.ground.world.distrust.quarantined;
-        let is_cut = |workload| {
-            quarantined.contains(&SpiffeId::for_workload(
-                &self.ground.world.trust_domain,
-                workload,
-            ))
-        };
-        quarantined.contains(self.source) || service.workloads.iter().all(is_cut)
+        let world = self.ground.world;
+        let quarantined = &world.distrust.quarantined;
+        if quarantined.contains(self.source) {
+            return true;
+        }
+        let endpoints = world
+            .entry(&service.name)
+            .map(|entry| &entry.endpoints)
+            .filter(|endpoints| !endpoints.is_empty());
+        match endpoints {
+            Some(endpoints) => endpoints.keys().all(|(id, _)| quarantined.contains(id)),
+            None => service.workloads.iter().all(|workload| {
+                quarantined.contains(&SpiffeId::for_workload(&world.trust_domain, workload))
+            }),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub struct ServiceSpec {
     /// The service's ports.
     #[schemars(length(min = 1))]
     pub ports: Vec<PortSpec>,
-    /// How a sidecar finds out whether its application is healthy; absent: it always is.
+    /// How a sidecar finds out whether its application is healthy; absent: it is while its port accepts connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
     /// Whether an encoded slash may stand in a path where a rule has path conditions.
