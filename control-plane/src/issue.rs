@@ -98,7 +98,10 @@ fn renew(
     if *known.lineage.identity() != caller.id {
         return Ok(Err("the lineage is another identity's".to_owned()));
     }
-    if revocations::is_lineage_revoked(tx, &known, &caller.serial)? {
+    // That a superseded serial is revoked is our own doing; that it is used is news for its lineage.
+    if !known.lineage.is_superseded(&caller.serial)
+        && revocations::is_lineage_revoked(tx, &known, &caller.serial)?
+    {
         return Ok(Err("it is revoked".to_owned()));
     }
     let verdict = known.lineage.renew(&caller.serial, &key.fingerprint(), now);
@@ -117,13 +120,8 @@ fn renew(
                     },
                 )?;
             }
-            audit(
-                tx,
-                caller,
-                now,
-                Outcome::Ok,
-                format!("serial {} follows {}", issued.serial, caller.serial),
-            )?;
+            let detail = format!("serial {} follows {}", issued.serial, caller.serial);
+            audit(tx, caller, now, detail)?;
             Certificate::of(&issued, now)
         }
         LineageVerdict::Repeat { serial } => {
@@ -133,14 +131,8 @@ fn renew(
                 None => return Ok(Err("the certificate to repeat is no longer kept".to_owned())),
             }
         }
-        LineageVerdict::Freeze => {
-            known.store(tx)?;
-            let detail = format!(
-                "lineage {} is frozen: serial {} was renewed although its successor is in use",
-                known.id, caller.serial
-            );
-            tracing::error!(identity = %caller.id, lineage = %known.id, serial = %caller.serial, "a lineage was frozen: an SVID is used twice");
-            audit(tx, caller, now, Outcome::Refused, detail)?;
+        LineageVerdict::Freeze(why) => {
+            known.store_frozen(tx, &caller.serial, "renew", why)?;
             return Ok(Err("its lineage was frozen".to_owned()));
         }
         LineageVerdict::Refused(why) => {
@@ -163,7 +155,6 @@ fn audit(
     tx: &mut WriteTx<'_>,
     caller: &Caller,
     time: Timestamp,
-    outcome: Outcome,
     detail: String,
 ) -> Result<(), StoreError> {
     let entry = AuditEntry {
@@ -171,7 +162,7 @@ fn audit(
         actor: caller.id.to_string(),
         action: "renew",
         subject: caller.id.to_string(),
-        outcome,
+        outcome: Outcome::Ok,
         detail,
     };
     tx.audit(entry).map(drop)

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use weft_identity::lineage::{Generation, Lineage};
+use weft_identity::lineage::{Generation, Lineage, ParallelUse, Seen};
 use weft_identity::{IssuedSvid, PublicKey, Serial, SpiffeId};
 
 use crate::random;
 use crate::revocations;
-use crate::store::{Rows, Store, StoreError, Table, WriteTx, record, records};
+use crate::store::{AuditEntry, Outcome, Rows, Store, StoreError, Table, WriteTx, record, records};
 
 /// One lineage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +111,28 @@ impl StoredLineage {
         tx.put_record(Table::Lineages, self.id.as_bytes(), self)
     }
 
+    /// Stores that it froze, and records by which serial and action.
+    pub(crate) fn store_frozen(
+        &self,
+        tx: &mut WriteTx<'_>,
+        presented: &Serial,
+        action: &'static str,
+        why: ParallelUse,
+    ) -> Result<(), StoreError> {
+        self.store(tx)?;
+        let identity = self.lineage.identity().to_string();
+        tracing::error!(%identity, lineage = %self.id, serial = %presented, %why, "a lineage was frozen: its key has two holders");
+        let entry = AuditEntry {
+            time: Timestamp::now(),
+            actor: identity.clone(),
+            action,
+            subject: identity,
+            outcome: Outcome::Refused,
+            detail: format!("lineage {} is frozen: serial {presented}: {why}", self.id),
+        };
+        tx.audit(entry).map(drop)
+    }
+
     pub(crate) fn certificate(&self, serial: &Serial) -> Option<&Certificate> {
         self.certificates
             .iter()
@@ -177,22 +199,25 @@ pub(crate) fn live_serials(
     Ok(all.into_iter().filter(is_live).collect())
 }
 
-/// A connection was made with this serial: its lineage moves on, if that was its successor's first use.
+/// A connection proved this serial's key, and was accepted or not: its lineage moves on if that was its successor's first
+/// use, and freezes if another one had taken the serial's place.
 pub(crate) async fn seen_in_use(store: &Store, presented: Serial) -> Result<(), StoreError> {
-    let moves_on = match by_serial(&store.read()?, &presented)? {
+    let seen = match by_serial(&store.read()?, &presented)? {
         Some(mut known) => known.lineage.seen_in_use(&presented),
-        None => false,
+        None => Seen::NothingNew,
     };
-    if !moves_on {
+    if seen == Seen::NothingNew {
         return Ok(());
     }
     let write = store.write(move |tx| {
-        if let Some(mut known) = by_serial(tx, &presented)?
-            && known.lineage.seen_in_use(&presented)
-        {
-            known.store(tx)?;
+        let Some(mut known) = by_serial(tx, &presented)? else {
+            return Ok(());
+        };
+        match known.lineage.seen_in_use(&presented) {
+            Seen::NothingNew => Ok::<_, StoreError>(()),
+            Seen::MovedOn => known.store(tx),
+            Seen::Frozen(why) => known.store_frozen(tx, &presented, "call", why),
         }
-        Ok::<_, StoreError>(())
     });
     write.await.map(drop)
 }

@@ -1,10 +1,11 @@
 //! What is no longer trusted: stored, expanded to what a handshake can check, and told to every live connection.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use weft_identity::{Revocations, Serial, SpiffeId};
 
 use crate::lineages::{self, StoredLineage};
@@ -96,30 +97,48 @@ pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreErr
 #[derive(Clone)]
 pub(crate) struct Distrust {
     current: watch::Receiver<Arc<Revocations>>,
+    used: mpsc::Sender<Serial>,
 }
 
-/// Keeps [`Distrust`] current.
+/// Keeps [`Distrust`] current, and tells lineages of revoked serials that are used nevertheless.
 pub(crate) struct Follower {
     store: Store,
     watch: Watch,
     current: watch::Sender<Arc<Revocations>>,
+    used: mpsc::Receiver<Serial>,
 }
 
 /// Both ends, with what the store holds now.
 pub(crate) fn follow(store: &Store) -> Result<(Distrust, Follower), StoreError> {
     let watch = store.watch();
     let (sender, current) = watch::channel(Arc::new(load(store)?));
+    let (using, used) = mpsc::channel(USED_AT_ONCE);
     let follower = Follower {
         store: store.clone(),
         watch,
         current: sender,
+        used,
     };
-    Ok((Distrust { current }, follower))
+    let distrust = Distrust {
+        current,
+        used: using,
+    };
+    Ok((distrust, follower))
 }
 
 impl Distrust {
     pub(crate) fn load(&self) -> Arc<Revocations> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Whether this serial is revoked. The caller has seen proof of its key, so its lineage learns of it.
+    pub(crate) fn is_refused(&self, proved: Serial) -> bool {
+        let is_revoked = self.load().serials.contains(&proved);
+        if is_revoked {
+            // Whoever is refused comes again, so one that finds no room is not lost.
+            let _ = self.used.try_send(proved);
+        }
+        is_revoked
     }
 
     /// Resolves when the peer is revoked; at once if it is already.
@@ -133,24 +152,47 @@ impl Distrust {
 }
 
 impl Follower {
-    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
-        loop {
-            match self.watch.next().await {
-                Ok(commit) => {
-                    let concerns_us = commit
-                        .changes
-                        .iter()
-                        .any(|change| matches!(change, StoreChange::Revocations));
-                    if !concerns_us {
-                        continue;
-                    }
-                }
-                Err(Lagged::Missed(_)) => (),
-                Err(Lagged::Closed) => return Err(StoreError::Stopped),
-            }
-            self.current.send_replace(Arc::new(load(&self.store)?));
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
+        // A lineage's write must not delay the news of a revocation.
+        tokio::select! {
+            ended = follow_commits(&self.store, self.watch, self.current) => ended,
+            never = note_uses(&self.store, self.used) => match never {},
         }
     }
+}
+
+async fn follow_commits(
+    store: &Store,
+    mut watch: Watch,
+    current: watch::Sender<Arc<Revocations>>,
+) -> Result<(), StoreError> {
+    loop {
+        match watch.next().await {
+            Ok(commit) => {
+                let concerns_us = commit
+                    .changes
+                    .iter()
+                    .any(|change| matches!(change, StoreChange::Revocations));
+                if !concerns_us {
+                    continue;
+                }
+            }
+            Err(Lagged::Missed(_)) => (),
+            Err(Lagged::Closed) => return Err(StoreError::Stopped),
+        }
+        current.send_replace(Arc::new(load(store)?));
+    }
+}
+
+async fn note_uses(store: &Store, mut used: mpsc::Receiver<Serial>) -> Infallible {
+    while let Some(serial) = used.recv().await {
+        // What a peer presents must not end the process.
+        if let Err(error) = lineages::seen_in_use(store, serial).await {
+            tracing::error!(%error, "a refused serial's use could not be noted");
+        }
+    }
+    // The senders end with the process.
+    std::future::pending().await
 }
 
 fn load(store: &Store) -> Result<Revocations, StoreError> {
@@ -175,3 +217,6 @@ fn load(store: &Store) -> Result<Revocations, StoreError> {
         quarantined: HashSet::new(),
     })
 }
+
+/// Refused serials that wait to be told to their lineages.
+const USED_AT_ONCE: usize = 64;

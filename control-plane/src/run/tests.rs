@@ -22,6 +22,8 @@ use weft_wire::v1::resources_client::ResourcesClient;
 
 use super::*;
 
+mod takeover;
+
 /// What a client presents.
 struct Svid {
     chain: Vec<CertificateDer<'static>>,
