@@ -1,6 +1,8 @@
 //! Lineages as the store keeps them, with the certificates that a retry is answered with, and the index from serials.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use weft_identity::lineage::{Generation, Lineage, ParallelUse, Seen};
@@ -22,6 +24,9 @@ pub(crate) struct StoredLineage {
     pub(crate) attested_by: String,
     /// The newest certificates, oldest first: a retry gets the same again.
     pub(crate) certificates: Vec<Certificate>,
+    /// When the newest SVIDs were issued, oldest first.
+    #[serde(default)]
+    pub(crate) issued_at: Vec<Timestamp>,
 }
 
 /// An issued certificate; it holds nothing secret.
@@ -60,6 +65,7 @@ impl StoredLineage {
             issued: 0,
             attested_by: JOIN_TOKEN.to_owned(),
             certificates: Vec::new(),
+            issued_at: Vec::new(),
         };
         begun.keep(tx, issued, now)?;
         Ok(begun)
@@ -84,6 +90,10 @@ impl StoredLineage {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.issued += 1;
+        if self.issued_at.len() >= BURST {
+            self.issued_at.remove(0);
+        }
+        self.issued_at.push(now);
         self.certificates.push(Certificate {
             serial: issued.serial.clone(),
             chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
@@ -109,6 +119,16 @@ impl StoredLineage {
 
     pub(crate) fn store(&self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         tx.put_record(Table::Lineages, self.id.as_bytes(), self)
+    }
+
+    /// Whether it had so many SVIDs issued just now that it has to wait for the next. Each is rows in the store and a record of
+    /// the audit, and its holder decides when to ask.
+    pub(crate) fn is_hasty(&self, renew_every: Duration, now: Timestamp) -> bool {
+        let window = SignedDuration::try_from(renew_every.min(BURST_WINDOW));
+        let window = window.unwrap_or(SignedDuration::MAX);
+        // A time in the future is of a clock that was set back since.
+        let is_recent = |at: &&Timestamp| **at <= now && now.duration_since(**at) < window;
+        self.issued_at.iter().filter(is_recent).count() >= BURST
     }
 
     /// Stores that it froze, and records by which serial and action.
@@ -241,3 +261,6 @@ pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreErr
 const JOIN_TOKEN: &str = "join_token";
 /// The one in use, its successor, and one more for a late retry.
 const KEPT_CERTIFICATES: usize = 3;
+/// So many SVIDs may be issued to a lineage within this time, or within one renewal interval if that is shorter.
+const BURST: usize = 8;
+const BURST_WINDOW: Duration = Duration::from_secs(30);

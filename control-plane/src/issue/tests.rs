@@ -116,6 +116,45 @@ async fn row_06_a_thief_who_supersedes_the_owners_fresh_svid_is_found_when_the_o
 }
 
 #[tokio::test]
+async fn row_11_ever_new_keys_make_few_revocations_and_then_freeze_the_lineage() {
+    let (bench, first) = Bench::new().await;
+    for _ in 0..100 {
+        let _ = bench.renew(&first, &csr()).await;
+    }
+    let read = bench.issuer.store.read().unwrap();
+    assert_eq!(read.revocations().unwrap().len(), 3);
+    let known = lineages::by_serial(&read, &first.serial).unwrap().unwrap();
+    assert_eq!(known.lineage.state(), weft_identity::lineage::State::Frozen);
+    assert!(read.audit_count().unwrap() < 20);
+}
+
+#[tokio::test]
+async fn row_11_a_lineage_goes_on_only_so_fast() {
+    let (bench, mut caller) = Bench::new().await;
+    let mut issued = 1;
+    let refused = loop {
+        match bench.renew(&caller, &csr()).await {
+            Ok(next) => (caller, issued) = (next, issued + 1),
+            Err(refused) => break refused,
+        }
+        assert!(issued < 100, "nothing stops it");
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(issued, 8);
+    let read = bench.issuer.store.read().unwrap();
+    let known = lineages::by_serial(&read, &caller.serial).unwrap().unwrap();
+    let (now, hour) = (Timestamp::now(), Duration::from_secs(3600));
+    assert!(known.is_hasty(hour, now));
+    assert!(!known.is_hasty(hour, now + jiff::SignedDuration::from_secs(31)));
+    assert!(!known.is_hasty(
+        Duration::from_secs(1),
+        now + jiff::SignedDuration::from_secs(2)
+    ));
+    // The clock was set back.
+    assert!(!known.is_hasty(hour, now - jiff::SignedDuration::from_hours(2)));
+}
+
+#[tokio::test]
 async fn row_06_a_request_decides_nothing_but_its_key() {
     let (bench, first) = Bench::new().await;
     let other = Caller {

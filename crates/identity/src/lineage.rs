@@ -21,7 +21,7 @@ pub struct Lineage {
     previous: Option<Serial>,
     /// Issued from `current` and not yet seen in use.
     successor: Option<Generation>,
-    /// Successors that another one took the place of before they were used; they are revoked. The newest few.
+    /// Successors that another one took the place of before they were used; they are revoked. A few in all.
     superseded: Vec<Serial>,
 }
 
@@ -74,6 +74,8 @@ pub enum ParallelUse {
     LeftBehind,
     #[error("it was used although somebody else had another one issued in its place")]
     Superseded,
+    #[error("it was renewed with ever new keys")]
+    EverNewKeys,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +131,7 @@ impl Lineage {
         LineageVerdict::Freeze(ParallelUse::LeftBehind)
     }
 
-    fn renew_current(&self, key_fingerprint: &[u8; 32], now: Timestamp) -> LineageVerdict {
+    fn renew_current(&mut self, key_fingerprint: &[u8; 32], now: Timestamp) -> LineageVerdict {
         if self.current.key_fingerprint == *key_fingerprint {
             return LineageVerdict::Refused(Refusal::KeyReused);
         }
@@ -138,6 +140,10 @@ impl Lineage {
                 LineageVerdict::Repeat {
                     serial: next.serial.clone(),
                 }
+            }
+            Some(_) if self.superseded.len() >= SUPERSEDED_LIMIT => {
+                self.state = State::Frozen;
+                LineageVerdict::Freeze(ParallelUse::EverNewKeys)
             }
             Some(next) => LineageVerdict::Issue {
                 revokes: Some(next.serial.clone()),
@@ -148,12 +154,8 @@ impl Lineage {
 
     /// Records what was issued after [`LineageVerdict::Issue`].
     pub fn issued(&mut self, next: Generation) {
-        if let Some(unused) = self.successor.replace(next) {
-            if self.superseded.len() >= SUPERSEDED_LIMIT {
-                self.superseded.remove(0);
-            }
-            self.superseded.push(unused.serial);
-        }
+        let unused = self.successor.replace(next);
+        self.superseded.extend(unused.map(|unused| unused.serial));
     }
 
     /// A connection proved this serial's key. Its lineage moves on with the successor's first use.
@@ -225,8 +227,9 @@ impl Lineage {
     }
 }
 
-/// A client that retries with ever new keys must not grow the record without bound; what is dropped stays revoked by serial.
-const SUPERSEDED_LIMIT: usize = 16;
+/// A sidecar keeps the key that it asks with, so it supersedes nothing while its disk holds. Each one is a revocation that
+/// everybody is told of.
+const SUPERSEDED_LIMIT: usize = 3;
 
 #[cfg(test)]
 mod tests;

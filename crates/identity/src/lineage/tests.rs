@@ -201,13 +201,26 @@ fn a_revoked_lineage_issues_no_more_and_names_what_is_alive() {
 }
 
 #[test]
-fn the_record_is_bounded_and_survives_the_store() {
+fn row_06_whoever_renews_with_ever_new_keys_freezes_the_lineage_after_a_few() {
     let mut lineage = lineage();
+    let mut revoked = Vec::new();
     for key in 2..60 {
-        renew(&mut lineage, 1, key);
-        lineage.issued(generation(key));
+        match renew(&mut lineage, 1, key) {
+            LineageVerdict::Issue { revokes } => {
+                revoked.extend(revokes);
+                lineage.issued(generation(key));
+            }
+            LineageVerdict::Freeze(why) => assert_eq!(why, ParallelUse::EverNewKeys),
+            other => assert_eq!(other, LineageVerdict::Refused(Refusal::Frozen)),
+        }
     }
-    assert_eq!(lineage.superseded.len(), SUPERSEDED_LIMIT);
+    assert_eq!(lineage.state(), State::Frozen);
+    assert_eq!(revoked, [serial(2), serial(3), serial(4)]);
+}
+
+#[test]
+fn the_record_survives_the_store() {
+    let lineage = taken_over();
     let json = serde_json::to_string(&lineage).unwrap();
     assert_eq!(serde_json::from_str::<Lineage>(&json).unwrap(), lineage);
 }
