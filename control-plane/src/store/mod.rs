@@ -5,6 +5,8 @@
 //! means one transaction, and no transaction sees half of another. Work that fails leaves nothing behind and does not
 //! disturb its neighbours: writes gather beside the database and join it only when the work succeeds.
 
+mod audit;
+mod decisions;
 mod error;
 mod folder;
 mod records;
