@@ -5,16 +5,19 @@ use std::ops::Bound;
 use jiff::{SignedDuration, Timestamp};
 use weft_wire::v1;
 
-use super::records::AuditEntry;
+use super::records::{AuditEntry, Outcome};
 use super::rows::{self, Rows, number};
-use super::tables::{META_AUDIT_COUNT, META_AUDIT_DROPPED, META_AUDIT_NEXT, Table};
+use super::tables::{
+    META_AUDIT_COUNT, META_AUDIT_DROPPED, META_AUDIT_NEXT, META_AUDIT_ROUTINE, Table,
+};
 use super::transaction::PRUNED_AT_ONCE;
 use super::{StoreError, WriteTx};
 
 impl WriteTx<'_> {
-    /// Appends to the audit record, dropping the oldest beyond its cap.
+    /// Appends to the audit record. What is beyond its caps goes when the transaction ends.
     pub fn audit(&mut self, entry: AuditEntry) -> Result<u64, StoreError> {
         let sequence = number(self, META_AUDIT_NEXT)?.max(1);
+        let is_routine = entry.action == "renew" && entry.outcome == Outcome::Ok;
         let record = v1::AuditRecord {
             sequence,
             time: Some(protobuf_time(entry.time)),
@@ -27,26 +30,51 @@ impl WriteTx<'_> {
         };
         self.put_message(Table::Audit, &sequence.to_be_bytes(), &record);
         self.put_number(META_AUDIT_NEXT, sequence + 1);
-        let count = number(self, META_AUDIT_COUNT)? + 1;
-        self.put_number(META_AUDIT_COUNT, count);
-        self.drop_audit(count.saturating_sub(AUDIT_RECORDS))?;
+        self.count(META_AUDIT_COUNT, 1)?;
+        if is_routine {
+            self.put(Table::AuditRoutine, &sequence.to_be_bytes(), Vec::new());
+            self.count(META_AUDIT_ROUTINE, 1)?;
+        }
         Ok(sequence)
     }
 
-    fn drop_audit(&mut self, surplus: u64) -> Result<(), StoreError> {
-        let surplus_rows = usize::try_from(surplus).unwrap_or(usize::MAX);
-        if surplus_rows == 0 {
+    /// Drops what is beyond the caps: first routine beyond its own, so that it cannot push out what operators did, then the
+    /// oldest. Once for a transaction, because each look passes over all that the transaction wrote.
+    pub(super) fn drop_surplus_audit(&mut self) -> Result<(), StoreError> {
+        let surplus = number(self, META_AUDIT_COUNT)?.saturating_sub(AUDIT_RECORDS);
+        let routine = number(self, META_AUDIT_ROUTINE)?.saturating_sub(ROUTINE_RECORDS);
+        let routine = routine.min(surplus);
+        self.drop_audit(Table::AuditRoutine, routine)?;
+        self.drop_audit(Table::Audit, surplus - routine)
+    }
+
+    /// Drops the oldest records that have a row in this table.
+    fn drop_audit(&mut self, among: Table, surplus: u64) -> Result<(), StoreError> {
+        if surplus == 0 {
             return Ok(());
         }
-        let oldest = self.rows(Table::Audit, Bound::Unbounded, surplus_rows)?;
-        for (key, _) in &oldest {
-            self.delete(Table::Audit, key);
+        let rows = usize::try_from(surplus).unwrap_or(usize::MAX);
+        let (mut dropped, mut routine) = (0, 0);
+        for (key, _) in self.rows(among, Bound::Unbounded, rows)? {
+            dropped += i64::from(self.delete_existing(Table::Audit, &key)?);
+            routine += i64::from(self.delete_existing(Table::AuditRoutine, &key)?);
         }
-        let dropped = u64::try_from(oldest.len()).unwrap_or(u64::MAX);
-        let count = number(self, META_AUDIT_COUNT)?.saturating_sub(dropped);
-        self.put_number(META_AUDIT_COUNT, count);
-        let total = number(self, META_AUDIT_DROPPED)?.saturating_add(dropped);
-        self.put_number(META_AUDIT_DROPPED, total);
+        self.count(META_AUDIT_COUNT, -dropped)?;
+        self.count(META_AUDIT_ROUTINE, -routine)?;
+        self.count(META_AUDIT_DROPPED, dropped)
+    }
+
+    fn delete_existing(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        let exists = self.row(table, key)?.is_some();
+        if exists {
+            self.delete(table, key);
+        }
+        Ok(exists)
+    }
+
+    fn count(&mut self, counter: &[u8], change: i64) -> Result<(), StoreError> {
+        let counted = number(self, counter)?.saturating_add_signed(change);
+        self.put_number(counter, counted);
         Ok(())
     }
 
@@ -62,7 +90,7 @@ impl WriteTx<'_> {
             }
             old += 1;
         }
-        self.drop_audit(old)
+        self.drop_audit(Table::Audit, old)
     }
 }
 
@@ -87,6 +115,8 @@ fn bounded(mut text: String) -> String {
 
 /// Most audit records kept.
 const AUDIT_RECORDS: u64 = if cfg!(test) { 64 } else { 100_000 };
+/// Most records of successful renewals kept while others need the room: workloads make them, all the time.
+const ROUTINE_RECORDS: u64 = AUDIT_RECORDS / 2;
 /// How long an audit record is kept.
 const AUDIT_AGE: SignedDuration = SignedDuration::from_hours(24 * 90);
 const AUDIT_FIELD_BYTES: usize = 1024;

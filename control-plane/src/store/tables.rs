@@ -26,6 +26,8 @@ pub enum Table {
     Revocations,
     /// Sequence → `v1.AuditRecord`.
     Audit,
+    /// Sequences of the records in `Audit` that are routine → nothing.
+    AuditRoutine,
     /// Decision id → `v1.Decision`.
     Decisions,
     /// Order of arrival → time of arrival and decision id.
@@ -35,7 +37,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 11] = [
+    pub(crate) const ALL: [Table; 12] = [
         Table::Meta,
         Table::Resources,
         Table::Endpoints,
@@ -44,6 +46,7 @@ impl Table {
         Table::Serials,
         Table::Revocations,
         Table::Audit,
+        Table::AuditRoutine,
         Table::Decisions,
         Table::DecisionOrder,
         Table::Ca,
@@ -59,6 +62,7 @@ impl Table {
             Table::Serials => "serials",
             Table::Revocations => "revocations",
             Table::Audit => "audit",
+            Table::AuditRoutine => "audit-routine",
             Table::Decisions => "decisions",
             Table::DecisionOrder => "decision-order",
             Table::Ca => "ca",
@@ -118,6 +122,7 @@ pub(super) fn read_number(key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
 pub(super) const META_REVISION: &[u8] = b"revision";
 pub(super) const META_AUDIT_NEXT: &[u8] = b"audit-next";
 pub(super) const META_AUDIT_COUNT: &[u8] = b"audit-count";
+pub(super) const META_AUDIT_ROUTINE: &[u8] = b"audit-routine";
 pub(super) const META_AUDIT_DROPPED: &[u8] = b"audit-dropped";
 pub(super) const META_DECISION_NEXT: &[u8] = b"decision-next";
 pub(super) const META_DECISION_COUNT: &[u8] = b"decision-count";

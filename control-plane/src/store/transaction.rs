@@ -38,8 +38,11 @@ impl<'a> WriteTx<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> (Pending, Vec<StoreChange>) {
-        (self.pending, self.changes)
+    pub(super) fn finish(mut self) -> Result<(Pending, Vec<StoreChange>), StoreError> {
+        if self.pending.0.contains_key(&Table::Audit) {
+            self.drop_surplus_audit()?;
+        }
+        Ok((self.pending, self.changes))
     }
 
     /// The revision that this transaction gets if it changes watched state.
