@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use weft_identity::lineage::{Generation, Lineage, ParallelUse, Seen};
 use weft_identity::{IssuedSvid, PublicKey, Serial, SpiffeId};
 
+use crate::prune::Ends;
 use crate::random;
-use crate::revocations;
 use crate::store::{AuditEntry, Outcome, Rows, Store, StoreError, Table, WriteTx, record, records};
 
 /// One lineage.
@@ -242,19 +242,20 @@ pub(crate) async fn seen_in_use(store: &Store, presented: Serial) -> Result<(), 
     write.await.map(drop)
 }
 
-/// Forgets serials, lineages and revocations whose last certificate has expired.
-pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    for known in records::<StoredSerial>(tx, Table::Serials)? {
-        if known.not_after < now {
-            tx.delete(Table::Serials, known.serial.to_string().as_bytes());
-        }
+impl Ends for StoredSerial {
+    const TABLE: Table = Table::Serials;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.not_after < now
     }
-    for known in all(tx)? {
-        if known.lineage.ends_at() < now {
-            tx.delete(Table::Lineages, known.id.as_bytes());
-        }
+}
+
+impl Ends for StoredLineage {
+    const TABLE: Table = Table::Lineages;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.lineage.ends_at() < now
     }
-    revocations::prune(tx, now)
 }
 
 /// The only evidence there is so far.

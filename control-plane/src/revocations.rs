@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use weft_identity::{Revocations, Serial, SpiffeId};
 
 use crate::lineages::{self, StoredLineage};
+use crate::prune::Ends;
 use crate::store::{
     Lagged, Revocation, RevocationTarget, Rows, Store, StoreChange, StoreError, Table, Watch,
     WriteTx, record,
@@ -83,14 +84,17 @@ pub(crate) fn is_stored(rows: &impl Rows, target: &RevocationTarget) -> Result<b
     Ok(found.is_some())
 }
 
-/// Forgets revocations of which every serial has expired.
-pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    for revocation in tx.revocations()? {
-        if revocation.expires.is_some_and(|expires| expires < now) {
-            tx.delete_revocation(&revocation.target)?;
-        }
+/// It has ended when every serial has expired.
+impl Ends for Revocation {
+    const TABLE: Table = Table::Revocations;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires < now)
     }
-    Ok(())
+
+    fn forget(&self, tx: &mut WriteTx<'_>, _: &[u8]) -> Result<(), StoreError> {
+        tx.delete_revocation(&self.target).map(drop)
+    }
 }
 
 /// The current revocations of this process's own handshakes and connections.

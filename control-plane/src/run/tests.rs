@@ -1,6 +1,6 @@
 //! A whole control plane over real sockets: who gets in, who is cut off, and what stays up meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -32,7 +32,7 @@ pub use records::{
     AuditEntry, Outcome, OwnedEndpoints, Revocation, RevocationTarget, StoredEndpoints,
 };
 pub use rows::Reader;
-pub(crate) use rows::{Rows, message, record, records};
+pub(crate) use rows::{Rows, message, read_record, record, records};
 pub use tables::{SCHEMA as STORE_SCHEMA, Table};
 pub use transaction::{WriteTx, key_of};
 pub use volatile::VolatileBackend;
