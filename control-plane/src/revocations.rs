@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use weft_identity::{Revocations, Serial, SpiffeId};
 
@@ -84,12 +84,13 @@ pub(crate) fn is_stored(rows: &impl Rows, target: &RevocationTarget) -> Result<b
     Ok(found.is_some())
 }
 
-/// It has ended when every serial has expired.
+/// It has ended when every serial has expired, by the clocks of peers too.
 impl Ends for Revocation {
     const TABLE: Table = Table::Revocations;
 
     fn has_ended(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires < now)
+        self.expires
+            .is_some_and(|expires| now.duration_since(expires) > KEPT_AFTER)
     }
 
     fn forget(&self, tx: &mut WriteTx<'_>, _: &[u8]) -> Result<(), StoreError> {
@@ -222,5 +223,7 @@ fn load(store: &Store) -> Result<Revocations, StoreError> {
     })
 }
 
+/// Longer than any clock of the mesh should be wrong.
+const KEPT_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Refused serials that wait to be told to their lineages.
 const USED_AT_ONCE: usize = 64;
