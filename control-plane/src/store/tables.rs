@@ -32,12 +32,14 @@ pub enum Table {
     Decisions,
     /// Order of arrival → time of arrival and decision id.
     DecisionOrder,
+    /// Reporter → how many of its decisions are kept; reporter, NUL, order of arrival → decision id.
+    DecisionReporters,
     /// The sealed root and the trust bundle.
     Ca,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 12] = [
+    pub(crate) const ALL: [Table; 13] = [
         Table::Meta,
         Table::Resources,
         Table::Endpoints,
@@ -49,6 +51,7 @@ impl Table {
         Table::AuditRoutine,
         Table::Decisions,
         Table::DecisionOrder,
+        Table::DecisionReporters,
         Table::Ca,
     ];
 
@@ -65,6 +68,7 @@ impl Table {
             Table::AuditRoutine => "audit-routine",
             Table::Decisions => "decisions",
             Table::DecisionOrder => "decision-order",
+            Table::DecisionReporters => "decision-reporters",
             Table::Ca => "ca",
         }
     }

@@ -136,3 +136,65 @@ async fn a_transaction_drops_surplus_records_once_at_its_end() {
     })
     .await;
 }
+
+fn decision(reporter: &str, number: u64) -> v1::Decision {
+    v1::Decision {
+        id: format!("{reporter}-{number}"),
+        reported_by: reporter.into(),
+        count: 1,
+        ..Default::default()
+    }
+}
+
+async fn report(store: &Store, decisions: Vec<v1::Decision>) {
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    let write = store.write(move |tx| tx.put_decisions(now, decisions));
+    write.await.unwrap();
+}
+
+fn kept(store: &Store, reporter: &str, numbers: std::ops::Range<u64>) -> Vec<u64> {
+    let read = store.read().unwrap();
+    let is_kept = |number: &u64| {
+        let id = decision(reporter, *number).id;
+        read.decision(&id).unwrap().is_some()
+    };
+    numbers.filter(is_kept).collect()
+}
+
+#[tokio::test]
+async fn row_11_a_reporter_pushes_out_its_own_decisions_and_nobody_elses() {
+    on_each_storage(|store| async move {
+        report(&store, vec![decision("web", 0)]).await;
+        // A name that begins like another's.
+        report(&store, vec![decision("web2", 0), decision("we", 0)]).await;
+        for round in 0..20 {
+            let flood = (0..25).map(|i| decision("web", 1 + round * 25 + i));
+            report(&store, flood.collect()).await;
+        }
+        assert_eq!(kept(&store, "web2", 0..1), [0]);
+        assert_eq!(kept(&store, "we", 0..1), [0]);
+        assert_eq!(kept(&store, "web", 0..501), (481..501).collect::<Vec<_>>());
+
+        // All together are bounded too, and the counts agree with what is there.
+        for reporter in 0..20 {
+            let flood = (0..20).map(|i| decision(&format!("w{reporter}"), i));
+            report(&store, flood.collect()).await;
+        }
+        let read = store.read().unwrap();
+        let rows = |table| {
+            read.rows(table, std::ops::Bound::Unbounded, 10_000)
+                .unwrap()
+        };
+        assert_eq!(rows(Table::Decisions).len(), 200);
+        assert_eq!(rows(Table::DecisionOrder).len(), 200);
+        let (own, counts): (Vec<_>, Vec<_>) = rows(Table::DecisionReporters)
+            .into_iter()
+            .partition(|(key, _)| key.contains(&0));
+        let counted: u64 = counts
+            .iter()
+            .map(|(_, value)| u64::from_be_bytes(value.as_slice().try_into().unwrap()))
+            .sum();
+        assert_eq!((own.len(), counts.len(), counted), (200, 10, 200));
+    })
+    .await;
+}
