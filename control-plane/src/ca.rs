@@ -54,6 +54,19 @@ pub struct OwnSvid {
     pub renews_at: Timestamp,
 }
 
+impl Signing {
+    /// A certificate that is not valid yet was made before the clock was set back, and nothing can be signed with it.
+    fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.renews_at || now < self.not_before
+    }
+}
+
+impl OwnSvid {
+    fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.renews_at || now < self.issued.not_before
+    }
+}
+
 /// Why there is no working authority.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
@@ -184,7 +197,7 @@ impl Ca {
     /// Replaces the intermediate and the own SVID if it is time; answers what is to be recorded of it.
     fn refresh(&self, now: Timestamp) -> Result<Vec<AuditEntry>, CaError> {
         let mut made = Vec::new();
-        if now >= self.signing.load().renews_at {
+        if self.signing.load().is_due(now) {
             let stored = stored_root(&self.store.read()?)?
                 .ok_or_else(|| CaError::Unreadable("it is gone".to_owned()))?;
             let root = open_root(&stored, &self.trust_domain, &self.wrapping_key)?;
@@ -192,7 +205,7 @@ impl Ca {
             made.push(issued_intermediate(&self.trust_domain, &signing, now));
             self.signing.store(Arc::new(signing));
             tracing::info!("the intermediate was renewed");
-        } else if now < self.own.load().renews_at {
+        } else if !self.own.load().is_due(now) {
             return Ok(made);
         }
         // A new intermediate means a new chain, so the own SVID follows it at once.
@@ -325,9 +338,10 @@ fn new_signing(root: &Root, now: Timestamp) -> Result<Signing, CaError> {
     let jitter = weft_daemon::backoff::random_fraction();
     let renews_at =
         renewal::next_renewal(now, intermediate.not_after(), INTERMEDIATE_LIFETIME, jitter);
+    let (_, begins, _) = describe(intermediate.certificate());
     Ok(Signing {
         intermediate,
-        not_before: now,
+        not_before: begins.unwrap_or(now),
         renews_at,
     })
 }
@@ -505,5 +519,43 @@ mod tests {
         .unwrap();
         let again = Ca::open(&store, &weft(), key(1), now).await.unwrap();
         assert_eq!(again.root(), &root);
+    }
+    #[tokio::test]
+    async fn what_is_not_valid_yet_because_the_clock_was_set_back_is_replaced() {
+        let store = Store::open_backend(VolatileBackend::new()).unwrap();
+        let now = Timestamp::now();
+        let (minute, day) = (
+            jiff::SignedDuration::from_mins(1),
+            jiff::SignedDuration::from_hours(24),
+        );
+        Ca::open(&store, &weft(), key(1), now - day).await.unwrap();
+        let ca = Ca::open(&store, &weft(), key(1), now).await.unwrap();
+        let first = ca.own();
+        // Certificates are backdated by a minute.
+        ca.refresh(now - minute / 2).unwrap();
+        assert_eq!(ca.own().issued.serial, first.issued.serial);
+
+        // Only the own SVID was made in what is the future again.
+        ca.refresh(now + day / 12).unwrap();
+        assert_eq!(ca.own().issued.chain[1], first.issued.chain[1]);
+        ca.refresh(now).unwrap();
+        verify_svid(
+            &ca.own().issued.chain,
+            ca.bundle(),
+            Purpose::ServerAuth,
+            now,
+        )
+        .unwrap();
+
+        let back = now - day / 2;
+        let id = "spiffe://weft.local/ns/shop/sa/api".parse().unwrap();
+        let public_key = read_csr(&new_key_and_csr().unwrap().csr_der).unwrap();
+        let issue = || ca.issue(&id, &public_key, Duration::from_secs(3600), back);
+        assert!(issue().is_err());
+        ca.refresh(back).unwrap();
+        let issued = issue().unwrap();
+        for chain in [&issued.chain, &ca.own().issued.chain] {
+            verify_svid(chain, ca.bundle(), Purpose::ServerAuth, back).unwrap();
+        }
     }
 }

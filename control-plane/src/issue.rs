@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
-use weft_identity::lineage::LineageVerdict;
-use weft_identity::{PublicKey, read_csr};
+use weft_identity::lineage::{LineageVerdict, Refusal};
+use weft_identity::{PublicKey, Serial, read_csr};
 use weft_wire::v1;
 use weft_wire::v1::issuance_server::{Issuance, IssuanceServer};
 
@@ -30,6 +30,25 @@ pub(crate) struct Signed {
     pub(crate) lineage: String,
     pub(crate) certificate: Certificate,
     pub(crate) renew_every: Duration,
+}
+
+/// Why there is no new SVID.
+#[derive(Debug, thiserror::Error)]
+enum Declined {
+    #[error("no lineage has it")]
+    Unknown,
+    #[error("the lineage is another identity's")]
+    OtherIdentity,
+    #[error("it is revoked")]
+    Revoked,
+    #[error("its lineage was frozen")]
+    Frozen,
+    #[error("the certificate to repeat is no longer kept")]
+    Forgotten,
+    #[error("too many SVIDs were issued to its lineage just now")]
+    Hasty,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// Our own side failed.
@@ -77,7 +96,7 @@ impl Issuance for Issuer {
                         detail: format!("serial {}: {why}", caller.serial),
                     })
                     .await;
-                Err(Status::permission_denied("this SVID cannot be renewed"))
+                Err(why.status())
             }
         }
     }
@@ -90,65 +109,77 @@ fn renew(
     caller: &Caller,
     key: &PublicKey,
     now: Timestamp,
-) -> Result<Result<Signed, String>, IssueError> {
+) -> Result<Result<Signed, Declined>, IssueError> {
     let mesh = ca::mesh(tx)?;
-    let Some(mut known) = lineages::by_serial(tx, &caller.serial)? else {
-        return Ok(Err("no lineage has it".to_owned()));
+    let mut known = match find(tx, caller)? {
+        Ok(known) => known,
+        Err(why) => return Ok(Err(why)),
     };
-    if *known.lineage.identity() != caller.id {
-        return Ok(Err("the lineage is another identity's".to_owned()));
-    }
-    if revocations::is_lineage_revoked(tx, &known, &caller.serial)? {
-        return Ok(Err("it is revoked".to_owned()));
-    }
     let verdict = known.lineage.renew(&caller.serial, &key.fingerprint(), now);
     let certificate = match verdict {
+        LineageVerdict::Issue { .. } if known.is_hasty(mesh.renew_every(), now) => {
+            known.store(tx)?;
+            return Ok(Err(Declined::Hasty));
+        }
         LineageVerdict::Issue { revokes } => {
             let issued = ca.issue(&caller.id, key, mesh.ttl(), now)?;
             known.go_on(tx, key, &issued, now)?;
             if let Some(unused) = revokes {
-                revocations::revoke(
-                    tx,
-                    Wanted {
-                        target: RevocationTarget::Serial(unused.to_string()),
-                        reason: "superseded before it was used".to_owned(),
-                        actor: ca.own().issued.serial.to_string(),
-                        now,
-                    },
-                )?;
+                supersede(tx, ca, &unused, now)?;
             }
-            audit(
-                tx,
-                caller,
-                now,
-                Outcome::Ok,
-                format!("serial {} follows {}", issued.serial, caller.serial),
-            )?;
+            let detail = format!("serial {} follows {}", issued.serial, caller.serial);
+            audit(tx, caller, now, detail)?;
             Certificate::of(&issued, now)
         }
         LineageVerdict::Repeat { serial } => {
             known.store(tx)?;
             match known.certificate(&serial) {
                 Some(certificate) => certificate.clone(),
-                None => return Ok(Err("the certificate to repeat is no longer kept".to_owned())),
+                None => return Ok(Err(Declined::Forgotten)),
             }
         }
-        LineageVerdict::Freeze => {
-            known.store(tx)?;
-            let detail = format!(
-                "lineage {} is frozen: serial {} was renewed although its successor is in use",
-                known.id, caller.serial
-            );
-            tracing::error!(identity = %caller.id, lineage = %known.id, serial = %caller.serial, "a lineage was frozen: an SVID is used twice");
-            audit(tx, caller, now, Outcome::Refused, detail)?;
-            return Ok(Err("its lineage was frozen".to_owned()));
+        LineageVerdict::Freeze(why) => {
+            known.store_frozen(tx, &caller.serial, "renew", why)?;
+            return Ok(Err(Declined::Frozen));
         }
         LineageVerdict::Refused(why) => {
             known.store(tx)?;
-            return Ok(Err(why.to_string()));
+            return Ok(Err(why.into()));
         }
     };
     Ok(Ok(signed(&known, certificate, mesh.renew_every())))
+}
+
+/// The lineage that the caller may ask to go on.
+fn find(tx: &WriteTx<'_>, caller: &Caller) -> Result<Result<StoredLineage, Declined>, StoreError> {
+    let Some(known) = lineages::by_serial(tx, &caller.serial)? else {
+        return Ok(Err(Declined::Unknown));
+    };
+    if *known.lineage.identity() != caller.id {
+        return Ok(Err(Declined::OtherIdentity));
+    }
+    // That a superseded serial is revoked is our own doing; that it is used is news for its lineage.
+    if !known.lineage.is_superseded(&caller.serial)
+        && revocations::is_lineage_revoked(tx, &known, &caller.serial)?
+    {
+        return Ok(Err(Declined::Revoked));
+    }
+    Ok(Ok(known))
+}
+
+fn supersede(
+    tx: &mut WriteTx<'_>,
+    ca: &Ca,
+    unused: &Serial,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let wanted = Wanted {
+        target: RevocationTarget::Serial(unused.to_string()),
+        reason: "superseded before it was used".to_owned(),
+        actor: ca.own().issued.serial.to_string(),
+        now,
+    };
+    revocations::revoke(tx, wanted)
 }
 
 fn signed(known: &StoredLineage, certificate: Certificate, renew_every: Duration) -> Signed {
@@ -163,7 +194,6 @@ fn audit(
     tx: &mut WriteTx<'_>,
     caller: &Caller,
     time: Timestamp,
-    outcome: Outcome,
     detail: String,
 ) -> Result<(), StoreError> {
     let entry = AuditEntry {
@@ -171,7 +201,7 @@ fn audit(
         actor: caller.id.to_string(),
         action: "renew",
         subject: caller.id.to_string(),
-        outcome,
+        outcome: Outcome::Ok,
         detail,
     };
     tx.audit(entry).map(drop)
@@ -185,6 +215,21 @@ impl Signed {
             bundle: Some(v1::TrustBundle::from(&**ca.bundle())),
             renew_every_seconds: u32::try_from(self.renew_every.as_secs()).unwrap_or(u32::MAX),
             issued_at: Some(weft_wire::write_timestamp(self.certificate.issued_at)),
+        }
+    }
+}
+
+impl Declined {
+    /// A caller is told only whether to ask again.
+    fn status(&self) -> Status {
+        match self {
+            Declined::Hasty => Status::resource_exhausted("too many renewals: ask again later"),
+            Declined::Unknown
+            | Declined::OtherIdentity
+            | Declined::Revoked
+            | Declined::Frozen
+            | Declined::Forgotten
+            | Declined::Refused(_) => Status::permission_denied("this SVID cannot be renewed"),
         }
     }
 }

@@ -19,6 +19,7 @@ mod lineages;
 mod metrics;
 pub mod operations;
 mod operator_login;
+mod prune;
 mod random;
 pub mod registration;
 pub mod resources;

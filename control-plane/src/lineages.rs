@@ -1,14 +1,16 @@
 //! Lineages as the store keeps them, with the certificates that a retry is answered with, and the index from serials.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use weft_identity::lineage::{Generation, Lineage};
+use weft_identity::lineage::{Generation, Lineage, ParallelUse, Seen};
 use weft_identity::{IssuedSvid, PublicKey, Serial, SpiffeId};
 
+use crate::prune::Ends;
 use crate::random;
-use crate::revocations;
-use crate::store::{Rows, Store, StoreError, Table, WriteTx, record, records};
+use crate::store::{AuditEntry, Outcome, Rows, Store, StoreError, Table, WriteTx, record, records};
 
 /// One lineage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub(crate) struct StoredLineage {
     pub(crate) attested_by: String,
     /// The newest certificates, oldest first: a retry gets the same again.
     pub(crate) certificates: Vec<Certificate>,
+    /// When the newest SVIDs were issued, oldest first.
+    #[serde(default)]
+    pub(crate) issued_at: Vec<Timestamp>,
 }
 
 /// An issued certificate; it holds nothing secret.
@@ -60,6 +65,7 @@ impl StoredLineage {
             issued: 0,
             attested_by: JOIN_TOKEN.to_owned(),
             certificates: Vec::new(),
+            issued_at: Vec::new(),
         };
         begun.keep(tx, issued, now)?;
         Ok(begun)
@@ -84,6 +90,10 @@ impl StoredLineage {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.issued += 1;
+        if self.issued_at.len() >= BURST {
+            self.issued_at.remove(0);
+        }
+        self.issued_at.push(now);
         self.certificates.push(Certificate {
             serial: issued.serial.clone(),
             chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
@@ -109,6 +119,38 @@ impl StoredLineage {
 
     pub(crate) fn store(&self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
         tx.put_record(Table::Lineages, self.id.as_bytes(), self)
+    }
+
+    /// Whether it had so many SVIDs issued just now that it has to wait for the next. Each is rows in the store and a record of
+    /// the audit, and its holder decides when to ask.
+    pub(crate) fn is_hasty(&self, renew_every: Duration, now: Timestamp) -> bool {
+        let window = SignedDuration::try_from(renew_every.min(BURST_WINDOW));
+        let window = window.unwrap_or(SignedDuration::MAX);
+        // A time in the future is of a clock that was set back since.
+        let is_recent = |at: &&Timestamp| **at <= now && now.duration_since(**at) < window;
+        self.issued_at.iter().filter(is_recent).count() >= BURST
+    }
+
+    /// Stores that it froze, and records by which serial and action.
+    pub(crate) fn store_frozen(
+        &self,
+        tx: &mut WriteTx<'_>,
+        presented: &Serial,
+        action: &'static str,
+        why: ParallelUse,
+    ) -> Result<(), StoreError> {
+        self.store(tx)?;
+        let identity = self.lineage.identity().to_string();
+        tracing::error!(%identity, lineage = %self.id, serial = %presented, %why, "a lineage was frozen: its key has two holders");
+        let entry = AuditEntry {
+            time: Timestamp::now(),
+            actor: identity.clone(),
+            action,
+            subject: identity,
+            outcome: Outcome::Refused,
+            detail: format!("lineage {} is frozen: serial {presented}: {why}", self.id),
+        };
+        tx.audit(entry).map(drop)
     }
 
     pub(crate) fn certificate(&self, serial: &Serial) -> Option<&Certificate> {
@@ -177,42 +219,49 @@ pub(crate) fn live_serials(
     Ok(all.into_iter().filter(is_live).collect())
 }
 
-/// A connection was made with this serial: its lineage moves on, if that was its successor's first use.
+/// A connection proved this serial's key, and was accepted or not: its lineage moves on if that was its successor's first
+/// use, and freezes if another one had taken the serial's place.
 pub(crate) async fn seen_in_use(store: &Store, presented: Serial) -> Result<(), StoreError> {
-    let moves_on = match by_serial(&store.read()?, &presented)? {
+    let seen = match by_serial(&store.read()?, &presented)? {
         Some(mut known) => known.lineage.seen_in_use(&presented),
-        None => false,
+        None => Seen::NothingNew,
     };
-    if !moves_on {
+    if seen == Seen::NothingNew {
         return Ok(());
     }
     let write = store.write(move |tx| {
-        if let Some(mut known) = by_serial(tx, &presented)?
-            && known.lineage.seen_in_use(&presented)
-        {
-            known.store(tx)?;
+        let Some(mut known) = by_serial(tx, &presented)? else {
+            return Ok(());
+        };
+        match known.lineage.seen_in_use(&presented) {
+            Seen::NothingNew => Ok::<_, StoreError>(()),
+            Seen::MovedOn => known.store(tx),
+            Seen::Frozen(why) => known.store_frozen(tx, &presented, "call", why),
         }
-        Ok::<_, StoreError>(())
     });
     write.await.map(drop)
 }
 
-/// Forgets serials, lineages and revocations whose last certificate has expired.
-pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    for known in records::<StoredSerial>(tx, Table::Serials)? {
-        if known.not_after < now {
-            tx.delete(Table::Serials, known.serial.to_string().as_bytes());
-        }
+impl Ends for StoredSerial {
+    const TABLE: Table = Table::Serials;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.not_after < now
     }
-    for known in all(tx)? {
-        if known.lineage.ends_at() < now {
-            tx.delete(Table::Lineages, known.id.as_bytes());
-        }
+}
+
+impl Ends for StoredLineage {
+    const TABLE: Table = Table::Lineages;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.lineage.ends_at() < now
     }
-    revocations::prune(tx, now)
 }
 
 /// The only evidence there is so far.
 const JOIN_TOKEN: &str = "join_token";
 /// The one in use, its successor, and one more for a late retry.
 const KEPT_CERTIFICATES: usize = 3;
+/// So many SVIDs may be issued to a lineage within this time, or within one renewal interval if that is shorter.
+const BURST: usize = 8;
+const BURST_WINDOW: Duration = Duration::from_secs(30);

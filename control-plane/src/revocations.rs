@@ -1,13 +1,15 @@
 //! What is no longer trusted: stored, expanded to what a handshake can check, and told to every live connection.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
 use weft_identity::{Revocations, Serial, SpiffeId};
 
 use crate::lineages::{self, StoredLineage};
+use crate::prune::Ends;
 use crate::store::{
     Lagged, Revocation, RevocationTarget, Rows, Store, StoreChange, StoreError, Table, Watch,
     WriteTx, record,
@@ -82,44 +84,66 @@ pub(crate) fn is_stored(rows: &impl Rows, target: &RevocationTarget) -> Result<b
     Ok(found.is_some())
 }
 
-/// Forgets revocations of which every serial has expired.
-pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    for revocation in tx.revocations()? {
-        if revocation.expires.is_some_and(|expires| expires < now) {
-            tx.delete_revocation(&revocation.target)?;
-        }
+/// It has ended when every serial has expired, by the clocks of peers too.
+impl Ends for Revocation {
+    const TABLE: Table = Table::Revocations;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires
+            .is_some_and(|expires| now.duration_since(expires) > KEPT_AFTER)
     }
-    Ok(())
+
+    fn forget(&self, tx: &mut WriteTx<'_>, _: &[u8]) -> Result<(), StoreError> {
+        tx.delete_revocation(&self.target).map(drop)
+    }
 }
 
 /// The current revocations of this process's own handshakes and connections.
 #[derive(Clone)]
 pub(crate) struct Distrust {
     current: watch::Receiver<Arc<Revocations>>,
+    used: mpsc::Sender<Serial>,
 }
 
-/// Keeps [`Distrust`] current.
+/// Keeps [`Distrust`] current, and tells lineages of revoked serials that are used nevertheless.
 pub(crate) struct Follower {
     store: Store,
     watch: Watch,
     current: watch::Sender<Arc<Revocations>>,
+    used: mpsc::Receiver<Serial>,
 }
 
 /// Both ends, with what the store holds now.
 pub(crate) fn follow(store: &Store) -> Result<(Distrust, Follower), StoreError> {
     let watch = store.watch();
     let (sender, current) = watch::channel(Arc::new(load(store)?));
+    let (using, used) = mpsc::channel(USED_AT_ONCE);
     let follower = Follower {
         store: store.clone(),
         watch,
         current: sender,
+        used,
     };
-    Ok((Distrust { current }, follower))
+    let distrust = Distrust {
+        current,
+        used: using,
+    };
+    Ok((distrust, follower))
 }
 
 impl Distrust {
     pub(crate) fn load(&self) -> Arc<Revocations> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Whether this serial is revoked. The caller has seen proof of its key, so its lineage learns of it.
+    pub(crate) fn is_refused(&self, proved: Serial) -> bool {
+        let is_revoked = self.load().serials.contains(&proved);
+        if is_revoked {
+            // Whoever is refused comes again, so one that finds no room is not lost.
+            let _ = self.used.try_send(proved);
+        }
+        is_revoked
     }
 
     /// Resolves when the peer is revoked; at once if it is already.
@@ -133,24 +157,47 @@ impl Distrust {
 }
 
 impl Follower {
-    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
-        loop {
-            match self.watch.next().await {
-                Ok(commit) => {
-                    let concerns_us = commit
-                        .changes
-                        .iter()
-                        .any(|change| matches!(change, StoreChange::Revocations));
-                    if !concerns_us {
-                        continue;
-                    }
-                }
-                Err(Lagged::Missed(_)) => (),
-                Err(Lagged::Closed) => return Err(StoreError::Stopped),
-            }
-            self.current.send_replace(Arc::new(load(&self.store)?));
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
+        // A lineage's write must not delay the news of a revocation.
+        tokio::select! {
+            ended = follow_commits(&self.store, self.watch, self.current) => ended,
+            never = note_uses(&self.store, self.used) => match never {},
         }
     }
+}
+
+async fn follow_commits(
+    store: &Store,
+    mut watch: Watch,
+    current: watch::Sender<Arc<Revocations>>,
+) -> Result<(), StoreError> {
+    loop {
+        match watch.next().await {
+            Ok(commit) => {
+                let concerns_us = commit
+                    .changes
+                    .iter()
+                    .any(|change| matches!(change, StoreChange::Revocations));
+                if !concerns_us {
+                    continue;
+                }
+            }
+            Err(Lagged::Missed(_)) => (),
+            Err(Lagged::Closed) => return Err(StoreError::Stopped),
+        }
+        current.send_replace(Arc::new(load(store)?));
+    }
+}
+
+async fn note_uses(store: &Store, mut used: mpsc::Receiver<Serial>) -> Infallible {
+    while let Some(serial) = used.recv().await {
+        // What a peer presents must not end the process.
+        if let Err(error) = lineages::seen_in_use(store, serial).await {
+            tracing::error!(%error, "a refused serial's use could not be noted");
+        }
+    }
+    // The senders end with the process.
+    std::future::pending().await
 }
 
 fn load(store: &Store) -> Result<Revocations, StoreError> {
@@ -175,3 +222,8 @@ fn load(store: &Store) -> Result<Revocations, StoreError> {
         quarantined: HashSet::new(),
     })
 }
+
+/// Longer than any clock of the mesh should be wrong.
+const KEPT_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// Refused serials that wait to be told to their lineages.
+const USED_AT_ONCE: usize = 64;

@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -31,7 +30,7 @@ use crate::operator_login::{self, Login};
 use crate::revocations::Follower;
 use crate::store::{FolderError, StateFolder, Store, StoreError};
 use crate::world::WorldError;
-use crate::{decisions, discovery, lineages, registration, resources, revocations, tls, tokens};
+use crate::{decisions, discovery, prune, registration, resources, revocations, tls};
 
 /// Why the control plane did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -232,23 +231,7 @@ fn keep(store: &Store, ca: &Arc<Ca>, tasks: &Tasks, follower: Follower) {
     let renewing = Arc::clone(ca);
     tasks.background("certificates", move || Arc::clone(&renewing).keep_fresh());
     let pruned = store.clone();
-    tasks.background("pruning", move || prune(pruned.clone()));
-}
-
-/// Forgets what has expired, for ever.
-async fn prune(store: Store) -> Result<(), StoreError> {
-    loop {
-        tokio::time::sleep(PRUNE_EVERY).await;
-        store
-            .write(|tx| {
-                let now = Timestamp::now();
-                tokens::prune(tx, now)?;
-                lineages::prune(tx, now)?;
-                tx.prune_audit(now)?;
-                tx.prune_decisions(now)
-            })
-            .await?;
-    }
+    tasks.background("pruning", move || prune::run(pruned.clone()));
 }
 
 struct Listeners {
@@ -341,7 +324,6 @@ const HEALTH_NAMES: [&str; 7] = [
 ];
 /// Tells others where the listeners are; there while the control plane is ready.
 const ANNOUNCEMENT: &str = "control-plane.json";
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

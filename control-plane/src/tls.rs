@@ -17,7 +17,8 @@ use rustls::{
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
-use weft_identity::{Purpose, TrustBundle, Verified, VerifyError, verify_svid};
+use weft_identity::{Purpose, Serial, TrustBundle, Verified, VerifyError, verify_svid};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::ca::Ca;
 use crate::revocations::Distrust;
@@ -121,7 +122,7 @@ impl ClientCertVerifier for PeerVerifier {
             let cause = rustls::OtherError(Arc::new(error));
             rustls::Error::from(CertificateError::Other(cause))
         })?;
-        if self.distrust.load().is_revoked(&verified) {
+        if self.distrust.load().identities.contains(&verified.id) {
             return Err(CertificateError::Revoked.into());
         }
         Ok(ClientCertVerified::assertion())
@@ -143,7 +144,12 @@ impl ClientCertVerifier for PeerVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        let proof = verify_tls13_signature(message, certificate, signature, algorithms)?;
+        // A serial is asked for only now: anybody can show a certificate, and the use of a revoked one may freeze a lineage.
+        if self.distrust.is_refused(serial(certificate)?) {
+            return Err(CertificateError::Revoked.into());
+        }
+        Ok(proof)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -151,6 +157,12 @@ impl ClientCertVerifier for PeerVerifier {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+fn serial(certificate: &CertificateDer<'_>) -> Result<Serial, CertificateError> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    Ok(Serial::new(parsed.raw_serial()))
 }
 
 impl fmt::Debug for PeerVerifier {

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weft_identity::{JoinToken, SpiffeId};
 
-use crate::store::{Rows, StoreError, Table, WriteTx, record, records};
+use crate::prune::Ends;
+use crate::store::{Rows, StoreError, Table, WriteTx, record};
 
 /// What a join token grants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -120,14 +121,12 @@ pub(crate) fn bind(
     tx.put_record(Table::Tokens, row(&hash), &stored)
 }
 
-/// Forgets expired tokens.
-pub(crate) fn prune(tx: &mut WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    for stored in records::<StoredToken>(tx, Table::Tokens)? {
-        if stored.expires < now {
-            tx.delete(Table::Tokens, row(&stored.hash));
-        }
+impl Ends for StoredToken {
+    const TABLE: Table = Table::Tokens;
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires < now
     }
-    Ok(())
 }
 
 fn row(hash: &[u8; 32]) -> &[u8] {

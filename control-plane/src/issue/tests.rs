@@ -78,7 +78,9 @@ async fn row_06_a_stolen_svid_that_renews_in_parallel_freezes_the_lineage() {
     assert_eq!(rightful.code(), tonic::Code::PermissionDenied);
     let records = bench.issuer.store.read().unwrap().audit_newest(10).unwrap();
     let has_frozen = |record: &v1::AuditRecord| {
-        record.outcome == "refused" && record.detail.contains("is frozen: serial")
+        record.outcome == "refused"
+            && record.detail.contains("is frozen: serial")
+            && record.detail.contains("is in use")
     };
     assert!(records.iter().any(has_frozen), "{records:?}");
 }
@@ -93,8 +95,63 @@ async fn row_06_a_retry_gets_the_same_certificate_and_another_key_supersedes_it(
     assert_ne!(third.serial, second.serial);
     let revoked = bench.issuer.store.read().unwrap().revocations().unwrap();
     assert_eq!(revoked[0].serials, [second.serial.to_string()]);
-    assert!(bench.renew(&second, &csr()).await.is_err());
     bench.renew(&third, &csr()).await.unwrap();
+}
+
+#[tokio::test]
+async fn row_06_a_thief_who_supersedes_the_owners_fresh_svid_is_found_when_the_owner_renews() {
+    let (bench, first) = Bench::new().await;
+    let owner = bench.renew(&first, &csr()).await.unwrap();
+    let thief = bench.renew(&first, &csr()).await.unwrap();
+    // On a connection from before its serial was revoked.
+    let refused = bench.renew(&owner, &csr()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let refused = bench.renew(&thief, &csr()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let records = bench.issuer.store.read().unwrap().audit_newest(10).unwrap();
+    let has_frozen = |record: &v1::AuditRecord| {
+        record.outcome == "refused" && record.detail.contains("issued in its place")
+    };
+    assert!(records.iter().any(has_frozen), "{records:?}");
+}
+
+#[tokio::test]
+async fn row_11_ever_new_keys_make_few_revocations_and_then_freeze_the_lineage() {
+    let (bench, first) = Bench::new().await;
+    for _ in 0..100 {
+        let _ = bench.renew(&first, &csr()).await;
+    }
+    let read = bench.issuer.store.read().unwrap();
+    assert_eq!(read.revocations().unwrap().len(), 3);
+    let known = lineages::by_serial(&read, &first.serial).unwrap().unwrap();
+    assert_eq!(known.lineage.state(), weft_identity::lineage::State::Frozen);
+    assert!(read.audit_count().unwrap() < 20);
+}
+
+#[tokio::test]
+async fn row_11_a_lineage_goes_on_only_so_fast() {
+    let (bench, mut caller) = Bench::new().await;
+    let mut issued = 1;
+    let refused = loop {
+        match bench.renew(&caller, &csr()).await {
+            Ok(next) => (caller, issued) = (next, issued + 1),
+            Err(refused) => break refused,
+        }
+        assert!(issued < 100, "nothing stops it");
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(issued, 8);
+    let read = bench.issuer.store.read().unwrap();
+    let known = lineages::by_serial(&read, &caller.serial).unwrap().unwrap();
+    let (now, hour) = (Timestamp::now(), Duration::from_secs(3600));
+    assert!(known.is_hasty(hour, now));
+    assert!(!known.is_hasty(hour, now + jiff::SignedDuration::from_secs(31)));
+    assert!(!known.is_hasty(
+        Duration::from_secs(1),
+        now + jiff::SignedDuration::from_secs(2)
+    ));
+    // The clock was set back.
+    assert!(!known.is_hasty(hour, now - jiff::SignedDuration::from_hours(2)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A whole control plane over real sockets: who gets in, who is cut off, and what stays up meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +21,8 @@ use weft_wire::v1::operator_login_client::OperatorLoginClient;
 use weft_wire::v1::resources_client::ResourcesClient;
 
 use super::*;
+
+mod takeover;
 
 /// What a client presents.
 struct Svid {

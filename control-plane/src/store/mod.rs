@@ -5,6 +5,8 @@
 //! means one transaction, and no transaction sees half of another. Work that fails leaves nothing behind and does not
 //! disturb its neighbours: writes gather beside the database and join it only when the work succeeds.
 
+mod audit;
+mod decisions;
 mod error;
 mod folder;
 mod records;
@@ -30,7 +32,7 @@ pub use records::{
     AuditEntry, Outcome, OwnedEndpoints, Revocation, RevocationTarget, StoredEndpoints,
 };
 pub use rows::Reader;
-pub(crate) use rows::{Rows, message, record, records};
+pub(crate) use rows::{Rows, message, read_record, record, records};
 pub use tables::{SCHEMA as STORE_SCHEMA, Table};
 pub use transaction::{WriteTx, key_of};
 pub use volatile::VolatileBackend;

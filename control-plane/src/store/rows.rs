@@ -210,7 +210,7 @@ pub(crate) fn records<R: DeserializeOwned>(
         .collect()
 }
 
-fn read_record<R: DeserializeOwned>(
+pub(crate) fn read_record<R: DeserializeOwned>(
     table: Table,
     key: &[u8],
     value: &[u8],

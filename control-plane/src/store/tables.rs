@@ -26,16 +26,20 @@ pub enum Table {
     Revocations,
     /// Sequence → `v1.AuditRecord`.
     Audit,
+    /// Sequences of the records in `Audit` that are routine → nothing.
+    AuditRoutine,
     /// Decision id → `v1.Decision`.
     Decisions,
     /// Order of arrival → time of arrival and decision id.
     DecisionOrder,
+    /// Reporter → how many of its decisions are kept; reporter, NUL, order of arrival → decision id.
+    DecisionReporters,
     /// The sealed root and the trust bundle.
     Ca,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 11] = [
+    pub(crate) const ALL: [Table; 13] = [
         Table::Meta,
         Table::Resources,
         Table::Endpoints,
@@ -44,8 +48,10 @@ impl Table {
         Table::Serials,
         Table::Revocations,
         Table::Audit,
+        Table::AuditRoutine,
         Table::Decisions,
         Table::DecisionOrder,
+        Table::DecisionReporters,
         Table::Ca,
     ];
 
@@ -59,8 +65,10 @@ impl Table {
             Table::Serials => "serials",
             Table::Revocations => "revocations",
             Table::Audit => "audit",
+            Table::AuditRoutine => "audit-routine",
             Table::Decisions => "decisions",
             Table::DecisionOrder => "decision-order",
+            Table::DecisionReporters => "decision-reporters",
             Table::Ca => "ca",
         }
     }
@@ -118,6 +126,7 @@ pub(super) fn read_number(key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
 pub(super) const META_REVISION: &[u8] = b"revision";
 pub(super) const META_AUDIT_NEXT: &[u8] = b"audit-next";
 pub(super) const META_AUDIT_COUNT: &[u8] = b"audit-count";
+pub(super) const META_AUDIT_ROUTINE: &[u8] = b"audit-routine";
 pub(super) const META_AUDIT_DROPPED: &[u8] = b"audit-dropped";
 pub(super) const META_DECISION_NEXT: &[u8] = b"decision-next";
 pub(super) const META_DECISION_COUNT: &[u8] = b"decision-count";

@@ -8,6 +8,8 @@ use weft_wire::v1;
 
 use super::*;
 
+mod bounds;
+
 fn service(name: &str) -> v1::Resource {
     v1::Resource {
         metadata: Some(v1::Metadata {
@@ -170,68 +172,6 @@ async fn what_changes_nothing_watched_creates_no_revision() {
             assert_eq!(written.revision, expected);
         }
         assert_eq!(store.read().unwrap().endpoints().unwrap().len(), 1);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn the_audit_record_is_bounded_and_counts_what_it_dropped() {
-    on_each_storage(|store| async move {
-        for i in 0..80 {
-            store
-                .write(move |tx| tx.audit(entry(&format!("s{i}"))))
-                .await
-                .unwrap();
-        }
-        let read = store.read().unwrap();
-        assert_eq!(
-            (read.audit_count().unwrap(), read.audit_dropped().unwrap()),
-            (64, 16)
-        );
-        let newest = read.audit_newest(3).unwrap();
-        let sequences: Vec<_> = newest.iter().map(|record| record.sequence).collect();
-        assert_eq!(sequences, [78, 79, 80]);
-        assert_eq!(read.audit_after(79, 10).unwrap().len(), 1);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_decision_is_updated_by_its_reporter_alone_and_forgotten_after_a_day() {
-    on_each_storage(|store| async move {
-        let decision = |reporter: &str, count| v1::Decision {
-            id: "01J".into(),
-            reported_by: reporter.into(),
-            count,
-            ..Default::default()
-        };
-        let now = Timestamp::from_second(1_000_000).unwrap();
-        let reports = vec![
-            decision("web-1", 1),
-            decision("intruder-1", 99),
-            decision("web-1", 2),
-        ];
-        let written = store
-            .write(move |tx| tx.put_decisions(now, reports))
-            .await
-            .unwrap();
-        assert_eq!(written.value, 2);
-        assert_eq!(
-            store
-                .read()
-                .unwrap()
-                .decision("01J")
-                .unwrap()
-                .unwrap()
-                .count,
-            2
-        );
-        let later = now + jiff::SignedDuration::from_hours(25);
-        store
-            .write(move |tx| tx.put_decisions(later, Vec::new()))
-            .await
-            .unwrap();
-        assert!(store.read().unwrap().decision("01J").unwrap().is_none());
     })
     .await;
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use prost::Message;
 use redb::{ReadableTable, WriteTransaction};
 use serde::Serialize;
@@ -12,20 +11,17 @@ use serde::de::DeserializeOwned;
 use weft_wire::v1;
 
 use super::StoreError;
-use super::records::{AuditEntry, OwnedEndpoints, Revocation, RevocationTarget, StoredEndpoints};
-use super::rows::{self, Row, Rows, number};
-use super::tables::{
-    CA_BUNDLE, META_AUDIT_COUNT, META_AUDIT_DROPPED, META_AUDIT_NEXT, META_DECISION_COUNT,
-    META_DECISION_NEXT, Table,
-};
+use super::records::{OwnedEndpoints, Revocation, RevocationTarget, StoredEndpoints};
+use super::rows::{self, Row, Rows};
+use super::tables::{CA_BUNDLE, Table};
 use super::watch::StoreChange;
 
 /// One transaction. Its writes are seen by its own reads at once and by everyone else when it is durable.
 pub struct WriteTx<'a> {
     database: &'a WriteTransaction,
-    revision: u64,
+    pub(super) revision: u64,
     pending: Pending,
-    changes: Vec<StoreChange>,
+    pub(super) changes: Vec<StoreChange>,
 }
 
 /// Writes that wait for the work to succeed; `None` deletes.
@@ -42,8 +38,11 @@ impl<'a> WriteTx<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> (Pending, Vec<StoreChange>) {
-        (self.pending, self.changes)
+    pub(super) fn finish(mut self) -> Result<(Pending, Vec<StoreChange>), StoreError> {
+        if self.pending.0.contains_key(&Table::Audit) {
+            self.drop_surplus_audit()?;
+        }
+        Ok((self.pending, self.changes))
     }
 
     /// The revision that this transaction gets if it changes watched state.
@@ -167,109 +166,6 @@ impl<'a> WriteTx<'a> {
         self.changes.push(StoreChange::Bundle);
     }
 
-    /// Appends to the audit record, dropping the oldest beyond its cap.
-    pub fn audit(&mut self, entry: AuditEntry) -> Result<u64, StoreError> {
-        let sequence = number(self, META_AUDIT_NEXT)?.max(1);
-        let record = v1::AuditRecord {
-            sequence,
-            time: Some(protobuf_time(entry.time)),
-            actor: bounded(entry.actor),
-            action: entry.action.to_owned(),
-            subject: bounded(entry.subject),
-            outcome: entry.outcome.as_str().to_owned(),
-            detail: bounded(entry.detail),
-            revision: self.revision - u64::from(self.changes.is_empty()),
-        };
-        self.put_message(Table::Audit, &sequence.to_be_bytes(), &record);
-        self.put_number(META_AUDIT_NEXT, sequence + 1);
-        let count = number(self, META_AUDIT_COUNT)? + 1;
-        self.put_number(META_AUDIT_COUNT, count);
-        self.drop_audit(count.saturating_sub(AUDIT_RECORDS))?;
-        Ok(sequence)
-    }
-
-    fn drop_audit(&mut self, surplus: u64) -> Result<(), StoreError> {
-        let surplus_rows = usize::try_from(surplus).unwrap_or(usize::MAX);
-        if surplus_rows == 0 {
-            return Ok(());
-        }
-        let oldest = self.rows(Table::Audit, Bound::Unbounded, surplus_rows)?;
-        for (key, _) in &oldest {
-            self.delete(Table::Audit, key);
-        }
-        let dropped = u64::try_from(oldest.len()).unwrap_or(u64::MAX);
-        let count = number(self, META_AUDIT_COUNT)?.saturating_sub(dropped);
-        self.put_number(META_AUDIT_COUNT, count);
-        let total = number(self, META_AUDIT_DROPPED)?.saturating_add(dropped);
-        self.put_number(META_AUDIT_DROPPED, total);
-        Ok(())
-    }
-
-    /// Drops audit records past their age.
-    pub(crate) fn prune_audit(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let oldest = self.rows(Table::Audit, Bound::Unbounded, PRUNED_AT_ONCE)?;
-        let mut old = 0;
-        for (key, value) in &oldest {
-            let record: v1::AuditRecord = rows::decode(Table::Audit, key, value)?;
-            let seconds = record.time.map_or(0, |time| time.seconds);
-            if seconds >= now.as_second().saturating_sub(AUDIT_AGE.as_secs()) {
-                break;
-            }
-            old += 1;
-        }
-        self.drop_audit(old)
-    }
-
-    /// Stores decisions in the order of their arrival and answers how many were taken. One that exists is updated, if
-    /// the same sidecar reports it. The oldest go beyond the cap and after the retention.
-    pub fn put_decisions(
-        &mut self,
-        now: Timestamp,
-        decisions: Vec<v1::Decision>,
-    ) -> Result<u32, StoreError> {
-        let mut accepted = 0;
-        for decision in decisions {
-            let key = decision.id.clone().into_bytes();
-            let known: Option<v1::Decision> = rows::message(self, Table::Decisions, &key)?;
-            match known {
-                Some(known) if known.reported_by != decision.reported_by => continue,
-                Some(_) => (),
-                None => self.order_decision(now, &decision.id)?,
-            }
-            self.put_message(Table::Decisions, &key, &decision);
-            accepted += 1;
-        }
-        self.prune_decisions(now)?;
-        Ok(accepted)
-    }
-
-    fn order_decision(&mut self, now: Timestamp, id: &str) -> Result<(), StoreError> {
-        let next = number(self, META_DECISION_NEXT)?;
-        let value = rows::decision_order(now, id);
-        self.put(Table::DecisionOrder, &next.to_be_bytes(), value);
-        self.put_number(META_DECISION_NEXT, next + 1);
-        let count = number(self, META_DECISION_COUNT)?;
-        self.put_number(META_DECISION_COUNT, count + 1);
-        Ok(())
-    }
-
-    pub(crate) fn prune_decisions(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let mut count = number(self, META_DECISION_COUNT)?;
-        let oldest_kept = now.as_millisecond() - DECISION_AGE.as_secs() * 1000;
-        for (key, value) in self.rows(Table::DecisionOrder, Bound::Unbounded, PRUNED_AT_ONCE)? {
-            let (arrived, id) = rows::read_decision_order(&value)
-                .ok_or_else(|| StoreError::corrupt(Table::DecisionOrder, &key, &"too short"))?;
-            if arrived >= oldest_kept && count <= DECISIONS {
-                break;
-            }
-            self.delete(Table::Decisions, id);
-            self.delete(Table::DecisionOrder, &key);
-            count = count.saturating_sub(1);
-        }
-        self.put_number(META_DECISION_COUNT, count);
-        Ok(())
-    }
-
     pub(crate) fn record<R: DeserializeOwned>(
         &self,
         table: Table,
@@ -300,11 +196,11 @@ impl<'a> WriteTx<'a> {
         rows.insert(key.to_vec(), None);
     }
 
-    fn put_message(&mut self, table: Table, key: &[u8], message: &impl Message) {
+    pub(super) fn put_message(&mut self, table: Table, key: &[u8], message: &impl Message) {
         self.put(table, key, message.encode_to_vec());
     }
 
-    fn put_number(&mut self, key: &[u8], number: u64) {
+    pub(super) fn put_number(&mut self, key: &[u8], number: u64) {
         self.put(Table::Meta, key, number.to_be_bytes().to_vec());
     }
 }
@@ -382,33 +278,5 @@ pub fn key_of(resource: &v1::Resource) -> Option<v1::ResourceKey> {
     })
 }
 
-fn protobuf_time(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
-}
-
-/// A peer chooses some of what is audited; it does not choose how much.
-fn bounded(mut text: String) -> String {
-    if text.len() > AUDIT_FIELD_BYTES {
-        let mut end = AUDIT_FIELD_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-    text
-}
-
-/// Most audit records kept.
-const AUDIT_RECORDS: u64 = if cfg!(test) { 64 } else { 100_000 };
-/// How long an audit record is kept.
-const AUDIT_AGE: SignedDuration = SignedDuration::from_hours(24 * 90);
-const AUDIT_FIELD_BYTES: usize = 1024;
-/// Most decisions kept.
-const DECISIONS: u64 = 20_000;
-/// How long a decision is kept.
-const DECISION_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Most rows that one transaction prunes.
-const PRUNED_AT_ONCE: usize = 1000;
+pub(super) const PRUNED_AT_ONCE: usize = 1000;

@@ -85,7 +85,13 @@ impl Writer {
             // A panic in one caller's work must not stop the others; its answer is dropped, which the caller sees.
             let ran = std::panic::catch_unwind(AssertUnwindSafe(|| job(&mut transaction)));
             let Ok(Some(answer)) = ran else { continue };
-            let (rows, changes) = transaction.finish();
+            let (rows, changes) = match transaction.finish() {
+                Ok(finished) => finished,
+                Err(error) => {
+                    answer(Err(error));
+                    continue;
+                }
+            };
             if let Err(error) = rows.store(&database) {
                 answer(Err(error.clone()));
                 return Err(error);

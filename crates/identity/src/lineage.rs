@@ -1,7 +1,8 @@
 //! The line of SVIDs that grew from one attestation.
 //!
 //! Invariant: at most one SVID of a lineage is in use and at most one more waits to be. Whoever renews from an SVID that was
-//! already left behind holds a copy of its key, so the lineage freezes: neither the copy nor the original can go on alone.
+//! already left behind holds a copy of its key, and so does somebody if an SVID is used whose place another one had taken: the
+//! lineage freezes, and neither the copy nor the original can go on alone.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub struct Lineage {
     previous: Option<Serial>,
     /// Issued from `current` and not yet seen in use.
     successor: Option<Generation>,
-    /// Successors that another one took the place of before they were used; they are revoked. The newest few.
+    /// Successors that another one took the place of before they were used; they are revoked. A few in all.
     superseded: Vec<Serial>,
 }
 
@@ -52,8 +53,29 @@ pub enum LineageVerdict {
         serial: Serial,
     },
     /// A parallel use was found and the lineage is frozen from now on: store it, audit it, refuse.
-    Freeze,
+    Freeze(ParallelUse),
     Refused(Refusal),
+}
+
+/// What a connection did to its lineage; all but `NothingNew` is to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    NothingNew,
+    /// It was the successor's first use.
+    MovedOn,
+    /// As [`LineageVerdict::Freeze`].
+    Frozen(ParallelUse),
+}
+
+/// Why two holders of one lineage are certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParallelUse {
+    #[error("it was renewed although its successor is in use")]
+    LeftBehind,
+    #[error("it was used although somebody else had another one issued in its place")]
+    Superseded,
+    #[error("it was renewed with ever new keys")]
+    EverNewKeys,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,8 +84,6 @@ pub enum Refusal {
     Frozen,
     #[error("the lineage is revoked")]
     Revoked,
-    #[error("the presented SVID was superseded before it was used")]
-    Superseded,
     #[error("a renewal needs a new key")]
     KeyReused,
 }
@@ -93,11 +113,10 @@ impl Lineage {
             State::Frozen => return LineageVerdict::Refused(Refusal::Frozen),
             State::Revoked => return LineageVerdict::Refused(Refusal::Revoked),
         }
-        if self.superseded.contains(presented) {
-            return LineageVerdict::Refused(Refusal::Superseded);
-        }
         // To renew from a certificate is to use it.
-        self.seen_in_use(presented);
+        if let Seen::Frozen(why) = self.seen_in_use(presented) {
+            return LineageVerdict::Freeze(why);
+        }
         if *presented == self.current.serial {
             return self.renew_current(key_fingerprint, now);
         }
@@ -109,10 +128,10 @@ impl Lineage {
             };
         }
         self.state = State::Frozen;
-        LineageVerdict::Freeze
+        LineageVerdict::Freeze(ParallelUse::LeftBehind)
     }
 
-    fn renew_current(&self, key_fingerprint: &[u8; 32], now: Timestamp) -> LineageVerdict {
+    fn renew_current(&mut self, key_fingerprint: &[u8; 32], now: Timestamp) -> LineageVerdict {
         if self.current.key_fingerprint == *key_fingerprint {
             return LineageVerdict::Refused(Refusal::KeyReused);
         }
@@ -121,6 +140,10 @@ impl Lineage {
                 LineageVerdict::Repeat {
                     serial: next.serial.clone(),
                 }
+            }
+            Some(_) if self.superseded.len() >= SUPERSEDED_LIMIT => {
+                self.state = State::Frozen;
+                LineageVerdict::Freeze(ParallelUse::EverNewKeys)
             }
             Some(next) => LineageVerdict::Issue {
                 revokes: Some(next.serial.clone()),
@@ -131,24 +154,32 @@ impl Lineage {
 
     /// Records what was issued after [`LineageVerdict::Issue`].
     pub fn issued(&mut self, next: Generation) {
-        if let Some(unused) = self.successor.replace(next) {
-            if self.superseded.len() >= SUPERSEDED_LIMIT {
-                self.superseded.remove(0);
-            }
-            self.superseded.push(unused.serial);
-        }
+        let unused = self.successor.replace(next);
+        self.superseded.extend(unused.map(|unused| unused.serial));
     }
 
-    /// A connection was made with this serial. True if that changed the lineage, which is then to be stored.
-    pub fn seen_in_use(&mut self, serial: &Serial) -> bool {
+    /// A connection proved this serial's key. Its lineage moves on with the successor's first use.
+    ///
+    /// A sidecar asks again with the same key until it has its answer, so it never holds an SVID that was superseded, unless
+    /// somebody else renewed with a copy of its key.
+    pub fn seen_in_use(&mut self, serial: &Serial) -> Seen {
+        if self.is_superseded(serial) && self.state == State::Active {
+            self.state = State::Frozen;
+            return Seen::Frozen(ParallelUse::Superseded);
+        }
         match self.successor.take_if(|next| next.serial == *serial) {
             Some(next) => {
                 let left = std::mem::replace(&mut self.current, next);
                 self.previous = Some(left.serial);
-                true
+                Seen::MovedOn
             }
-            None => false,
+            None => Seen::NothingNew,
         }
+    }
+
+    /// Whether another one took this serial's place before it was used.
+    pub fn is_superseded(&self, serial: &Serial) -> bool {
+        self.superseded.contains(serial)
     }
 
     /// Ends the lineage. The serials that may still be alive are to be revoked with it.
@@ -196,8 +227,9 @@ impl Lineage {
     }
 }
 
-/// A client that retries with ever new keys must not grow the record without bound; what is dropped stays revoked by serial.
-const SUPERSEDED_LIMIT: usize = 16;
+/// A sidecar keeps the key that it asks with, so it supersedes nothing while its disk holds. Each one is a revocation that
+/// everybody is told of.
+const SUPERSEDED_LIMIT: usize = 3;
 
 #[cfg(test)]
 mod tests;

@@ -51,8 +51,8 @@ fn a_retry_with_the_same_key_repeats_the_answer() {
         renew(&mut lineage, 1, 2),
         LineageVerdict::Repeat { serial: serial(2) }
     );
-    assert!(lineage.seen_in_use(&serial(2)));
-    assert!(!lineage.seen_in_use(&serial(2)));
+    assert_eq!(lineage.seen_in_use(&serial(2)), Seen::MovedOn);
+    assert_eq!(lineage.seen_in_use(&serial(2)), Seen::NothingNew);
     assert_eq!(
         renew(&mut lineage, 1, 2),
         LineageVerdict::Repeat { serial: serial(2) }
@@ -73,14 +73,48 @@ fn a_retry_with_another_key_revokes_the_unused_successor() {
     );
     lineage.issued(generation(3));
     assert_eq!(
-        renew(&mut lineage, 2, 4),
-        LineageVerdict::Refused(Refusal::Superseded)
-    );
-    assert!(!lineage.seen_in_use(&serial(2)));
-    assert_eq!(
         renew(&mut lineage, 3, 4),
         LineageVerdict::Issue { revokes: None }
     );
+}
+
+/// The thief renews from the owner's SVID again after the owner did, and before the owner's first connection.
+fn taken_over() -> Lineage {
+    let mut lineage = lineage();
+    renew(&mut lineage, 1, 2);
+    lineage.issued(generation(2));
+    renew(&mut lineage, 1, 66);
+    lineage.issued(generation(66));
+    lineage
+}
+
+#[test]
+fn row_06_an_svid_whose_place_another_one_took_freezes_the_lineage_when_it_is_used() {
+    for thief_is_first in [true, false] {
+        for renews in [true, false] {
+            let mut lineage = taken_over();
+            if thief_is_first {
+                assert_eq!(lineage.seen_in_use(&serial(66)), Seen::MovedOn);
+            }
+            if renews {
+                assert_eq!(
+                    renew(&mut lineage, 2, 3),
+                    LineageVerdict::Freeze(ParallelUse::Superseded)
+                );
+            } else {
+                assert_eq!(
+                    lineage.seen_in_use(&serial(2)),
+                    Seen::Frozen(ParallelUse::Superseded)
+                );
+            }
+            assert_eq!(lineage.state(), State::Frozen);
+            assert_eq!(
+                renew(&mut lineage, 66, 67),
+                LineageVerdict::Refused(Refusal::Frozen)
+            );
+            assert_eq!(lineage.seen_in_use(&serial(2)), Seen::NothingNew);
+        }
+    }
 }
 
 #[test]
@@ -89,7 +123,10 @@ fn row_06_renewing_from_an_svid_whose_successor_is_in_use_freezes_the_lineage() 
     renew(&mut lineage, 1, 2);
     lineage.issued(generation(2));
     lineage.seen_in_use(&serial(2));
-    assert_eq!(renew(&mut lineage, 1, 9), LineageVerdict::Freeze);
+    assert_eq!(
+        renew(&mut lineage, 1, 9),
+        LineageVerdict::Freeze(ParallelUse::LeftBehind)
+    );
     assert_eq!(lineage.state(), State::Frozen);
     for presented in [1, 2, 9] {
         assert_eq!(
@@ -108,7 +145,10 @@ fn row_06_a_thief_who_renews_first_is_found_when_the_owner_renews() {
     );
     lineage.issued(generation(66));
     renew(&mut lineage, 66, 67);
-    assert_eq!(renew(&mut lineage, 1, 2), LineageVerdict::Freeze);
+    assert_eq!(
+        renew(&mut lineage, 1, 2),
+        LineageVerdict::Freeze(ParallelUse::LeftBehind)
+    );
 }
 
 #[test]
@@ -118,7 +158,10 @@ fn row_06_an_svid_of_an_older_generation_freezes_the_lineage() {
         renew(&mut lineage, number, number + 1);
         lineage.issued(generation(number + 1));
     }
-    assert_eq!(renew(&mut lineage, 1, 2), LineageVerdict::Freeze);
+    assert_eq!(
+        renew(&mut lineage, 1, 2),
+        LineageVerdict::Freeze(ParallelUse::LeftBehind)
+    );
 }
 
 #[test]
@@ -158,13 +201,26 @@ fn a_revoked_lineage_issues_no_more_and_names_what_is_alive() {
 }
 
 #[test]
-fn the_record_is_bounded_and_survives_the_store() {
+fn row_06_whoever_renews_with_ever_new_keys_freezes_the_lineage_after_a_few() {
     let mut lineage = lineage();
+    let mut revoked = Vec::new();
     for key in 2..60 {
-        renew(&mut lineage, 1, key);
-        lineage.issued(generation(key));
+        match renew(&mut lineage, 1, key) {
+            LineageVerdict::Issue { revokes } => {
+                revoked.extend(revokes);
+                lineage.issued(generation(key));
+            }
+            LineageVerdict::Freeze(why) => assert_eq!(why, ParallelUse::EverNewKeys),
+            other => assert_eq!(other, LineageVerdict::Refused(Refusal::Frozen)),
+        }
     }
-    assert_eq!(lineage.superseded.len(), SUPERSEDED_LIMIT);
+    assert_eq!(lineage.state(), State::Frozen);
+    assert_eq!(revoked, [serial(2), serial(3), serial(4)]);
+}
+
+#[test]
+fn the_record_survives_the_store() {
+    let lineage = taken_over();
     let json = serde_json::to_string(&lineage).unwrap();
     assert_eq!(serde_json::from_str::<Lineage>(&json).unwrap(), lineage);
 }

@@ -108,7 +108,11 @@ fn certificate_of(certificate: &v1::CertificateStatus, now: Timestamp) -> Findin
         _ if left.is_negative() => failed(
             AREA,
             format!("{role} expired at {}", shown(Some(ends))),
-            "restart the control plane: it renews what has expired".to_owned(),
+            if role == ROOT {
+                format!("no certificate verifies any more, and a restart does not help: {NEW_MESH}")
+            } else {
+                "restart the control plane: it renews what has expired".to_owned()
+            },
         ),
         Some(renews) if renews + RENEWAL_LATE < now => warning(
             AREA,
@@ -130,7 +134,7 @@ fn certificate_of(certificate: &v1::CertificateStatus, now: Timestamp) -> Findin
         None if left < CERTIFICATE_WARNS => warning(
             AREA,
             format!("{role} ends in {} and does not renew itself", rough(left)),
-            "replace it in time: when it ends, no certificate verifies".to_owned(),
+            format!("when it ends, no certificate verifies: before then, {NEW_MESH}"),
         ),
         None => ok(AREA, format!("{role} ends in {}", rough(left))),
     }
@@ -339,6 +343,9 @@ fn failed(area: &'static str, text: String, hint: String) -> Finding {
     }
 }
 
+/// The one certificate that never renews itself.
+const ROOT: &str = "root";
+const NEW_MESH: &str = "begin a new mesh with another state folder and let every workload join it (a root cannot be replaced yet)";
 const SKEW_WARNS: SignedDuration = SignedDuration::from_secs(5);
 /// Certificates are backdated by this much.
 const SKEW_FAILS: SignedDuration = SignedDuration::from_secs(60);
@@ -454,6 +461,34 @@ mod tests {
             .map(|(status, _)| status)
             .collect();
         assert_eq!(found, [Status::Failed, Status::Warning, Status::Warning]);
+    }
+
+    #[test]
+    fn what_helps_a_root_is_a_new_mesh_and_what_helps_others_is_a_restart() {
+        let mut facts = facts();
+        let certificate = |role: &str, ends: i64, renews: Option<i64>| v1::CertificateStatus {
+            role: role.to_owned(),
+            not_after: Some(write_timestamp(NOW + SignedDuration::from_hours(ends))),
+            renews_at: renews.map(|hours| write_timestamp(NOW + SignedDuration::from_hours(hours))),
+            ..Default::default()
+        };
+        facts.status.certificates = vec![
+            certificate("root", -1, None),
+            certificate("root", 100, None),
+            certificate("intermediate", -1, Some(-2)),
+        ];
+        let (findings, _) = judge(&facts);
+        let hints: Vec<String> = findings.into_iter().filter_map(|it| it.hint).collect();
+        let [expired, ends, other] = &hints[..] else {
+            panic!("{hints:?}");
+        };
+        for hint in [expired, ends] {
+            assert!(
+                hint.contains("new mesh") && !hint.starts_with("restart"),
+                "{hint}"
+            );
+        }
+        assert!(other.starts_with("restart the control plane"), "{other}");
     }
 
     #[test]
