@@ -283,3 +283,19 @@ fn a_state_folder_has_one_control_plane_at_a_time() {
     drop(held);
     StateFolder::lock(&path).unwrap();
 }
+
+#[tokio::test]
+async fn work_that_writes_nothing_makes_nothing_durable() {
+    let backend = VolatileBackend::new();
+    let store = Store::open_backend(backend.clone()).unwrap();
+    let revision = put(&store, "api").await.unwrap();
+    let before = backend.syncs();
+    let looked = store
+        .write(|tx| Ok::<_, StoreError>(tx.resource(&key("api"))?.is_some()))
+        .await
+        .unwrap();
+    assert!(looked.value);
+    assert_eq!((looked.revision, backend.syncs()), (revision, before));
+    put(&store, "web").await.unwrap();
+    assert!(backend.syncs() > before);
+}

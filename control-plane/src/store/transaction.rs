@@ -237,6 +237,10 @@ impl Rows for WriteTx<'_> {
 }
 
 impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.values().all(BTreeMap::is_empty)
+    }
+
     pub(super) fn store(self, database: &WriteTransaction) -> Result<(), StoreError> {
         for (table, rows) in self.0 {
             let mut table = database.open_table(table.definition())?;

@@ -15,6 +15,7 @@ struct Images {
     current: Vec<u8>,
     /// What survives.
     synced: Vec<u8>,
+    syncs: u64,
     /// The machine is off: nothing more gets through.
     off: bool,
 }
@@ -33,6 +34,7 @@ impl VolatileBackend {
             images: Arc::new(Mutex::new(Images {
                 current: synced.clone(),
                 synced,
+                syncs: 0,
                 off: false,
             })),
         }
@@ -41,6 +43,11 @@ impl VolatileBackend {
     /// Every byte that is persistent.
     pub fn synced_bytes(&self) -> Vec<u8> {
         self.images().synced.clone()
+    }
+
+    /// How often something was made durable.
+    pub fn syncs(&self) -> u64 {
+        self.images().syncs
     }
 
     fn images(&self) -> MutexGuard<'_, Images> {
@@ -81,6 +88,7 @@ impl redb::StorageBackend for VolatileBackend {
     fn sync_data(&self) -> io::Result<()> {
         let mut images = self.powered()?;
         images.synced = images.current.clone();
+        images.syncs += 1;
         Ok(())
     }
 

@@ -80,6 +80,7 @@ impl Writer {
     fn run_jobs(&self, jobs: Vec<Job>, group: &mut Group) -> Result<(), StoreError> {
         let database = self.database.begin_write()?;
         let mut revision = self.revision.load(Ordering::Acquire);
+        let mut has_rows = false;
         for job in jobs {
             let mut transaction = WriteTx::new(&database, revision + 1);
             // A panic in one caller's work must not stop the others; its answer is dropped, which the caller sees.
@@ -92,6 +93,7 @@ impl Writer {
                     continue;
                 }
             };
+            has_rows |= !rows.is_empty();
             if let Err(error) = rows.store(&database) {
                 answer(Err(error.clone()));
                 return Err(error);
@@ -106,8 +108,12 @@ impl Writer {
             let mut meta = database.open_table(Table::Meta.definition())?;
             meta.insert(META_REVISION, revision.to_be_bytes().as_slice())?;
         }
-        // An answer may rest on what an earlier neighbour wrote, so even work that only read waits for the commit.
-        database.commit()?;
+        // An answer may rest on what an earlier neighbour wrote, so even work that only read waits for the commit. Where nobody wrote
+        // (dry runs, refusals that are known already) there is nothing to make durable.
+        match has_rows {
+            true => database.commit()?,
+            false => database.abort()?,
+        }
         Ok(())
     }
 }
