@@ -1,15 +1,18 @@
-//! Row 6: a CSR that asks for more than a key, and a stolen SVID that renews in parallel.
+//! Row 6: a CSR that asks for more than a key, an SVID that has expired, and a stolen one that renews in parallel.
+
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weft_identity::{Purpose, TrustBundle, verify_svid};
 use weft_tests::{Mesh, SidecarSpec, Svid, eventually};
 use weft_wire::v1;
 
-use super::{attest, new_request, renew};
+use super::{attest, join, new_request, renew};
 
 #[tokio::test]
 async fn row_06_a_csr_contributes_its_public_key_and_nothing_else() {
@@ -65,7 +68,7 @@ async fn row_06_a_stolen_svid_that_renews_in_parallel_freezes_the_lineage() {
         );
     }
     // A new token begins a new lineage: the owner is back, the thief is not.
-    super::join(&mesh, "shop/web").await;
+    join(&mesh, "shop/web").await;
     eventually("the new lineage is shown", || async {
         let shown = mesh
             .meshctl(["identity", "show", "shop/web", "-o", "json"])
@@ -81,6 +84,60 @@ async fn row_06_a_stolen_svid_that_renews_in_parallel_freezes_the_lineage() {
         (states == ["active", "frozen"]).then_some(()).ok_or(shown)
     })
     .await;
+}
+
+/// Nobody waits for an SVID to expire: the root signs ones with the serial of a living lineage, which differ in their time alone.
+#[tokio::test]
+async fn row_06_an_expired_svid_renews_nothing_and_ends_its_connection() {
+    let mesh = Mesh::start().await;
+    let serial = number(&join(&mesh, "shop/web").await.serial());
+    let forge = mesh.forge();
+    let until = |left: time::Duration| {
+        forge.sign("spiffe://test.example/ns/shop/sa/web", |params| {
+            params.serial_number = Some(serial.clone());
+            params.not_before = time::OffsetDateTime::now_utc() - time::Duration::hours(1);
+            params.not_after = time::OffsetDateTime::now_utc() + left;
+        })
+    };
+    renew(&mesh, &until(time::Duration::HOUR), &new_request().csr_der)
+        .await
+        .expect("it has not expired");
+    let expired = until(-time::Duration::SECOND);
+    renew(&mesh, &expired, &new_request().csr_der)
+        .await
+        .expect_err("it has expired");
+    mesh.audited(
+        "call",
+        "refused",
+        &["handshake from 127.0.0.1", "CertExpired"],
+    )
+    .await;
+
+    let began = Instant::now();
+    let mut stream = until(2 * time::Duration::SECOND)
+        .connect(mesh.api, "control-plane.test", "h2")
+        .await
+        .expect("it has not expired yet");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.expect("it is served");
+    let limit = Duration::from_secs(5);
+    let cut = tokio::time::timeout(limit, stream.read_to_end(&mut Vec::new())).await;
+    assert!(cut.is_ok(), "it lives on after {:?}", began.elapsed());
+    // Certificates count in whole seconds.
+    assert!(
+        began.elapsed() > Duration::from_millis(900),
+        "cut too early"
+    );
+}
+
+/// A serial number as a certificate is told it.
+fn number(hex: &str) -> SerialNumber {
+    let digits = format!("{hex:0>32}");
+    let bytes: Vec<u8> = (0..32)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex"))
+        .collect();
+    SerialNumber::from_slice(&bytes)
 }
 
 /// The key and a CSR that asks for an operator's name, to be a CA, to sign, and for a century.
