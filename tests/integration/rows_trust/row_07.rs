@@ -1,9 +1,13 @@
-//! Row 7: join tokens that are replayed, expired or used for another identity, and who poses as the control plane.
+//! Row 7: join tokens that are replayed, expired, used for another identity or that name another root, and who poses as the
+//! control plane.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -34,6 +38,65 @@ async fn row_07_a_used_token_serves_its_first_key_again_and_no_other() {
     );
     mesh.audited("attest", "refused", &["shop/web", "another key"])
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_07_of_all_who_use_a_token_at_once_one_gets_an_svid() {
+    let mesh = Mesh::start().await;
+    let token = mesh.token("shop/web").await;
+    let requests: Vec<_> = (0..16).map(|_| new_request()).collect();
+    let ask = |request: &weft_identity::KeyAndCsr| {
+        let (mesh, token, csr) = (&mesh, &token, request.csr_der.clone());
+        async move { attest(mesh, token, "shop/web", &csr).await }
+    };
+    let answers = join_all(requests.iter().map(ask)).await;
+    let served = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(served, 1, "{answers:?}");
+    for (request, answer) in requests.iter().zip(&answers) {
+        match (answer, ask(request).await) {
+            (Ok(first), Ok(again)) => assert_eq!(first.chain, again.chain),
+            (Err(first), Err(again)) => {
+                let codes = [first.code(), again.code()];
+                assert_eq!(codes, [Code::Unauthenticated; 2]);
+            }
+            (first, again) => panic!("first {first:?}, then {again:?}"),
+        }
+    }
+    let shown = mesh
+        .meshctl(["identity", "show", "shop/web", "-o", "json"])
+        .await
+        .ok()
+        .json();
+    let lineages = shown["lineages"].as_array().map(Vec::len);
+    assert_eq!(lineages, Some(1), "{shown}");
+}
+
+/// The token names another root, as one of another mesh would: whoever answers must not learn it.
+#[tokio::test]
+async fn row_07_a_token_is_shown_to_nobody_without_the_root_that_it_names() {
+    let mesh = Mesh::start().await;
+    let token = mesh.token("shop/web").await;
+    let mut parts: Vec<&str> = token.splitn(4, '.').collect();
+    let other_root = URL_SAFE_NO_PAD.encode([7; 32]);
+    parts[2] = &other_root;
+    let file = mesh.folder().join("other-root.token");
+    std::fs::write(&file, parts.join(".")).expect("the token is written");
+    let spec = SidecarSpec::of("shop/web").set("joinTokenFile", json!(file));
+    let web = mesh.sidecar_process(spec).await;
+    eventually("the sidecar misses the root", || async {
+        let log = web.log();
+        if log.contains("no usable root with the fingerprint of the join token") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    assert!(!mesh.runtime().join("web/svid.json").exists());
+    // Its secret is a good one. Nobody has seen it, so it is still anybody's.
+    attest(&mesh, &token, "shop/web", &new_request().csr_der)
+        .await
+        .expect("it was not used");
 }
 
 #[tokio::test]
