@@ -1,9 +1,11 @@
-//! Row 9: a workload at the operators' API, nobody at all, and a planted context.
+//! Row 9: a workload at the operators' API, nobody at all, another user at the operator's socket, and a planted context.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use bytes::Bytes;
 use prost::Message as _;
 use tonic::Code;
 use weft_tests::{Mesh, Svid, binary, peer};
@@ -75,6 +77,68 @@ async fn row_09_who_shows_no_svid_reaches_no_method() {
         .await;
 }
 
+#[tokio::test]
+async fn row_09_who_shows_no_svid_learns_neither_health_nor_the_api() {
+    let mesh = Mesh::start().await;
+    let web = join(&mesh, "shop/web").await;
+    let methods = [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    for method in methods {
+        // An empty message asks for the whole server's health, and nothing of reflection.
+        let asked = || tokio_stream::once(Bytes::new());
+        let answer = async |channel| {
+            let mut answers = peer::stream_raw(channel, method, asked()).await?;
+            answers.message().await
+        };
+        let served = answer(web.channel(mesh.api)).await;
+        let code = served.err().map(|status| status.code());
+        assert!(
+            matches!(code, None | Some(Code::InvalidArgument)),
+            "{method}: {code:?}"
+        );
+        let refused = answer(peer::anonymous_channel(mesh.api)).await;
+        let refused = refused.expect_err(method);
+        // Its handshake fails; no status comes from the other side.
+        assert!(
+            matches!(refused.code(), Code::Unavailable | Code::Unknown),
+            "{method}: {refused:?}"
+        );
+        let refused = answer(peer::anonymous_channel(mesh.attestation)).await;
+        let code = refused.expect_err(method).code();
+        assert_eq!(code, Code::Unimplemented, "{method}");
+    }
+}
+
+/// The folder keeps others out, then the socket's mode, then the kernel's word on who has connected.
+#[tokio::test]
+async fn row_09_another_user_becomes_no_operator_by_the_socket() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root can act as another user: run this test as root"
+    );
+    let mesh = Mesh::start().await;
+    let other = OtherUser::new();
+    let socket = mesh.operator_socket();
+    let barred = |ran: &Output| String::from_utf8_lossy(&ran.stderr).contains("Permission denied");
+    let ran = other.login(&socket);
+    assert!(!ran.status.success() && barred(&ran), "folder: {ran:?}");
+    for folder in [mesh.runtime(), &mesh.runtime().join("cp")] {
+        mode(folder, 0o755);
+    }
+    let ran = other.login(&socket);
+    assert!(!ran.status.success() && barred(&ran), "mode: {ran:?}");
+    mode(&socket, 0o666);
+    let ran = other.login(&socket);
+    assert!(!ran.status.success() && !barred(&ran), "uid: {ran:?}");
+    mesh.audited("login", "refused", &["uid:65534", "another user's process"])
+        .await;
+    assert!(!other.home.path().join("context").exists());
+}
+
 /// `meshctl` is started below a folder with a genuine context that somebody else could have written.
 #[tokio::test]
 async fn row_09_a_planted_context_is_ignored() {
@@ -110,7 +174,7 @@ async fn row_09_a_planted_context_is_ignored() {
     if rustix::process::geteuid().is_root() {
         plants.push((
             "another user's folder",
-            Box::new(|| chown(&planted, Some(65_534), None).expect("root may")),
+            Box::new(|| chown(&planted, Some(OTHER_UID), None).expect("root may")),
         ));
     }
     for (what, plant) in plants {
@@ -121,6 +185,34 @@ async fn row_09_a_planted_context_is_ignored() {
         let told = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(!ran.status.success(), "{what} was used: {ran:?}");
         assert!(told.contains(".weft"), "{what}: {told}");
+    }
+}
+
+/// A user who is neither root nor ours, with a copy of `meshctl` that it may run.
+struct OtherUser {
+    home: tempfile::TempDir,
+}
+
+impl OtherUser {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let program = home.path().join("meshctl");
+        std::fs::copy(binary("meshctl"), program).expect("a copy");
+        chown(home.path(), Some(OTHER_UID), Some(OTHER_UID)).expect("root may");
+        Self { home }
+    }
+
+    fn login(&self, socket: &Path) -> Output {
+        Command::new(self.home.path().join("meshctl"))
+            .args(["login", "--socket"])
+            .arg(socket)
+            .current_dir(self.home.path())
+            .env("WEFT_CONTEXT", self.home.path().join("context"))
+            .env("HOME", self.home.path())
+            .uid(OTHER_UID)
+            .gid(OTHER_UID)
+            .output()
+            .expect("it runs and ends")
     }
 }
 
@@ -172,6 +264,8 @@ const FOR_WORKLOADS: &[&str] = &[
     "/weft.v1.Registration/Register",
     "/weft.v1.Decisions/Report",
 ];
+
+const OTHER_UID: u32 = 65_534;
 
 /// Makes a context one that must not be believed.
 type Plant<'a> = Box<dyn Fn() + 'a>;
