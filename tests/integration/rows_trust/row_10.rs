@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use weft_tests::{Mesh, SidecarSpec, Svid, binary};
+use weft_tests::{Mesh, Process, SidecarSpec, Svid, binary, eventually};
 
 use crate::secrets;
 
@@ -41,7 +41,8 @@ async fn row_10_a_stolen_disk_starts_no_control_plane_without_its_key() {
         vec!["--key-file", other_key.to_str().expect("UTF-8")],
         vec![],
     ] {
-        let ran = Command::new(binary("weft-control-plane"))
+        let mut command = Command::new(binary("weft-control-plane"));
+        command
             .args(["--trust-domain", mesh.trust_domain(), "--state"])
             .arg(mesh.state())
             .arg("--runtime")
@@ -55,11 +56,16 @@ async fn row_10_a_stolen_disk_starts_no_control_plane_without_its_key() {
                 "127.0.0.1:0",
             ])
             .args(&arguments)
-            .env_remove("WEFT_STATE_KEY")
-            .output()
-            .expect("it runs and ends");
-        assert!(!ran.status.success(), "{ran:?}");
-        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+            .env_remove("WEFT_STATE_KEY");
+        let log = mesh.folder().join(format!("thief-{}.log", arguments.len()));
+        let mut thief = Process::start("thief", &mut command, &log);
+        let ended = eventually("it does not start", || {
+            let ended = thief.ended();
+            async move { ended.ok_or(()) }
+        })
+        .await;
+        let told = thief.log();
+        assert!(!ended.success(), "{told}");
         assert!(told.contains("--key-file"), "it says what to do: {told}");
     }
     // Nothing was harmed by trying.
