@@ -1,16 +1,20 @@
-//! Row 18: a snapshot that was edited, is too old, or was copied from another runtime folder, read by a restarted sidecar
-//! while no control plane answers.
+//! Row 18: a snapshot that was edited, is too old, was copied from another runtime folder, or that others may open, read by a
+//! restarted sidecar while no control plane answers.
 
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use weft_tests::backend::Backend;
 use weft_tests::documents::{allow, service};
-use weft_tests::{Mesh, Sidecar, SidecarSpec, eventually};
+use weft_tests::{Mesh, Process, Sidecar, SidecarSpec, binary, eventually};
 
 use super::{status, until_status};
 
 const TARGET: &str = "shop/api:http";
 const HOST: &str = "api.shop";
+const OTHER_UID: u32 = 65_534;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_18_a_restarted_sidecar_refuses_an_edited_and_a_copied_snapshot_and_uses_its_own() {
@@ -72,6 +76,65 @@ async fn row_18_a_snapshot_older_than_max_stale_is_refused() {
     // What is tested is that time passed.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_denies(&mut web).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_18_a_snapshot_or_a_runtime_folder_of_others_is_refused() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root can give files away: run this test as root"
+    );
+    let mut mesh = Mesh::start().await;
+    mesh.apply(&(service(TARGET, "http") + &allow("all", TARGET, "shop/*")))
+        .await;
+    let backend = Backend::http().await;
+    let _api = mesh
+        .sidecar(SidecarSpec::of("shop/api").app(TARGET, backend.address))
+        .await;
+    let mut open = client(&mesh, "shop/open").await;
+    let mut given = client(&mesh, "shop/given").await;
+    for sidecar in [&open, &given] {
+        until_status(sidecar.upstream(TARGET), HOST, 200).await;
+        snapshot_of_the_service(sidecar).await;
+    }
+    mesh.control_plane.kill();
+
+    open.process.kill();
+    mode(&open.runtime.join("snapshot"), 0o644);
+    assert_denies(&mut open).await;
+
+    given.process.kill();
+    chown(given.runtime.join("snapshot"), Some(OTHER_UID), None).expect("root may");
+    assert_denies(&mut given).await;
+
+    // What a folder holds that others can write is not even looked at.
+    open.process.kill();
+    mode(&open.runtime, 0o777);
+    assert_refuses_its_folder(&open, "others may enter").await;
+
+    given.process.kill();
+    chown(&given.runtime, Some(OTHER_UID), None).expect("root may");
+    assert_refuses_its_folder(&given, "is owned by user 65534").await;
+}
+
+async fn assert_refuses_its_folder(sidecar: &Sidecar, reason: &str) {
+    let mut command = Command::new(binary("weft-sidecar"));
+    command
+        .arg("--config")
+        .arg(sidecar.runtime.join("config.yaml"));
+    let log = sidecar.runtime.join("restarted.log");
+    let mut process = Process::start("restarted", &mut command, &log);
+    let ended = eventually("it does not start", || {
+        let (ended, log) = (process.ended(), process.log());
+        async move { ended.ok_or(log) }
+    })
+    .await;
+    let told = process.log();
+    assert!(!ended.success() && told.contains(reason), "{told}");
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("an own file");
 }
 
 async fn client(mesh: &Mesh, workload: &str) -> Sidecar {
