@@ -169,17 +169,16 @@ async fn snapshot_of_the_service(sidecar: &Sidecar) {
 /// It comes up with its SVID, says why it does not use the snapshot, and serves nobody.
 async fn assert_denies(sidecar: &mut Sidecar) {
     sidecar.restart().await;
-    eventually("it tells about the snapshot", || {
+    let is_used = eventually("it tells about the snapshot", || {
         let log = sidecar.process.log();
         async move {
-            if log.contains("the snapshot is refused") {
-                Ok(())
-            } else {
-                Err(log)
-            }
+            let is_used = log.contains("serving from the snapshot");
+            let is_told = is_used || log.contains("the snapshot is refused");
+            is_told.then_some(is_used).ok_or(log)
         }
     })
     .await;
+    assert!(!is_used, "the snapshot is used");
     let answer = status(sidecar.upstream(TARGET), HOST).await;
     assert!(!matches!(answer, Some(200..400)), "{answer:?}");
     let ready = weft_tests::get(&format!("http://{}/ready", sidecar.admin)).await;
