@@ -1,5 +1,6 @@
 //! Row 9: a workload at the operators' API, nobody at all, another user at the operator's socket, and a planted context.
 
+use std::error::Error as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -102,11 +103,8 @@ async fn row_09_who_shows_no_svid_learns_neither_health_nor_the_api() {
         );
         let refused = answer(peer::anonymous_channel(mesh.api)).await;
         let refused = refused.expect_err(method);
-        // Its handshake fails; no status comes from the other side.
-        assert!(
-            matches!(refused.code(), Code::Unavailable | Code::Unknown),
-            "{method}: {refused:?}"
-        );
+        // Its handshake fails: what a server answers has no cause on this side.
+        assert!(refused.source().is_some(), "{method}: {refused:?}");
         let refused = answer(peer::anonymous_channel(mesh.attestation)).await;
         let code = refused.expect_err(method).code();
         assert_eq!(code, Code::Unimplemented, "{method}");
