@@ -36,6 +36,7 @@ use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
 mod http2;
+mod lost;
 mod requests;
 
 /// Two sidecars and an application.
@@ -47,9 +48,13 @@ struct Pair {
 
 impl Pair {
     async fn start(protocol: Protocol, rule: &str) -> Self {
+        Self::before(start_app(protocol).await, protocol, rule).await
+    }
+
+    /// The same before an application of the test's own.
+    async fn before(app: SocketAddr, protocol: Protocol, rule: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = Authority::new();
-        let app = start_app(protocol).await;
         let port = Port {
             name: "main".parse().unwrap(),
             port: 80,

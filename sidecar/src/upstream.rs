@@ -243,7 +243,7 @@ impl Upstreams {
         let at = connections
             .iter()
             .rposition(|pooled| match &pooled.sender {
-                Sender::Http1(_) => pooled.sender.is_ready(),
+                Sender::Http1(..) => pooled.sender.is_ready(),
                 Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
             })?;
         let shared = connections.get(at).and_then(|pooled| {
@@ -415,7 +415,7 @@ impl Lease {
     /// The exchange came to its end: the connection may wait for another request.
     pub fn finish(mut self) {
         self.pending = None;
-        let Sender::Http1(sender) = &self.sender else {
+        let Sender::Http1(sender, _) = &self.sender else {
             return;
         };
         let pool = self.pool.clone();
