@@ -160,14 +160,14 @@ impl Pair {
     }
 }
 
-struct Authority {
+pub(crate) struct Authority {
     root: Root,
     trust_domain: TrustDomain,
     bundle: Arc<TrustBundle>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let trust_domain: TrustDomain = "weft.local".parse().unwrap();
         let root = Root::generate(&trust_domain, Timestamp::now(), 1000 * HOUR, [1; 16]).unwrap();
         let bundle =
@@ -179,7 +179,7 @@ impl Authority {
         }
     }
 
-    async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
+    pub(crate) async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
         let text = format!(
             "workload: {workload}\ninstance: one\ntrustDomain: weft.local\nruntime: /nowhere\n\
              controlPlane: {{api: '127.0.0.1:1', attestation: '127.0.0.1:1'}}\n\

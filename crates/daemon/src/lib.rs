@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod backoff;
+mod clock;
 pub mod files;
 pub mod logs;
 mod problems;
@@ -13,6 +14,7 @@ mod signals;
 mod tasks;
 
 pub use backoff::Backoff;
+pub use clock::since_boot;
 pub use problems::ConfigProblems;
 pub use readiness::Readiness;
 pub use signals::{Shutdown, wait_for_signals};
