@@ -172,7 +172,7 @@ impl Runtime {
 
     /// The pending key has become the own key, or is given up.
     pub(crate) fn request_answered(&self) {
-        // A key that stays is only tried again.
+        // A key that stays is tried again, or found out by `forget_answered`.
         let _ = std::fs::remove_file(self.path(PENDING));
     }
 
@@ -193,6 +193,15 @@ impl Runtime {
     }
 
     fn stored_request(&self) -> Option<KeyAndCsr> {
+    /// Gives up the pending key if it has become the own key before: a crash came between keeping the SVID and saying so. Renewed with
+    /// its own key it would be refused every time.
+    pub(crate) fn forget_answered(&self, own: &OwnSvid) {
+        let is_own = |pending: KeyAndCsr| *pending.key_pkcs8 == *own.key_pkcs8;
+        if self.stored_request().is_some_and(is_own) {
+            self.request_answered();
+        }
+    }
+
         let content = Zeroizing::new(files::read_private(&self.path(PENDING), SVID_LIMIT).ok()?);
         let stored: StoredRequest = serde_json::from_slice(&content).ok()?;
         let key_pkcs8 = Zeroizing::new(decode(&stored.key.0).ok()?);
@@ -265,5 +274,23 @@ mod tests {
         assert_eq!(runtime.pending_request().unwrap().csr_der, first);
         runtime.request_answered();
         assert_ne!(runtime.pending_request().unwrap().csr_der, first);
+    }
+}
+    use crate::fixture::{API, id};
+    use crate::two_sidecars::Authority;
+
+    #[test]
+    fn a_pending_key_that_became_the_own_key_is_given_up_and_another_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let authority = Authority::new();
+        let pending = runtime.pending_request().unwrap();
+        let csr = pending.csr_der.clone();
+        runtime.forget_answered(&authority.svid(&id(API)));
+        assert_eq!(runtime.pending_request().unwrap().csr_der, csr);
+
+        let own = authority.svid_of(&id(API), pending);
+        runtime.forget_answered(&own);
+        assert_ne!(runtime.pending_request().unwrap().csr_der, csr);
     }
 }

@@ -19,7 +19,7 @@ use weft_catalog::{Endpoint, Health, Mesh, Port, Protocol};
 use weft_daemon::Tasks;
 use weft_identity::document::{Origin, read};
 use weft_identity::{
-    Revocations, Root, ServiceName, SpiffeId, SvidRequest, TrustBundle, TrustDomain,
+    KeyAndCsr, Revocations, Root, ServiceName, SpiffeId, SvidRequest, TrustBundle, TrustDomain,
     new_key_and_csr, read_csr,
 };
 use weft_policy::{AllowSpec, EncodedSlashes, PolicySet, Rule};
@@ -205,9 +205,12 @@ impl Authority {
         })
     }
 
-    fn svid(&self, id: &SpiffeId) -> OwnSvid {
+    pub(crate) fn svid(&self, id: &SpiffeId) -> OwnSvid {
+        self.svid_of(id, new_key_and_csr().unwrap())
+    }
+
+    pub(crate) fn svid_of(&self, id: &SpiffeId, key: KeyAndCsr) -> OwnSvid {
         let now = Timestamp::now();
-        let key = new_key_and_csr().unwrap();
         let public_key = read_csr(&key.csr_der).unwrap();
         let intermediate = self
             .root

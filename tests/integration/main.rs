@@ -9,6 +9,7 @@ mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
 mod reconnect;
+mod restarts;
 mod rollout;
 mod rows_data_path;
 mod rows_trust;
