@@ -1,4 +1,4 @@
-//! What an earlier process of a workload leaves in its runtime folder does not stop the one that should run.
+//! What an earlier or a second process of a workload leaves in its runtime folder does not stop the one that should run.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,10 +8,41 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
+use weft_tests::documents::service;
 use weft_tests::{Mesh, Sidecar, SidecarSpec, Svid, eventually};
 
 const OFTEN: &str =
     "apiVersion: weft.dev/v1\nkind: Mesh\nmetadata: {name: mesh}\nspec: {renewEvery: 1s}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_runtime_folder_ends_at_once_and_names_it() {
+    let mesh = Mesh::start().await;
+    mesh.apply(&format!("{OFTEN}{}", service("shop/api:http", "http")))
+        .await;
+    let mut first = mesh.sidecar(SidecarSpec::of("shop/api")).await;
+    let mut second = mesh.sidecar_process(SidecarSpec::of("shop/api")).await;
+    let status = eventually("the second process ends", || {
+        let ended = second.ended();
+        async move { ended.ok_or(()) }
+    })
+    .await;
+    assert_eq!(status.code(), Some(1));
+    let said = format!(
+        "another process uses the runtime folder {}",
+        first.runtime.display()
+    );
+    assert!(second.log().contains(&said), "{}", second.log());
+
+    // The first one was not disturbed: it renews on and on.
+    renews(&first).await;
+    renews(&first).await;
+    assert!(first.process.ended().is_none());
+
+    // Neither is one that comes after it was killed.
+    first.restart().await;
+    first.wait_until_ready().await;
+    renews(&first).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_keeping_a_renewed_svid_and_giving_up_its_request_stops_no_renewal() {
