@@ -1,5 +1,6 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod app_health;
 mod audit;
 mod defences;
 mod durability;
