@@ -3,6 +3,7 @@
 mod app_health;
 mod audit;
 mod defences;
+mod drain;
 mod durability;
 mod explain;
 mod fuzz_replay;
@@ -10,6 +11,7 @@ mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
 mod reconnect;
+mod replicas;
 mod restarts;
 mod rollout;
 mod rows_data_path;
