@@ -35,12 +35,14 @@ use crate::metrics::Metrics;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
+mod expired;
 mod http2;
 mod lost;
 mod requests;
 
 /// Two sidecars and an application.
 struct Pair {
+    authority: Authority,
     server: Arc<Sidecar>,
     upstream: SocketAddr,
     client: Arc<Sidecar>,
@@ -62,18 +64,7 @@ impl Pair {
             protocol,
         };
 
-        let server = authority.sidecar("shop/api", "").await;
-        let listeners = Listeners::bind(&server.config).await.unwrap();
-        let inbound = listeners.inbound.local_addr().unwrap();
-        server
-            .current
-            .publish(Arc::new(authority.enforced(&server, |enforced| {
-                enforced
-                    .inbound
-                    .insert(service(), Arc::new(inbound_service(port.clone(), rule)));
-            })));
-        listener::start(&server, listeners);
-
+        let (server, inbound) = authority.server(&port, rule).await;
         let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]";
         let client = authority.sidecar("shop/web", upstreams).await;
         let listeners = Listeners::bind(&client.config).await.unwrap();
@@ -87,6 +78,7 @@ impl Pair {
             })));
         listener::start(&client, listeners);
         Self {
+            authority,
             server,
             upstream,
             client,
@@ -113,22 +105,30 @@ impl Pair {
 
     /// The same address, expected to be these identities.
     fn client_sees(&self, identities: &[&str]) {
+        let known = self.endpoint();
+        let expected = identities.iter().map(|identity| Endpoint {
+            identity: identity.parse().unwrap(),
+            ..known.clone()
+        });
+        self.client_sees_endpoints(expected.collect());
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let current = self.client.current.load();
+        current.outbound[&service()].view.endpoints[0].clone()
+    }
+
+    fn client_sees_endpoints(&self, endpoints: Vec<Endpoint>) {
         let before = self.client.current.load_full();
         let seen = &before.outbound[&service()];
-        let mut view = seen.view.clone();
-        let known = view.endpoints[0].clone();
-        let expected = identities.iter().map(|identity| identity.parse().unwrap());
-        view.endpoints = expected
-            .map(|identity| Endpoint {
-                identity,
-                ..known.clone()
-            })
-            .collect();
-        let mut enforced = copy_of(&before);
         let service_seen = OutboundService {
-            view,
+            view: OutboundView {
+                endpoints,
+                ..seen.view.clone()
+            },
             policy: seen.policy.clone(),
         };
+        let mut enforced = copy_of(&before);
         enforced.outbound.insert(service(), Arc::new(service_seen));
         self.client.current.publish(Arc::new(enforced));
     }
@@ -179,6 +179,20 @@ impl Authority {
         }
     }
 
+    /// A sidecar that serves `shop/api`, and where.
+    async fn server(&self, port: &Port, rule: &str) -> (Arc<Sidecar>, SocketAddr) {
+        let server = self.sidecar("shop/api", "").await;
+        let listeners = Listeners::bind(&server.config).await.unwrap();
+        let inbound = listeners.inbound.local_addr().unwrap();
+        let offered = Arc::new(inbound_service(port.clone(), rule));
+        let enforced = self.enforced(&server, |enforced| {
+            enforced.inbound.insert(service(), offered);
+        });
+        server.current.publish(Arc::new(enforced));
+        listener::start(&server, listeners);
+        (server, inbound)
+    }
+
     pub(crate) async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
         let text = format!(
             "workload: {workload}\ninstance: one\ntrustDomain: weft.local\nruntime: /nowhere\n\
@@ -210,6 +224,10 @@ impl Authority {
     }
 
     pub(crate) fn svid_of(&self, id: &SpiffeId, key: KeyAndCsr) -> OwnSvid {
+        self.svid_for(id, key, HOUR)
+    }
+
+    fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
         let now = Timestamp::now();
         let public_key = read_csr(&key.csr_der).unwrap();
         let intermediate = self
@@ -219,7 +237,7 @@ impl Authority {
         let request = SvidRequest {
             id,
             public_key: &public_key,
-            ttl: HOUR,
+            ttl,
             serial: [3; 16],
             now,
         };
