@@ -5,6 +5,7 @@ mod audit;
 mod defences;
 mod drain;
 mod durability;
+mod expiry;
 mod explain;
 mod fuzz_replay;
 mod health_and_reflection;
