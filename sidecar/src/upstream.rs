@@ -135,7 +135,7 @@ impl Upstreams {
                 }
                 Err(error) => self.pass_over(endpoint, &error),
             }
-            tried.push(endpoint.address);
+            tried.push(endpoint);
         }
         Err(Unreachable)
     }
@@ -154,7 +154,7 @@ impl Upstreams {
                 Ok((stream, peer)) => return Ok((stream, peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
-            tried.push(endpoint.address);
+            tried.push(endpoint);
         }
         Err(Unreachable)
     }
@@ -201,7 +201,7 @@ impl Upstreams {
     fn next_endpoint<'e>(
         &self,
         endpoints: &'e [Endpoint],
-        tried: &[SocketAddr],
+        tried: &[&Endpoint],
     ) -> Option<(&'e Endpoint, Pending)> {
         if tried.len() >= MOST_ENDPOINTS_TRIED {
             return None;
@@ -210,7 +210,7 @@ impl Upstreams {
     }
 
     fn pass_over(&self, endpoint: &Endpoint, error: &DialError) {
-        self.shared.balance.failed(endpoint.address);
+        self.shared.balance.failed(endpoint);
         self.shared.sidecar.metrics.endpoint_failures.inc();
         let cause = std::error::Error::source(error)
             .map(ToString::to_string)
@@ -243,7 +243,7 @@ impl Upstreams {
         let at = connections
             .iter()
             .rposition(|pooled| match &pooled.sender {
-                Sender::Http1(_) => pooled.sender.is_ready(),
+                Sender::Http1(..) => pooled.sender.is_ready(),
                 Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
             })?;
         let shared = connections.get(at).and_then(|pooled| {
@@ -415,7 +415,7 @@ impl Lease {
     /// The exchange came to its end: the connection may wait for another request.
     pub fn finish(mut self) {
         self.pending = None;
-        let Sender::Http1(sender) = &self.sender else {
+        let Sender::Http1(sender, _) = &self.sender else {
             return;
         };
         let pool = self.pool.clone();
