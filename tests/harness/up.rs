@@ -29,6 +29,16 @@ impl Up {
         Self::start_in(repository().join(mesh_file), folder).await
     }
 
+    /// Starts it from files that are written for it; the first one is the mesh file.
+    pub async fn start_from(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let (mesh_file, _) = files.first().expect("a mesh file");
+        Self::start_in(folder.path().join(mesh_file), folder).await
+    }
+
     async fn start_in(mesh_file: PathBuf, folder: TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("up.log")).expect("a log");
         let mut command = Command::new(binary("meshctl"));

@@ -1,5 +1,7 @@
 //! `meshctl up` when things go wrong: a program that crashes, a file with mistakes, a second start, a kill without warning.
 
+mod families;
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod child;
 mod console;
+mod family;
 mod mesh_file;
 mod placeholders;
 mod plan;
@@ -14,6 +15,7 @@ mod report;
 mod resources;
 mod start;
 mod state;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ use console::{Console, Destination};
 use ports::Ports;
 use start::Running;
 use state::State;
+use watch::Watch;
 
 /// Runs a whole mesh from one file.
 #[derive(Debug, clap::Args)]
@@ -78,7 +81,7 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
         UpFormat::Json => Destination::StandardError,
     };
     let console = Console::new(destination, width);
-    let mut running = Running::new(console.clone());
+    let mut running = Running::new(console.clone(), Watch::start(&state.folder)?);
     let launch = plan::Launch {
         mesh: &mesh,
         resources: &resources,
@@ -99,7 +102,7 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
     // A signal during the start stops it where it stands.
     let started = tokio::select! {
         report = starting => Some(report),
-        signal = &mut ended => { signal.context("cannot wait for signals")?; None }
+        signal = &mut ended => signal.context("cannot wait for signals").err().map(Err),
     };
     let answer = match started {
         Some(Ok(report)) => {

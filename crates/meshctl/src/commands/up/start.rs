@@ -21,11 +21,13 @@ use super::console::Console;
 use super::plan::{Launch, Replica};
 use super::process::{Group, OutputTo, PidWatch, ProcessSpec};
 use super::state::State;
+use super::watch::Watch;
 use super::{CONTROL_PLANE, sidecar_name};
 
 /// The mesh's processes.
 pub(super) struct Running {
     console: Console,
+    watch: Watch,
     tasks: Tasks,
     control_plane: Group,
     sidecars: Group,
@@ -42,15 +44,17 @@ struct Pids {
 }
 
 impl Running {
-    pub(super) fn new(console: Console) -> Self {
+    pub(super) fn new(console: Console, watch: Watch) -> Self {
+        let group = |patience| Group::new(console.clone(), watch.clone(), patience);
         Self {
             tasks: Tasks::new(),
-            control_plane: Group::new(console.clone(), STOP_CONTROL_PLANE),
-            sidecars: Group::new(console.clone(), STOP_SIDECAR),
-            programs: Group::new(console.clone(), STOP_PROGRAM),
+            control_plane: group(STOP_CONTROL_PLANE),
+            sidecars: group(STOP_SIDECAR),
+            programs: group(STOP_PROGRAM),
             pids: BTreeMap::new(),
             control_plane_pid: None,
             console,
+            watch,
         }
     }
 
@@ -237,6 +241,7 @@ impl Running {
         self.programs.stop().await;
         self.control_plane.stop().await;
         self.tasks.drain(Duration::ZERO).await;
+        self.watch.stop();
     }
 }
 
