@@ -87,6 +87,30 @@ async fn a_second_start_with_the_same_state_is_refused() {
 }
 
 #[tokio::test]
+async fn a_start_that_fails_leaves_no_lock_and_says_no() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mesh = format!(
+        "trustDomain: a.example\nworkloads:\n\
+         - {{name: a, namespace: x, command: [\"true\"], ports: [{{name: http, port: {port}}}]}}\n"
+    );
+    std::fs::write(folder.path().join("mesh.yaml"), mesh).expect("written");
+    let ran = Command::new(binary("meshctl"))
+        .args(["up", "mesh.yaml"])
+        .current_dir(folder.path())
+        .env("XDG_CONFIG_HOME", folder.path().join("config"))
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("port {port}")), "{told}");
+    assert!(folder.path().join(".weft").exists(), "the state was opened");
+    assert!(!folder.path().join(".weft/up.lock").exists());
+}
+
+#[tokio::test]
 async fn mistakes_in_the_files_are_told_together_and_nothing_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let write =

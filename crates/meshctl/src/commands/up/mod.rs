@@ -118,7 +118,6 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
         None => Ok(Answer::Yes),
     };
     running.stop().await;
-    state.close();
     answer
 }
 
