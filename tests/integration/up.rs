@@ -111,6 +111,37 @@ async fn a_start_that_fails_leaves_no_lock_and_says_no() {
 }
 
 #[tokio::test]
+async fn without_lines_to_try_in_the_file_there_are_an_allowed_and_a_refused_one_that_hold() {
+    let read = |name: &str| {
+        let path = format!("{}/../examples/shop/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).expect("the example")
+    };
+    let (mesh, services, policy) = (
+        read("mesh.yaml"),
+        read("services.yaml"),
+        read("policy.yaml"),
+    );
+    let (untried, _) = mesh.split_once("\ntry:").expect("lines to try");
+    let shop = Up::start_from(&[
+        ("mesh.yaml", untried),
+        ("services.yaml", &services),
+        ("policy.yaml", &policy),
+    ])
+    .await;
+    let lines = shop.report["try"].as_array().expect("lines").clone();
+    let expected: Vec<_> = lines.iter().map(|line| &line["expectStatus"]).collect();
+    assert_eq!(expected, [200, 403], "{lines:?}");
+    for line in &lines {
+        let ran = shop
+            .shell(line["command"].as_str().expect("a command"))
+            .await
+            .ok();
+        let status = format!("HTTP/1.1 {} ", line["expectStatus"]);
+        assert!(ran.stdout.starts_with(&status), "{line}: {}", ran.stdout);
+    }
+}
+
+#[tokio::test]
 async fn mistakes_in_the_files_are_told_together_and_nothing_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let write =

@@ -15,6 +15,7 @@ mod report;
 mod resources;
 mod start;
 mod state;
+mod suggestions;
 pub(crate) mod watch;
 
 use std::path::PathBuf;
