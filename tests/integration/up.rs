@@ -1,10 +1,13 @@
 //! `meshctl up` when things go wrong: a program that crashes, a file with mistakes, a second start, a kill without warning.
 
 mod families;
+mod folder;
+mod start;
 
 use std::process::Command;
 use std::time::Duration;
 
+use folder::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 use weft_tests::{Up, binary, eventually, eventually_within};
 
@@ -72,7 +75,7 @@ async fn a_second_start_with_the_same_state_is_refused() {
     let second = shop
         .meshctl(&["up", &shop.source("examples/shop/mesh.yaml")])
         .await;
-    assert_ne!(second.code, 0);
+    assert_eq!(second.code, 1, "{second:?}");
     assert!(
         second.stderr.contains("another `meshctl up`"),
         "{}",

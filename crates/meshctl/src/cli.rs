@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::failure::{self, Answer};
+use crate::failure::{self, Answer, SaysNo};
 use crate::output::Output;
 use crate::samples;
 use crate::session::Session;
@@ -112,7 +112,7 @@ fn block_on(verb: Verb, session: &Session) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
+        .context(SaysNo::new("cannot start the runtime"))?;
     let answer = runtime.block_on(Box::pin(verb.run(session)));
     // Nothing that a verb left behind (a read from standard input) may hold up the exit.
     runtime.shutdown_background();

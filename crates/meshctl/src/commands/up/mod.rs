@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use weft_daemon::wait_for_signals;
 
-use crate::failure::Answer;
+use crate::failure::{Answer, SaysNo};
 use crate::session::Session;
 
 use console::{Console, Destination};
@@ -103,7 +103,7 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
     // A signal during the start stops it where it stands.
     let started = tokio::select! {
         report = starting => Some(report),
-        signal = &mut ended => signal.context("cannot wait for signals").err().map(Err),
+        signal = &mut ended => signal.context(SaysNo::new("cannot wait for signals")).err().map(Err),
     };
     let answer = match started {
         Some(Ok(report)) => {

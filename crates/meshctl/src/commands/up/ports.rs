@@ -46,7 +46,9 @@ impl Ports {
                     "port {wanted}, which {key} asks for, is taken: {error}"
                 )))
             }
-            Err(error) => return Err(error).with_context(|| format!("no free port for {key}")),
+            Err(error) => {
+                return Err(error).with_context(|| SaysNo(format!("no free port for {key}")));
+            }
         };
         let address = listener.local_addr()?;
         self.held.push(listener);

@@ -15,6 +15,7 @@ use weft_identity::DnsLabel;
 use weft_wire::v1;
 
 use crate::client::{Client, refused};
+use crate::failure::SaysNo;
 use crate::login;
 
 use super::console::Console;
@@ -66,20 +67,28 @@ impl Running {
     ) -> anyhow::Result<u64> {
         let deadline = Instant::now() + timeout;
         let replicas = launch.replicas;
-        let client = self.start_control_plane(launch, deadline).await?;
+        let client = self
+            .start_control_plane(launch, deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))?;
+        // What the control plane says of the resources keeps its own class.
         let revision = launch.resources.apply(&client).await?;
         let login = Arc::new(TokenSource {
             client: client.clone(),
         });
         for replica in replicas {
-            self.start_replica(launch, replica, &login).await?;
+            self.start_replica(launch, replica, &login)
+                .await
+                .context(SaysNo::new(DID_NOT_START))?;
         }
         let offered: usize = replicas.iter().map(Replica::services_offered).sum();
         let names = replicas
             .iter()
             .map(|replica| replica.instance.as_str())
             .collect();
-        wait_for_all(&client, names, offered, revision, deadline).await
+        wait_for_all(&client, names, offered, revision, deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))
     }
 
     async fn start_control_plane(
@@ -349,6 +358,7 @@ async fn wait_for_all(
     }
 }
 
+const DID_NOT_START: &str = "the mesh did not start";
 /// The operator that `up` logs in as.
 const OPERATOR: &str = "admin";
 const POLL: Duration = Duration::from_millis(20);

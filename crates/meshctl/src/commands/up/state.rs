@@ -160,10 +160,12 @@ fn short_name(state: &Path) -> String {
 /// The key that wraps what the control plane stores, made once.
 fn wrapping_key() -> anyhow::Result<PathBuf> {
     let Some(folder) = context::config_folder() else {
-        bail!("neither XDG_CONFIG_HOME nor HOME is set: there is no place for the wrapping key");
+        bail!(SaysNo::new(
+            "neither XDG_CONFIG_HOME nor HOME is set: there is no place for the wrapping key"
+        ));
     };
     std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
+        .with_context(|| SaysNo(format!("cannot make {}", folder.display())))?;
     let path = folder.join("state.key");
     if !path.exists() {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
@@ -182,7 +184,7 @@ fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
         .fill(bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))
+        .map_err(|_| SaysNo::new("the system gives no random bytes").into())
 }
 
 const LOCK: &str = "up.lock";

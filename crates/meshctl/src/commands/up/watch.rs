@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::family::Family;
-use crate::failure;
+use crate::failure::{self, SaysNo};
 
 /// Stops what a killed `up` leaves behind; for `up` alone.
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,9 @@ impl Watch {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()
-            .context("cannot start the process that watches over `up`")?;
+            .context(SaysNo::new(
+                "cannot start the process that watches over `up`",
+            ))?;
         let pipe = process.stdin.take();
         Ok(Self {
             pipe: Arc::new(Mutex::new(pipe)),
