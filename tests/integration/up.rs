@@ -2,6 +2,7 @@
 
 mod families;
 mod folder;
+mod output;
 mod start;
 
 use std::process::Command;
