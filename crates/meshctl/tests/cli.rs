@@ -464,3 +464,13 @@ fn what_fails_while_it_runs_is_1() {
         .unwrap();
     assert_eq!(code(&no_place), 3, "{}", text(&no_place.stderr));
 }
+
+#[test]
+fn the_long_help_of_the_sidecar_describes_every_key_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = text(&meshctl(folder.path(), &["sidecar", "--help"]).stdout);
+    for key in weft_sidecar::config::KEYS {
+        let line = format!("  {} ({})", key.name, key.default);
+        assert!(help.contains(&line), "{line} is missing in:\n{help}");
+    }
+}
