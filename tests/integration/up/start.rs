@@ -25,17 +25,23 @@ workloads:
 #[tokio::test]
 async fn a_mesh_that_does_not_come_up_says_no_and_what_is_missing() {
     let folder = Folder::new(&[("mesh.yaml", DEAF), ("r.yaml", SERVICE)]);
+    // Without any time it depends on the machine how far it gets.
+    let early = [
+        "the control plane did not come up",
+        "no acknowledgement from the sidecars of a",
+    ];
     for (timeout, told) in [
-        ("6", "only 0 of 1 endpoints are healthy"),
-        ("0", "the control plane did not come up"),
+        ("6", &["only 0 of 1 endpoints are healthy"][..]),
+        ("0", &early),
     ] {
         let ran = folder.up(&["mesh.yaml", "--timeout", timeout]).output();
         let ran = ran.expect("it runs");
         let error = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert_eq!(ran.status.code(), Some(1), "{error}");
+        assert!(error.contains("the mesh did not start"), "{error}");
         assert!(
-            error.contains("the mesh did not start") && error.contains(told),
-            "{told}: {error}"
+            told.iter().any(|reason| error.contains(reason)),
+            "{told:?}: {error}"
         );
         folder.assert_nothing_left();
     }
