@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use weft_daemon::wait_for_signals;
 
 use crate::failure::{Answer, SaysNo};
@@ -60,6 +61,11 @@ enum UpFormat {
 pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answer> {
     let began = Instant::now();
     let mut ended = std::pin::pin!(wait_for_signals());
+    // Signals are caught from the first poll on: before anything is there that one could leave behind.
+    if let Some(signal) = ended.as_mut().now_or_never() {
+        signal.context(SaysNo::new("cannot wait for signals"))?;
+        return Ok(Answer::Yes);
+    }
     let mesh = mesh_file::read(&args.file)?;
     let resources = resources::MeshResources::read(&mesh.resources)?;
     resources.check(&mesh)?;
