@@ -33,5 +33,5 @@ pub use mesh::{Mesh, MeshOptions, Ran};
 pub use peer::Svid;
 pub use process::Process;
 pub use sidecar::{Sidecar, SidecarSpec};
-pub use up::Up;
+pub use up::{Up, assert_free};
 pub use wait::{eventually, eventually_within};

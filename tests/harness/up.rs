@@ -242,8 +242,7 @@ impl Up {
         assert!(left.is_empty(), "processes are left: {left:?}");
         for workload in self.workloads() {
             for what in ["inbound", "proxy", "admin"] {
-                let at = address(&workload[what]);
-                assert!(TcpListener::bind(at).is_ok(), "{at} is still taken");
+                assert_free(address(&workload[what]));
             }
         }
         assert!(!self.state().join("up.lock").exists(), "the lock is left");
@@ -295,6 +294,16 @@ fn address(value: &Value) -> SocketAddr {
         .as_str()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| panic!("no address: {value}"))
+}
+
+/// A port that was given back may be somebody else's for a while: another test's, or an outgoing connection's.
+#[track_caller]
+pub fn assert_free(at: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = TcpListener::bind(at) {
+        assert!(Instant::now() < deadline, "{at} is still taken: {error}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The command lines of all processes of this host.

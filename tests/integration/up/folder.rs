@@ -1,11 +1,11 @@
 //! A folder with a mesh file, for an `up` that prints its table or does not get that far.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use weft_tests::binary;
+use weft_tests::{assert_free, binary};
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -85,13 +85,9 @@ impl Folder {
         assert!(!state.join("up.lock").exists(), "the lock is left");
         let ports = std::fs::read(state.join("ports.json")).expect("ports were assigned");
         let ports: serde_json::Value = serde_json::from_slice(&ports).expect("JSON");
-        for (key, port) in ports.as_object().expect("a map") {
+        for port in ports.as_object().expect("a map").values() {
             let number = port.as_u64().and_then(|port| u16::try_from(port).ok());
-            let at = (Ipv4Addr::LOCALHOST, number.expect("a port"));
-            assert!(
-                TcpListener::bind(at).is_ok(),
-                "{key}, port {port}, is still taken"
-            );
+            assert_free((Ipv4Addr::LOCALHOST, number.expect("a port")).into());
         }
     }
 }
