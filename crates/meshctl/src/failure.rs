@@ -133,7 +133,7 @@ fn failed_at_run_time(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 fn status_code(code: Code) -> u8 {
     match code {
-        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => INPUT,
+        Code::InvalidArgument | Code::OutOfRange => INPUT,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => UNREACHABLE,
         _ => NO,
     }
@@ -224,7 +224,11 @@ mod tests {
             (Status::not_found("x"), NO),
             (Status::aborted("x"), NO),
             (Status::permission_denied("x"), NO),
+            // An older control plane: nothing is wrong with what was typed.
+            (Status::unimplemented("x"), NO),
+            (Status::unauthenticated("x"), NO),
             (Status::unavailable("x"), UNREACHABLE),
+            (Status::deadline_exceeded("x"), UNREACHABLE),
         ] {
             assert_eq!(
                 exit_code(&anyhow::Error::new(Refused(status.clone()))),
