@@ -132,6 +132,10 @@ async fn the_table_comes_soon_and_a_second_start_goes_on_with_the_same_lineages(
         3_000
     };
     assert!(elapsed < limit, "{elapsed} ms");
+    for workload in shop.workloads() {
+        let pids = ["pid", "sidecarPid"].map(|what| workload[what].as_u64());
+        assert!(pids.iter().all(Option::is_some), "not started: {workload}");
+    }
     let lineages = lineages(&shop).await;
     assert_eq!(lineages.len(), 6, "one for each replica: {lineages:?}");
     shop.interrupt(Duration::from_secs(20));

@@ -86,9 +86,25 @@ impl Running {
             .iter()
             .map(|replica| replica.instance.as_str())
             .collect();
-        wait_for_all(&client, names, offered, revision, deadline)
+        let revision = wait_for_all(&client, names, offered, revision, deadline)
             .await
-            .context(SaysNo::new(DID_NOT_START))
+            .context(SaysNo::new(DID_NOT_START))?;
+        self.wait_for_programs(deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))?;
+        Ok(revision)
+    }
+
+    /// A service without a health check is complete before its programs run: each is waited for until it was started once.
+    async fn wait_for_programs(&self, deadline: Instant) -> anyhow::Result<()> {
+        for (instance, pids) in &self.pids {
+            let mut program = pids.program.clone();
+            tokio::time::timeout_at(deadline, program.changed())
+                .await
+                .with_context(|| format!("{instance} was not started in time"))?
+                .with_context(|| format!("nobody starts {instance} any more"))?;
+        }
+        Ok(())
     }
 
     async fn start_control_plane(
