@@ -39,5 +39,5 @@ pub use process::Process;
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use sidecar::{Sidecar, SidecarSpec};
-pub use up::Up;
+pub use up::{Up, assert_free};
 pub use wait::{eventually, eventually_within};
