@@ -178,7 +178,7 @@ impl Rollouts {
         let mut progress = Progress::default();
         for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
             progress.affected += 1;
-            if sidecar.lost_at.is_none() && sidecar.acknowledged >= revision {
+            if sidecar.enforces(revision) {
                 progress.acknowledged += 1;
                 continue;
             }
@@ -238,6 +238,11 @@ impl Drop for Tracked {
 }
 
 impl Sidecar {
+    /// It is here and said so, and nothing is in its way: what it refused denies instead.
+    fn enforces(&self, revision: u64) -> bool {
+        self.lost_at.is_none() && self.nack.is_empty() && self.acknowledged >= revision
+    }
+
     /// It is connected, or may be about to come back.
     fn may_answer(&self, now: Timestamp) -> bool {
         self.lost_at

@@ -39,6 +39,18 @@ fn progress_names_who_has_not_acknowledged() {
 }
 
 #[test]
+fn a_sidecar_that_refuses_something_does_not_count_as_enforcing() {
+    let rollouts = Rollouts::default();
+    let web = key("web", "web-1");
+    let stream = connect(&rollouts, &web);
+    stream.heard(5, String::new());
+    stream.heard(5, "rules[0]: unreadable".to_owned());
+    let progress = rollouts.progress(&[web.id], 5);
+    assert_eq!((progress.affected, progress.acknowledged), (1, 0));
+    assert_eq!(progress.pending[0].nack, "rules[0]: unreadable");
+}
+
+#[test]
 fn only_sidecars_of_affected_identities_count() {
     let rollouts = Rollouts::default();
     let _web = connect(&rollouts, &key("web", "web-1"));

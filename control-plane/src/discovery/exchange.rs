@@ -40,7 +40,7 @@ struct Subscription {
 struct OpenResponse {
     kind: Kind,
     names: Vec<String>,
-    /// What had been sent in full before it.
+    /// What had been sent in full before it; 0 for the first of its kind, before which nothing was.
     previous: u64,
 }
 
@@ -88,10 +88,11 @@ impl Exchange {
                 *kind,
             )
         });
-        let previous = self.current;
+        let before = self.current;
         self.current = view.revision;
         let mut responses = Vec::new();
         for (kind, difference) in differences {
+            let previous = if difference.is_first { 0 } else { before };
             for part in difference.split() {
                 responses.push(self.respond(kind, part, view.revision, previous));
             }
@@ -174,7 +175,10 @@ impl Exchange {
         let reason = request
             .error_detail
             .as_ref()
-            .map(|status| shown(&status.message));
+            .map(|status| match status.message.as_str() {
+                "" => UNEXPLAINED.to_owned(),
+                message => shown(message),
+            });
         for name in open.names {
             match &reason {
                 Some(reason) => subscription.refused.insert(name, reason.clone()),
@@ -195,11 +199,13 @@ impl Exchange {
         if is_refused || !is_whole {
             return;
         }
+        // Not the oldest's: a kind that is followed since later has been answered with nothing before.
         let reached = self
             .open
             .values()
-            .next()
-            .map_or(self.current, |oldest| oldest.previous);
+            .map(|open| open.previous)
+            .min()
+            .unwrap_or(self.current);
         self.acknowledged = self.acknowledged.max(reached);
     }
 }
@@ -302,6 +308,7 @@ impl Subscription {
         Some(Difference {
             changed: changed.collect(),
             removed: removed.into_iter().collect(),
+            is_first: owes_answer,
         })
     }
 }
@@ -310,6 +317,8 @@ impl Subscription {
 struct Difference {
     changed: Vec<(String, Arc<Item>)>,
     removed: Vec<String>,
+    /// Of its kind on this stream.
+    is_first: bool,
 }
 
 impl Difference {
@@ -318,6 +327,7 @@ impl Difference {
         let mut parts = vec![Difference {
             changed: Vec::new(),
             removed: self.removed,
+            is_first: self.is_first,
         }];
         let mut bytes = 0;
         for (name, item) in self.changed {
@@ -329,6 +339,7 @@ impl Difference {
                 parts.push(Difference {
                     changed: Vec::new(),
                     removed: Vec::new(),
+                    is_first: self.is_first,
                 });
             }
             if let Some(part) = parts.last_mut() {
@@ -358,6 +369,8 @@ const NAME_BYTES: usize = 512;
 /// Well below what a gRPC client takes in one message by default.
 const RESPONSE_BYTES: usize = 1 << 20;
 const SHOWN_CHARS: usize = 300;
+/// A refusal without words is one, too.
+const UNEXPLAINED: &str = "it did not say why";
 
 #[cfg(test)]
 #[path = "exchange_tests.rs"]

@@ -157,6 +157,53 @@ fn a_view_is_acknowledged_when_every_response_of_it_is() {
     assert_eq!(exchange.acknowledged(), 2);
 }
 
+/// As sidecars do: every kind is asked for before any answer is read.
+fn asked_for_everything(view: &View) -> (Exchange, Vec<DeltaDiscoveryResponse>) {
+    let mut exchange = Exchange::default();
+    let mut responses = Vec::new();
+    for kind in Kind::ALL {
+        exchange.receive(&request(kind)).unwrap();
+        responses.extend(exchange.answer(view));
+    }
+    (exchange, responses)
+}
+
+#[test]
+fn a_first_view_is_acknowledged_only_when_every_kind_of_it_is() {
+    let (mut exchange, responses) = asked_for_everything(&view(7, &[("shop/a", false)]));
+    for response in &responses {
+        assert_eq!(exchange.acknowledged(), 0, "{}", response.type_url);
+        exchange.receive(&ack(response)).unwrap();
+    }
+    assert_eq!(exchange.acknowledged(), 7);
+}
+
+#[test]
+fn a_first_view_of_which_a_kind_is_refused_is_not_acknowledged() {
+    let (mut exchange, responses) = asked_for_everything(&view(7, &[("shop/a", false)]));
+    for response in &responses {
+        let answer = match Kind::of_type_url(&response.type_url) {
+            Some(Kind::Outbound) => nack(response, ""),
+            _ => ack(response),
+        };
+        exchange.receive(&answer).unwrap();
+    }
+    assert_eq!(exchange.acknowledged(), 0);
+    assert_eq!(exchange.refused(), "it did not say why");
+}
+
+#[test]
+fn a_kind_that_is_followed_later_holds_back_what_was_not_acknowledged_before() {
+    let mut exchange = settled(&view(1, &[]));
+    let second = exchange.answer(&view(2, &[("shop/a", false)]));
+    exchange.receive(&request(Kind::Mesh)).unwrap();
+    let first_of_mesh = exchange.answer(&view(2, &[("shop/a", false)]));
+    exchange.receive(&ack(&second[0])).unwrap();
+    assert_eq!(exchange.acknowledged(), 1);
+    exchange.receive(&ack(&first_of_mesh[0])).unwrap();
+    assert_eq!(exchange.acknowledged(), 2);
+}
+
 #[test]
 fn an_older_view_is_acknowledged_while_a_newer_one_is_open() {
     let mut exchange = settled(&view(1, &[]));
