@@ -341,6 +341,27 @@ async fn endpoints_of_a_sidecar_that_leaves_go_at_once() {
 }
 
 #[tokio::test]
+async fn an_older_stream_that_leaves_takes_nothing_from_a_newer_one() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let register = async || {
+        let (requests, outgoing) = mpsc::channel(4);
+        requests.send(offer("shop/api", false)).await.unwrap();
+        let mut client = RegistrationClient::new(plane.channel.clone());
+        let request = by(id("api").as_str(), ReceiverStream::new(outgoing));
+        let mut answers = client.register(request).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap();
+        (requests, answers)
+    };
+    let (older, mut told) = register().await;
+    let newer = register().await;
+    older.send(offer("shop/api", true)).await.unwrap();
+    assert_eq!(told.message().await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(plane.endpoints().await, 1);
+    drop(newer);
+}
+
+#[tokio::test]
 async fn row_08_endpoints_of_a_service_that_the_identity_does_not_own_are_refused_and_audited() {
     let plane = Plane::start().await;
     plane.apply(shop()).await;

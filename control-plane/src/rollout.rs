@@ -15,6 +15,7 @@ use weft_identity::SpiffeId;
 use weft_wire::{v1, write_duration, write_timestamp};
 
 use crate::hub::Hub;
+use crate::streams;
 
 /// One sidecar process: several of one identity are its replicas.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +52,6 @@ struct Sidecars {
 
 #[derive(Clone, Debug)]
 struct Sidecar {
-    /// Tells the streams of one sidecar apart: a new one may begin before the old one's end is seen.
     stream: u64,
     announced: Announced,
     /// What lives as long as the sidecar is remembered: its identity's view, so that what a lost one misses is known.
@@ -114,10 +114,7 @@ impl Rollouts {
             if replicas >= SIDECARS_PER_IDENTITY {
                 return Err(TooManySidecars);
             }
-            let stream = sidecars
-                .by_key
-                .get(&key)
-                .map_or(1, |sidecar| sidecar.stream + 1);
+            let stream = streams::next();
             let nack = String::new();
             let sidecar = Sidecar {
                 stream,

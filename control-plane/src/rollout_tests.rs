@@ -117,6 +117,21 @@ fn the_late_end_of_an_old_stream_does_not_end_the_new_one() {
 }
 
 #[test]
+fn the_end_of_an_old_stream_after_its_sidecar_was_forgotten_does_not_end_the_new_one() {
+    let rollouts = Rollouts::default();
+    let web = key("web", "web-1");
+    let older = connect(&rollouts, &web);
+    connect(&rollouts, &web).end(Ended::Left);
+    rollouts
+        .shared
+        .lock()
+        .forget_gone(Timestamp::now() + LEFT_KEPT);
+    let _new = connect(&rollouts, &web);
+    drop(older);
+    assert!(rollouts.snapshot()[&web].lost_at.is_none());
+}
+
+#[test]
 fn a_connected_sidecar_that_cannot_read_a_schema_is_named() {
     let rollouts = Rollouts::default();
     let (old, new) = (key("web", "old"), key("web", "new"));
