@@ -253,6 +253,43 @@ async fn a_sidecar_that_reconnects_meanwhile_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_newer_stream_of_a_sidecar_ends_the_older_one() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let mut older = plane.sidecar("web").await;
+    let mut other = plane.sidecar("api").await;
+    let mut newer = plane.sidecar("web").await;
+    let ended = older.responses.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted);
+    plane
+        .apply(vec![allow("any-orders", "orders", &["shop/*"])])
+        .await;
+    for live in [&mut newer, &mut other] {
+        live.acknowledge().await;
+    }
+}
+
+#[tokio::test]
+async fn row_11_a_stream_on_which_nothing_is_said_ends() {
+    let plane = Plane::start().await;
+    let (_silent, outgoing) = mpsc::channel::<DeltaDiscoveryRequest>(1);
+    let (_quiet, offers) = mpsc::channel::<v1::RegisterRequest>(1);
+    let mut discovery = AggregatedDiscoveryServiceClient::new(plane.channel.clone());
+    let mut registration = RegistrationClient::new(plane.channel.clone());
+    let request = by(id("web").as_str(), ReceiverStream::new(outgoing));
+    let responses = discovery.delta_aggregated_resources(request).await.unwrap();
+    let request = by(id("web").as_str(), ReceiverStream::new(offers));
+    let answers = registration.register(request).await.unwrap();
+    tokio::time::pause();
+    let (ended, left) = (
+        responses.into_inner().message().await.unwrap_err(),
+        answers.into_inner().message().await.unwrap_err(),
+    );
+    assert_eq!(ended.code(), Code::DeadlineExceeded);
+    assert_eq!(left.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
 async fn the_same_apply_again_makes_no_revision_and_a_dry_run_says_what_would_happen() {
     let plane = Plane::start().await;
     let first = plane.apply(shop()).await;

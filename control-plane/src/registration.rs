@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weft_catalog::{check_address, check_instance};
@@ -14,6 +15,7 @@ use weft_wire::v1::registration_server::{Registration, RegistrationServer};
 use weft_wire::{ResourceKey, write_duration, write_timestamp};
 
 use crate::audit::Event;
+use crate::discovery::FIRST_REQUEST;
 use crate::hub::{Hub, caller_workload, internal};
 use crate::leases::Hold;
 use crate::store::{StoreError, StoredEndpoints, WriteTx};
@@ -65,7 +67,9 @@ type Responses = mpsc::Sender<Result<v1::RegisterResponse, Status>>;
 
 impl Lease {
     async fn serve(mut self, responses: &Responses) -> Result<(), Status> {
-        let Some(mut request) = self.requests.message().await? else {
+        let first = timeout(FIRST_REQUEST, self.requests.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was offered"))?;
+        let Some(mut request) = first? else {
             return Ok(());
         };
         let instance = request.instance.clone();

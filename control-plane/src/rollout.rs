@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::Status;
+use weft_daemon::CancellationToken;
 use weft_identity::SpiffeId;
 use weft_wire::{v1, write_duration, write_timestamp};
 
@@ -53,6 +54,8 @@ struct Sidecars {
 #[derive(Clone, Debug)]
 struct Sidecar {
     stream: u64,
+    /// Cancelled when a newer stream of the sidecar begins.
+    replaced: CancellationToken,
     announced: Announced,
     /// What lives as long as the sidecar is remembered: its identity's view, so that what a lost one misses is known.
     _view: Arc<dyn Any + Send + Sync>,
@@ -76,6 +79,7 @@ pub struct Tracked {
     shared: Arc<Shared>,
     key: SidecarKey,
     stream: u64,
+    replaced: CancellationToken,
     ended: Ended,
 }
 
@@ -104,6 +108,7 @@ impl Rollouts {
         view: impl Any + Send + Sync,
     ) -> Result<Tracked, TooManySidecars> {
         let now = Timestamp::now();
+        let replaced = CancellationToken::new();
         let stream = {
             let mut sidecars = self.shared.lock();
             sidecars.forget_gone(now);
@@ -118,6 +123,7 @@ impl Rollouts {
             let nack = String::new();
             let sidecar = Sidecar {
                 stream,
+                replaced: replaced.clone(),
                 announced,
                 _view: Arc::new(view),
                 acknowledged: 0,
@@ -126,7 +132,9 @@ impl Rollouts {
                 lost_at: None,
                 forget_at: None,
             };
-            sidecars.by_key.insert(key.clone(), sidecar);
+            if let Some(older) = sidecars.by_key.insert(key.clone(), sidecar) {
+                older.replaced.cancel();
+            }
             stream
         };
         self.shared.changed();
@@ -134,6 +142,7 @@ impl Rollouts {
             shared: Arc::clone(&self.shared),
             key,
             stream,
+            replaced,
             ended: Ended::Lost,
         })
     }
@@ -192,6 +201,11 @@ impl Rollouts {
 }
 
 impl Tracked {
+    /// Resolves when the sidecar has begun a newer stream.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+
     /// The sidecar said something.
     pub fn touch(&self) {
         self.update(|sidecar| sidecar.last_heard = Timestamp::now());

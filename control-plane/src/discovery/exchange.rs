@@ -17,6 +17,8 @@ pub(super) struct Exchange {
     subscriptions: BTreeMap<Kind, Subscription>,
     /// Responses without an answer yet, oldest first.
     open: BTreeMap<u64, OpenResponse>,
+    /// Of the names in them.
+    open_bytes: usize,
     last_nonce: u64,
     /// The view that has been sent in full.
     current: u64,
@@ -27,9 +29,11 @@ pub(super) struct Exchange {
 struct Subscription {
     is_wildcard: bool,
     names: BTreeSet<String>,
+    /// What is kept because the client said it: its names, and what it came with.
+    said_bytes: usize,
     sent: BTreeMap<String, String>,
     /// Names that the client could not read, as it said itself.
-    refused: BTreeMap<String, String>,
+    refused: BTreeMap<String, Arc<str>>,
     /// Names that were asked for anew: they are answered whatever was sent before.
     asked: BTreeSet<String>,
     /// The first request for a kind is answered even when there is nothing to say.
@@ -53,6 +57,10 @@ pub(super) enum ExchangeError {
     TooManyNames,
     #[error("a resource name is longer than {NAME_BYTES} bytes")]
     LongName,
+    #[error("the version of a resource is longer than {VERSION_BYTES} bytes")]
+    LongVersion,
+    #[error("more than {SAID_BYTES} bytes of names and versions in one stream")]
+    TooMuch,
 }
 
 impl Exchange {
@@ -66,12 +74,20 @@ impl Exchange {
         if is_first {
             subscription.begin(request)?;
         }
-        subscription.change(request)
+        subscription.change(request)?;
+        let subscriptions = self.subscriptions.values();
+        let said: usize = subscriptions
+            .map(|subscription| subscription.said_bytes)
+            .sum();
+        if said > SAID_BYTES {
+            return Err(ExchangeError::TooMuch);
+        }
+        Ok(())
     }
 
     /// Everything that the client must hear to have this view: what takes away before what gives.
     pub(super) fn answer(&mut self, view: &View) -> Vec<DeltaDiscoveryResponse> {
-        if self.open.len() >= OPEN_RESPONSES {
+        if self.open.len() >= OPEN_RESPONSES || self.open_bytes >= OPEN_BYTES {
             return Vec::new();
         }
         let mut differences: Vec<(Kind, Difference)> = self
@@ -114,10 +130,9 @@ impl Exchange {
             .flat_map(|subscription| subscription.refused.values());
         refused
             .collect::<BTreeSet<_>>()
-            .into_iter()
-            .take(1)
-            .cloned()
-            .collect()
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default()
     }
 
     fn respond(
@@ -128,13 +143,14 @@ impl Exchange {
         previous: u64,
     ) -> DeltaDiscoveryResponse {
         self.last_nonce += 1;
-        let names = part
+        let names: Vec<String> = part
             .changed
             .iter()
             .map(|(name, _)| name)
             .chain(&part.removed)
             .cloned()
             .collect();
+        self.open_bytes += bytes_of(&names);
         self.open.insert(
             self.last_nonce,
             OpenResponse {
@@ -169,6 +185,7 @@ impl Exchange {
         let Some(open) = self.open.remove(&nonce) else {
             return;
         };
+        self.open_bytes -= bytes_of(&open.names);
         let Some(subscription) = self.subscriptions.get_mut(&kind) else {
             return;
         };
@@ -176,12 +193,12 @@ impl Exchange {
             .error_detail
             .as_ref()
             .map(|status| match status.message.as_str() {
-                "" => UNEXPLAINED.to_owned(),
-                message => shown(message),
+                "" => Arc::from(UNEXPLAINED),
+                message => Arc::from(shown(message)),
             });
         for name in open.names {
             match &reason {
-                Some(reason) => subscription.refused.insert(name, reason.clone()),
+                Some(reason) => subscription.refused.insert(name, Arc::clone(reason)),
                 None => subscription.refused.remove(&name),
             };
         }
@@ -216,6 +233,15 @@ impl Subscription {
         if request.initial_resource_versions.len() > NAMES_LIMIT {
             return Err(ExchangeError::TooManyNames);
         }
+        for (name, version) in &request.initial_resource_versions {
+            if name.len() > NAME_BYTES {
+                return Err(ExchangeError::LongName);
+            }
+            if version.len() > VERSION_BYTES {
+                return Err(ExchangeError::LongVersion);
+            }
+            self.said_bytes += name.len() + version.len();
+        }
         self.is_wildcard = request.resource_names_subscribe.is_empty();
         self.owes_answer = true;
         self.sent = request
@@ -234,7 +260,9 @@ impl Subscription {
             match name.as_str() {
                 WILDCARD => self.is_wildcard = true,
                 name => {
-                    self.names.insert(name.to_owned());
+                    if self.names.insert(name.to_owned()) {
+                        self.said_bytes += name.len();
+                    }
                     // What the client still has from an earlier stream is sent only if it differs.
                     if !request.initial_resource_versions.contains_key(name) {
                         self.asked.insert(name.to_owned());
@@ -246,7 +274,9 @@ impl Subscription {
             match name.as_str() {
                 WILDCARD => self.is_wildcard = false,
                 name => {
-                    self.names.remove(name);
+                    if self.names.remove(name) {
+                        self.said_bytes -= name.len();
+                    }
                     self.asked.remove(name);
                 }
             }
@@ -350,6 +380,10 @@ impl Difference {
     }
 }
 
+fn bytes_of(names: &[String]) -> usize {
+    names.iter().map(String::len).sum()
+}
+
 fn unknown_type(type_url: &str) -> ExchangeError {
     ExchangeError::UnknownType(shown(type_url))
 }
@@ -364,8 +398,14 @@ const WILDCARD: &str = "*";
 const ENFORCED: [Kind; 3] = [Kind::Revocations, Kind::Inbound, Kind::Outbound];
 /// Most responses that wait for an answer; what changes meanwhile is sent as one.
 const OPEN_RESPONSES: usize = 64;
+/// Most bytes of names in them, beyond which nothing is added to them.
+const OPEN_BYTES: usize = 1 << 20;
 const NAMES_LIMIT: usize = 10_000;
 const NAME_BYTES: usize = 512;
+/// Several times those of ours.
+const VERSION_BYTES: usize = 128;
+/// Names and versions that are kept for a client because it said them, of all kinds together.
+const SAID_BYTES: usize = 4 << 20;
 /// Well below what a gRPC client takes in one message by default.
 const RESPONSE_BYTES: usize = 1 << 20;
 const SHOWN_CHARS: usize = 300;

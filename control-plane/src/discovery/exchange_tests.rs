@@ -294,6 +294,85 @@ fn a_client_that_never_answers_is_sent_a_bounded_number_of_responses() {
     assert_eq!(sent, OPEN_RESPONSES);
 }
 
+/// Names of the greatest length, of which none is of another number.
+fn long_names(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|i| format!("{i:0>NAME_BYTES$}")).collect()
+}
+
+#[test]
+fn a_client_that_asks_on_and_never_answers_is_kept_a_bounded_number_of_names() {
+    let mut exchange = settled(&view(1, &[]));
+    let asked = 1000;
+    let mut kept = 0;
+    for _ in 0..OPEN_RESPONSES {
+        let mut again = request(Kind::Outbound);
+        again.resource_names_subscribe = long_names(0..asked);
+        exchange.receive(&again).unwrap();
+        exchange.answer(&view(1, &[]));
+        let open = exchange.open.values();
+        kept = open.map(|open| bytes_of(&open.names)).sum();
+    }
+    assert!(kept <= OPEN_BYTES + asked * NAME_BYTES, "{kept}");
+    assert_eq!(kept, exchange.open_bytes);
+}
+
+#[test]
+fn answers_make_room_for_what_was_held_back() {
+    let mut exchange = settled(&view(1, &[]));
+    let mut many = request(Kind::Outbound);
+    many.resource_names_subscribe = long_names(0..OPEN_BYTES / NAME_BYTES);
+    exchange.receive(&many).unwrap();
+    let first = exchange.answer(&view(1, &[]));
+    assert!(exchange.answer(&view(2, &[("shop/a", true)])).is_empty());
+    exchange.receive(&ack(&first[0])).unwrap();
+    let next = exchange.answer(&view(2, &[("shop/a", true)]));
+    assert_eq!(names(&next[0]), ["shop/a"]);
+}
+
+#[test]
+fn row_11_what_a_client_may_say_is_bounded_in_each_part_and_as_a_whole() {
+    let with = |name: String, version: String| DeltaDiscoveryRequest {
+        initial_resource_versions: HashMap::from([(name, version)]),
+        ..request(Kind::Outbound)
+    };
+    let refusal = |request| Exchange::default().receive(&request);
+    let (name, version) = ("x".repeat(NAME_BYTES), "v".repeat(VERSION_BYTES));
+    assert_eq!(refusal(with(name.clone(), version.clone())), Ok(()));
+    assert_eq!(
+        refusal(with(name.clone() + "x", version.clone())),
+        Err(ExchangeError::LongName)
+    );
+    assert_eq!(
+        refusal(with(name, version + "v")),
+        Err(ExchangeError::LongVersion)
+    );
+
+    let mut exchange = Exchange::default();
+    let third = SAID_BYTES / NAME_BYTES / 3;
+    let mut told = Ok(());
+    for kind in Kind::ALL {
+        let mut many = request(kind);
+        many.resource_names_subscribe = long_names(0..third);
+        told = told.and_then(|()| exchange.receive(&many));
+        assert_eq!(told.is_ok(), kind < Kind::Inbound, "{kind:?}");
+    }
+    assert_eq!(told, Err(ExchangeError::TooMuch));
+}
+
+#[test]
+fn names_that_are_given_up_make_room_for_others() {
+    let mut exchange = Exchange::default();
+    let half = SAID_BYTES / NAME_BYTES / 2 + 1;
+    for begin in 0..4 {
+        let mut other = request(Kind::Outbound);
+        other.resource_names_subscribe = long_names(begin * half..(begin + 1) * half);
+        exchange.receive(&other).unwrap();
+        let mut done = request(Kind::Outbound);
+        done.resource_names_unsubscribe = other.resource_names_subscribe;
+        exchange.receive(&done).unwrap();
+    }
+}
+
 #[test]
 fn a_large_view_is_split_into_messages_that_clients_take() {
     let mut large = view(1, &[]);
