@@ -2,21 +2,21 @@
 //!
 //! A sidecar that was lost (not one that left) stays listed for a while, so that nobody takes its silence for consent.
 
+mod wait;
+
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
-use tonic::Status;
+use tokio::sync::watch;
 use weft_daemon::CancellationToken;
 use weft_identity::SpiffeId;
-use weft_wire::{v1, write_duration, write_timestamp};
+use weft_wire::{v1, write_timestamp};
 
 use crate::hub::Hub;
 use crate::streams;
+pub(crate) use wait::wait;
 
 /// One sidecar process: several of one identity are its replicas.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,29 +175,6 @@ impl Rollouts {
         sidecars.forget_gone(Timestamp::now());
         sidecars.by_key.clone()
     }
-
-    /// Where the sidecars of these identities stand.
-    fn progress(&self, ids: &[SpiffeId], revision: u64) -> Progress {
-        let mut sidecars = self.shared.lock();
-        let now = Timestamp::now();
-        sidecars.forget_gone(now);
-        let mut progress = Progress::default();
-        for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
-            progress.affected += 1;
-            if sidecar.enforces(revision) {
-                progress.acknowledged += 1;
-                continue;
-            }
-            progress.awaited += usize::from(sidecar.may_answer(now));
-            progress.pending.push(v1::PendingSidecar {
-                instance: key.instance.clone(),
-                spiffe_id: key.id.to_string(),
-                last_heard: Some(write_timestamp(sidecar.last_heard)),
-                nack: sidecar.nack.clone(),
-            });
-        }
-        progress
-    }
 }
 
 impl Tracked {
@@ -324,71 +301,6 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
-struct Progress {
-    affected: usize,
-    acknowledged: usize,
-    /// Pending ones that may still answer.
-    awaited: usize,
-    pending: Vec<v1::PendingSidecar>,
-}
-
-/// Streams the progress of one revision until every sidecar that it affects and that may still answer has acknowledged
-/// it, or the timeout. It is done when nobody is pending, lost ones included.
-pub(crate) async fn wait(
-    hub: Arc<Hub>,
-    request: v1::WaitRolloutRequest,
-    statuses: mpsc::Sender<Result<v1::RolloutStatus, Status>>,
-) {
-    let started = Instant::now();
-    let timeout = request
-        .timeout
-        .and_then(|timeout| Duration::try_from(timeout).ok())
-        .unwrap_or(DEFAULT_TIMEOUT);
-    let deadline = started + timeout.min(LONGEST_TIMEOUT);
-    let mut changes = hub.rollouts.changes();
-    let has_begun = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
-        .await
-        .is_ok();
-    let affected = hub.views.touched_by(request.revision);
-    let mut last = None;
-    loop {
-        changes.mark_unchanged();
-        let progress = hub.rollouts.progress(&affected, request.revision);
-        let is_over = progress.awaited == 0 || Instant::now() >= deadline;
-        let shown = (
-            progress.affected,
-            progress.acknowledged,
-            progress.pending.len(),
-        );
-        if is_over || last != Some(shown) {
-            last = Some(shown);
-            let is_done = has_begun && progress.pending.is_empty();
-            let status = rollout_status(progress, is_done, started.elapsed());
-            if statuses.send(Ok(status)).await.is_err() || is_over {
-                return;
-            }
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = statuses.closed() => return,
-            () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)) => {}
-        }
-    }
-}
-
-fn rollout_status(progress: Progress, done: bool, elapsed: Duration) -> v1::RolloutStatus {
-    let mut pending = progress.pending;
-    pending.truncate(PENDING_SHOWN);
-    v1::RolloutStatus {
-        affected: u32::try_from(progress.affected).unwrap_or(u32::MAX),
-        acknowledged: u32::try_from(progress.acknowledged).unwrap_or(u32::MAX),
-        done,
-        pending,
-        elapsed: Some(write_duration(elapsed)),
-    }
-}
-
 /// Every sidecar that is known, for operators.
 pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
     let mut required: HashMap<SpiffeId, u64> = HashMap::new();
@@ -420,13 +332,7 @@ const LOST_KEPT: SignedDuration = SignedDuration::from_secs(60);
 const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(1);
 /// How long a lost sidecar is waited for: it may be about to come back, with a new SVID or after a hiccup.
 const RETURN_GRACE: SignedDuration = SignedDuration::from_secs(5);
-/// Time passes without a change, too.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const SIDECARS_PER_IDENTITY: usize = 1000;
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// Pending sidecars that one status names.
-const PENDING_SHOWN: usize = 100;
 
 #[cfg(test)]
 #[path = "rollout_tests.rs"]
