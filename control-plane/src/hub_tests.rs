@@ -233,6 +233,31 @@ async fn a_silent_sidecar_is_named_at_the_timeout() {
 }
 
 #[tokio::test]
+async fn applying_the_same_again_names_who_still_lacks_it_whatever_happened_since() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let mut silent = plane.sidecar("web").await;
+    let edit = || vec![allow("web-orders", "orders", &["shop/web"])];
+    plane.apply(edit()).await;
+    let unrelated = plane
+        .apply(vec![allow("other-api", "api", &["shop/other"])])
+        .await;
+    let again = plane.apply(edit()).await;
+    assert_eq!(again.revision, unrelated.revision, "nothing changed");
+    let status = plane
+        .rollout(again.revision, Duration::from_millis(300))
+        .await;
+    assert!(
+        !status.done && (status.affected, status.acknowledged) == (1, 0),
+        "{status:?}"
+    );
+    assert_eq!(status.pending[0].instance, "web-1");
+    silent.acknowledge().await;
+    let status = plane.rollout(again.revision, Duration::from_secs(10)).await;
+    assert!(status.done, "{status:?}");
+}
+
+#[tokio::test]
 async fn a_sidecar_that_reconnects_meanwhile_is_waited_for() {
     let plane = Plane::start().await;
     plane.apply(shop()).await;

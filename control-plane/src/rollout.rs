@@ -4,7 +4,6 @@
 
 mod wait;
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +15,7 @@ use weft_wire::{v1, write_timestamp};
 
 use crate::hub::Hub;
 use crate::streams;
+use crate::views::Subscription;
 pub(crate) use wait::wait;
 
 /// One sidecar process: several of one identity are its replicas.
@@ -23,6 +23,18 @@ pub(crate) use wait::wait;
 pub struct SidecarKey {
     pub id: SpiffeId,
     pub instance: String,
+}
+
+/// What a sidecar must enforce: the view of its identity.
+pub trait Required: Send + Sync {
+    /// Whether it changed after one revision and up to another.
+    fn has_changed(&self, after: u64, until: u64) -> bool;
+}
+
+impl Required for Subscription {
+    fn has_changed(&self, after: u64, until: u64) -> bool {
+        Subscription::has_changed(self, after, until)
+    }
 }
 
 /// What a sidecar says about itself when it connects.
@@ -51,14 +63,14 @@ struct Sidecars {
     gone: BTreeSet<(Timestamp, SidecarKey)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Sidecar {
     stream: u64,
     /// Cancelled when a newer stream of the sidecar begins.
     replaced: CancellationToken,
     announced: Announced,
-    /// What lives as long as the sidecar is remembered: its identity's view, so that what a lost one misses is known.
-    _view: Arc<dyn Any + Send + Sync>,
+    /// Held as long as the sidecar is remembered, so that what a lost one misses is known.
+    required: Arc<dyn Required>,
     acknowledged: u64,
     nack: String,
     last_heard: Timestamp,
@@ -105,7 +117,7 @@ impl Rollouts {
         &self,
         key: SidecarKey,
         announced: Announced,
-        view: impl Any + Send + Sync,
+        required: impl Required + 'static,
     ) -> Result<Tracked, TooManySidecars> {
         let now = Timestamp::now();
         let replaced = CancellationToken::new();
@@ -125,7 +137,7 @@ impl Rollouts {
                 stream,
                 replaced: replaced.clone(),
                 announced,
-                _view: Arc::new(view),
+                required: Arc::new(required),
                 acknowledged: 0,
                 nack,
                 last_heard: now,
@@ -228,7 +240,12 @@ impl Drop for Tracked {
 impl Sidecar {
     /// It is here and said so, and nothing is in its way: what it refused denies instead.
     fn enforces(&self, revision: u64) -> bool {
-        self.lost_at.is_none() && self.nack.is_empty() && self.acknowledged >= revision
+        self.lost_at.is_none() && self.nack.is_empty() && !self.lacks(revision)
+    }
+
+    /// Whether something that it must enforce at a revision is not acknowledged.
+    fn lacks(&self, revision: u64) -> bool {
+        self.required.has_changed(self.acknowledged, revision)
     }
 
     /// It is connected, or may be about to come back.

@@ -1,5 +1,6 @@
 //! Waiting until a revision is enforced.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use tonic::Status;
 use weft_identity::SpiffeId;
 use weft_wire::{v1, write_duration, write_timestamp};
 
-use super::Rollouts;
+use super::{Rollouts, SidecarKey};
 use crate::hub::Hub;
 
-/// Streams the progress of one revision until every sidecar that it affects and that may still answer has acknowledged
-/// it, or the timeout. It is done when nobody is pending, lost ones included.
+/// Streams the progress of one revision until every sidecar that it affects, or that lacks an earlier one, and that may
+/// still answer has acknowledged it, or the timeout. It is done when nobody is pending, lost ones included.
 pub(crate) async fn wait(
     hub: Arc<Hub>,
     request: v1::WaitRolloutRequest,
@@ -30,11 +31,12 @@ pub(crate) async fn wait(
     let has_begun = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
         .await
         .is_ok();
-    let affected = hub.views.touched_by(request.revision);
+    let mut goal = Goal::new(request.revision);
     let mut last = None;
     loop {
         changes.mark_unchanged();
-        let progress = hub.rollouts.progress(&affected, request.revision);
+        goal.touched = hub.views.touched_by(request.revision);
+        let progress = hub.rollouts.progress(&mut goal);
         let is_over = progress.awaited == 0 || Instant::now() >= deadline;
         let shown = (
             progress.affected,
@@ -57,6 +59,25 @@ pub(crate) async fn wait(
     }
 }
 
+/// What one wait is about.
+pub(super) struct Goal {
+    pub(super) revision: u64,
+    /// Identities whose view it changed, in order.
+    pub(super) touched: Vec<SpiffeId>,
+    /// Whoever counted once counts to the end.
+    counted: BTreeSet<SidecarKey>,
+}
+
+impl Goal {
+    pub(super) fn new(revision: u64) -> Self {
+        Self {
+            revision,
+            touched: Vec::new(),
+            counted: BTreeSet::new(),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) affected: usize,
@@ -67,15 +88,22 @@ pub(super) struct Progress {
 }
 
 impl Rollouts {
-    /// Where the sidecars of these identities stand.
-    pub(super) fn progress(&self, ids: &[SpiffeId], revision: u64) -> Progress {
+    /// Where the sidecars stand that a revision concerns. One that lacks an earlier change counts whatever this one
+    /// changed: an edit that is applied again, unchanged, is answered with a revision that others may have made.
+    pub(super) fn progress(&self, goal: &mut Goal) -> Progress {
         let mut sidecars = self.shared.lock();
         let now = Timestamp::now();
         sidecars.forget_gone(now);
         let mut progress = Progress::default();
-        for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
+        for (key, sidecar) in &sidecars.by_key {
+            if !goal.counted.contains(key) {
+                if goal.touched.binary_search(&key.id).is_err() && !sidecar.lacks(goal.revision) {
+                    continue;
+                }
+                goal.counted.insert(key.clone());
+            }
             progress.affected += 1;
-            if sidecar.enforces(revision) {
+            if sidecar.enforces(goal.revision) {
                 progress.acknowledged += 1;
                 continue;
             }
