@@ -314,6 +314,81 @@ async fn row_11_a_stream_on_which_nothing_is_said_ends() {
     assert_eq!(left.code(), Code::DeadlineExceeded);
 }
 
+/// A hub that starts with a store in which somebody had an SVID, or nobody.
+async fn started_with(has_lineage: bool) -> Arc<Hub> {
+    let store = Store::open_backend(redb::backends::InMemoryBackend::new()).unwrap();
+    if has_lineage {
+        let written = store.write(|tx| {
+            tx.put(Table::Lineages, b"one", Vec::new());
+            Ok::<_, StoreError>(())
+        });
+        written.await.unwrap();
+    }
+    Hub::start(HubConfig {
+        auditor: Auditor::new(store.clone()),
+        store,
+        tasks: Tasks::new(),
+        trust_domain: trust_domain(),
+        lease_grace: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+/// Waits for the newest revision; answers how long that took, and the last word.
+async fn waited(hub: &Arc<Hub>, timeout: Duration) -> (Duration, v1::RolloutStatus) {
+    let began = tokio::time::Instant::now();
+    let (statuses, mut answers) = mpsc::channel(64);
+    let request = v1::WaitRolloutRequest {
+        revision: hub.views.revision(),
+        timeout: Some(write_duration(timeout)),
+    };
+    rollout::wait(Arc::clone(hub), request, statuses).await;
+    let mut last = None;
+    while let Some(status) = answers.recv().await {
+        last = Some(status.unwrap());
+    }
+    (began.elapsed(), last.unwrap())
+}
+
+#[tokio::test]
+async fn a_restarted_control_plane_is_sure_of_nothing_before_everybody_could_be_back() {
+    let hub = started_with(true).await;
+    tokio::time::pause();
+    let (took, status) = waited(&hub, Duration::from_secs(1)).await;
+    assert!(took <= Duration::from_secs(2) && !status.done, "{status:?}");
+
+    let key = rollout::SidecarKey {
+        id: id("web"),
+        instance: "web-1".to_owned(),
+    };
+    let announced = rollout::Announced {
+        version: String::new(),
+        policy_schema: 1,
+    };
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let view = hub.views.subscribe(&key.id);
+        let stream = hub.rollouts.connect(key.clone(), announced, view).unwrap();
+        stream.heard(hub.views.revision(), String::new());
+        stream
+    };
+    let ((took, status), _stream) = tokio::join!(waited(&hub, Duration::from_secs(30)), back);
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    assert!(
+        status.done && (status.affected, status.acknowledged) == (1, 1),
+        "{status:?}"
+    );
+    let (took, status) = waited(&hub, Duration::from_secs(30)).await;
+    assert!(took < Duration::from_millis(50) && status.done, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_control_plane_of_a_new_mesh_waits_for_nobody() {
+    let hub = started_with(false).await;
+    let (took, status) = waited(&hub, Duration::from_secs(30)).await;
+    assert!(took < Duration::from_secs(1) && status.done, "{took:?}");
+}
+
 #[tokio::test]
 async fn the_same_apply_again_makes_no_revision_and_a_dry_run_says_what_would_happen() {
     let plane = Plane::start().await;

@@ -6,9 +6,11 @@ mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weft_daemon::CancellationToken;
 use weft_identity::SpiffeId;
 use weft_wire::{v1, write_timestamp};
@@ -54,6 +56,8 @@ struct Shared {
     sidecars: Mutex<Sidecars>,
     /// Moves with everything that a waiter could wait for.
     changes: watch::Sender<u64>,
+    /// Before then, sidecars of an earlier process may live that are not known yet.
+    settled_at: Instant,
 }
 
 #[derive(Default)]
@@ -100,19 +104,24 @@ pub struct Tracked {
 #[error("more than {SIDECARS_PER_IDENTITY} sidecars of one identity")]
 pub struct TooManySidecars;
 
-impl Default for Rollouts {
-    fn default() -> Self {
+impl Rollouts {
+    /// Of a mesh that has no sidecars yet, or some that are about to come back: a restarted control plane knows nobody.
+    pub fn new(has_sidecars: bool) -> Self {
         let (changes, _) = watch::channel(0);
+        let settling = if has_sidecars {
+            SETTLING
+        } else {
+            Duration::ZERO
+        };
         Self {
             shared: Arc::new(Shared {
                 sidecars: Mutex::default(),
                 changes,
+                settled_at: Instant::now() + settling,
             }),
         }
     }
-}
 
-impl Rollouts {
     pub fn connect(
         &self,
         key: SidecarKey,
@@ -128,7 +137,7 @@ impl Rollouts {
                 .replicas(&key.id)
                 .filter(|(known, _)| **known != key)
                 .count();
-            if replicas >= SIDECARS_PER_IDENTITY {
+            if replicas >= SIDECARS_PER_IDENTITY && !sidecars.forget_longest_lost(&key.id) {
                 return Err(TooManySidecars);
             }
             let stream = streams::next();
@@ -146,6 +155,7 @@ impl Rollouts {
             };
             if let Some(older) = sidecars.by_key.insert(key.clone(), sidecar) {
                 older.replaced.cancel();
+                sidecars.not_gone(&key, &older);
             }
             stream
         };
@@ -175,6 +185,11 @@ impl Rollouts {
                 .find(|(_, sidecar)| cannot(sidecar))
                 .map(|(key, _)| key.clone())
         })
+    }
+
+    /// When every sidecar that lives has had the time to come back; in the past for a control plane that runs.
+    fn settled_at(&self) -> Instant {
+        self.shared.settled_at
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -291,17 +306,31 @@ impl Sidecars {
             .first()
             .is_some_and(|(forget_at, _)| *forget_at <= now)
         {
-            let Some((forget_at, key)) = self.gone.pop_first() else {
+            let Some((_, key)) = self.gone.pop_first() else {
                 return;
             };
-            // It may have come back since.
-            if self
-                .by_key
-                .get(&key)
-                .is_some_and(|sidecar| sidecar.forget_at == Some(forget_at))
-            {
-                self.by_key.remove(&key);
-            }
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// Makes room for another sidecar of an identity; answers whether one was lost.
+    fn forget_longest_lost(&mut self, id: &SpiffeId) -> bool {
+        let lost = self
+            .replicas(id)
+            .filter_map(|(key, sidecar)| Some((sidecar.lost_at?, key)));
+        let Some(key) = lost.min().map(|(_, key)| key.clone()) else {
+            return false;
+        };
+        if let Some(sidecar) = self.by_key.remove(&key) {
+            self.not_gone(&key, &sidecar);
+        }
+        true
+    }
+
+    /// Keeps `gone` to those who are listed as gone.
+    fn not_gone(&mut self, key: &SidecarKey, sidecar: &Sidecar) {
+        if let Some(forget_at) = sidecar.forget_at {
+            self.gone.remove(&(forget_at, key.clone()));
         }
     }
 }
@@ -343,10 +372,12 @@ pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
     }
 }
 
-/// How long a lost sidecar stays listed.
-const LOST_KEPT: SignedDuration = SignedDuration::from_secs(60);
+/// How long sidecars take to find a control plane that was started again.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long a lost sidecar stays listed: one that cannot reach the control plane enforces what it has.
+const LOST_KEPT: SignedDuration = SignedDuration::from_secs(600);
 /// How long one that left does: a renewed SVID makes a sidecar close its stream and open another.
-const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(1);
+const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(3);
 /// How long a lost sidecar is waited for: it may be about to come back, with a new SVID or after a hiccup.
 const RETURN_GRACE: SignedDuration = SignedDuration::from_secs(5);
 const SIDECARS_PER_IDENTITY: usize = 1000;

@@ -9,4 +9,9 @@ pub(crate) fn next() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+/// The last number that was given.
+pub(crate) fn latest() -> u64 {
+    LAST.load(Ordering::Relaxed)
+}
+
 static LAST: AtomicU64 = AtomicU64::new(0);

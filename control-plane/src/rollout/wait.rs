@@ -11,11 +11,13 @@ use tonic::Status;
 use weft_identity::SpiffeId;
 use weft_wire::{v1, write_duration, write_timestamp};
 
-use super::{Rollouts, SidecarKey};
+use super::{Rollouts, Sidecar, SidecarKey};
 use crate::hub::Hub;
+use crate::streams;
 
 /// Streams the progress of one revision until every sidecar that it affects, or that lacks an earlier one, and that may
-/// still answer has acknowledged it, or the timeout. It is done when nobody is pending, lost ones included.
+/// still answer has acknowledged it, or the timeout. It is done when nobody is pending, lost ones included, and when
+/// whoever is not known yet has had the time to come.
 pub(crate) async fn wait(
     hub: Arc<Hub>,
     request: v1::WaitRolloutRequest,
@@ -28,16 +30,19 @@ pub(crate) async fn wait(
         .unwrap_or(DEFAULT_TIMEOUT);
     let deadline = started + timeout.min(LONGEST_TIMEOUT);
     let mut changes = hub.rollouts.changes();
+    let mut goal = hub.rollouts.goal(request.revision);
     let has_begun = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
         .await
         .is_ok();
-    let mut goal = Goal::new(request.revision);
     let mut last = None;
     loop {
         changes.mark_unchanged();
+        // Before anybody is looked at: who comes later is not missed.
+        let now = Instant::now();
+        let is_settled = now >= hub.rollouts.settled_at();
         goal.touched = hub.views.touched_by(request.revision);
         let progress = hub.rollouts.progress(&mut goal);
-        let is_over = progress.awaited == 0 || Instant::now() >= deadline;
+        let is_over = (progress.awaited == 0 && is_settled) || now >= deadline;
         let shown = (
             progress.affected,
             progress.acknowledged,
@@ -45,7 +50,7 @@ pub(crate) async fn wait(
         );
         if is_over || last != Some(shown) {
             last = Some(shown);
-            let is_done = has_begun && progress.pending.is_empty();
+            let is_done = has_begun && is_settled && progress.pending.is_empty();
             let status = rollout_status(progress, is_done, started.elapsed());
             if statuses.send(Ok(status)).await.is_err() || is_over {
                 return;
@@ -54,7 +59,7 @@ pub(crate) async fn wait(
         tokio::select! {
             _ = changes.changed() => {}
             () = statuses.closed() => return,
-            () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)) => {}
+            () = tokio::time::sleep_until(deadline.min(now + LOOK_AGAIN)) => {}
         }
     }
 }
@@ -64,17 +69,17 @@ pub(super) struct Goal {
     pub(super) revision: u64,
     /// Identities whose view it changed, in order.
     pub(super) touched: Vec<SpiffeId>,
+    /// Streams with a higher number are of sidecars that came while it was waited for; what they had is not known.
+    since: u64,
     /// Whoever counted once counts to the end.
     counted: BTreeSet<SidecarKey>,
 }
 
 impl Goal {
-    pub(super) fn new(revision: u64) -> Self {
-        Self {
-            revision,
-            touched: Vec::new(),
-            counted: BTreeSet::new(),
-        }
+    fn concerns(&self, key: &SidecarKey, sidecar: &Sidecar) -> bool {
+        self.touched.binary_search(&key.id).is_ok()
+            || sidecar.stream > self.since
+            || sidecar.lacks(self.revision)
     }
 }
 
@@ -88,6 +93,18 @@ pub(super) struct Progress {
 }
 
 impl Rollouts {
+    /// To wait for a revision. Whoever is here before everybody can be has just come back.
+    pub(super) fn goal(&self, revision: u64) -> Goal {
+        let _no_stream_begins = self.shared.lock();
+        let is_settled = Instant::now() >= self.settled_at();
+        Goal {
+            revision,
+            touched: Vec::new(),
+            since: if is_settled { streams::latest() } else { 0 },
+            counted: BTreeSet::new(),
+        }
+    }
+
     /// Where the sidecars stand that a revision concerns. One that lacks an earlier change counts whatever this one
     /// changed: an edit that is applied again, unchanged, is answered with a revision that others may have made.
     pub(super) fn progress(&self, goal: &mut Goal) -> Progress {
@@ -97,7 +114,7 @@ impl Rollouts {
         let mut progress = Progress::default();
         for (key, sidecar) in &sidecars.by_key {
             if !goal.counted.contains(key) {
-                if goal.touched.binary_search(&key.id).is_err() && !sidecar.lacks(goal.revision) {
+                if !goal.concerns(key, sidecar) {
                     continue;
                 }
                 goal.counted.insert(key.clone());
