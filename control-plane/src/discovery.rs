@@ -1,13 +1,16 @@
 //! The delta Aggregated Discovery Service: one stream per sidecar carries its whole view and every change of it.
 //!
 //! A change goes out the moment it is known; only what is queued already is sent as one. A client that does not read
-//! is not sent more: its stream holds one view and a bounded number of responses.
+//! is not sent more: its stream holds one view and a bounded number of responses. A sidecar has one stream: a newer one
+//! ends the older.
 
 mod exchange;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weft_catalog::check_instance;
@@ -64,9 +67,14 @@ struct Stream {
 
 impl Stream {
     async fn serve(mut self) {
-        let first = match self.requests.message().await {
-            Ok(Some(first)) => first,
-            Ok(None) | Err(_) => return,
+        let first = match timeout(FIRST_REQUEST, self.requests.message()).await {
+            Ok(Ok(Some(first))) => first,
+            Ok(Ok(None) | Err(_)) => return,
+            Err(_) => {
+                return self
+                    .refuse(Status::deadline_exceeded("nothing was asked for"))
+                    .await;
+            }
         };
         let (key, announced) = match announced(&self.id, first.node.as_ref()) {
             Ok(announced) => announced,
@@ -85,7 +93,13 @@ impl Stream {
                         .await;
                 }
             };
-        match self.exchange(first, &tracked).await {
+        // Also while a response waits for a client that does not read.
+        let ended = tokio::select! {
+            biased;
+            () = tracked.replaced() => Err(Status::aborted("a newer stream of this instance has taken over")),
+            ended = self.exchange(first, &tracked) => ended,
+        };
+        match ended {
             Ok(()) => tracked.end(Ended::Left),
             Err(status) => {
                 tracked.end(Ended::Lost);
@@ -128,8 +142,8 @@ impl Stream {
     }
 
     async fn refuse(&self, status: Status) {
-        // A client that has gone needs no reason.
-        let _ = self.responses.send(Err(status)).await;
+        // A client that has gone, or does not read, needs no reason.
+        let _ = timeout(REFUSAL, self.responses.send(Err(status))).await;
     }
 }
 
@@ -178,5 +192,8 @@ fn invalid(error: exchange::ExchangeError) -> Status {
 
 const SCHEMA_FEATURE: &str = "weft.schema=";
 const VERSION_CHARS: usize = 64;
+/// How long a stream may ask for nothing.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(10);
+const REFUSAL: Duration = Duration::from_secs(1);
 /// Responses between this task and the connection's flow control.
 const QUEUED_RESPONSES: usize = 8;

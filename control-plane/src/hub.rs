@@ -1,6 +1,7 @@
 //! What the mesh's services share: the store, the views of it, and who is connected.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::authorize::Caller;
 use crate::decisions::Reports;
 use crate::leases::{self, Leases};
 use crate::rollout::Rollouts;
-use crate::store::{Commit, Lagged, Store, StoreError, Watch};
+use crate::store::{Commit, Lagged, Rows, Store, StoreError, Table, Watch};
 use crate::views::Views;
 use crate::world::{World, WorldError};
 
@@ -54,11 +55,15 @@ impl Hub {
         let watch = store.watch();
         let reader = store.read()?;
         let world = World::load(&trust_domain, &reader)?;
+        // Somebody was issued an SVID, so somebody may be about to come back.
+        let has_sidecars = !reader
+            .rows(Table::Lineages, Bound::Unbounded, 1)?
+            .is_empty();
         let hub = Arc::new(Self {
             history: History::from(world.revision),
             leases: Leases::new(lease_grace, &reader.endpoints()?),
             reports: Reports::default(),
-            rollouts: Rollouts::default(),
+            rollouts: Rollouts::new(has_sidecars),
             views: Views::new(world),
             store,
             auditor,

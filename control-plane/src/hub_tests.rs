@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Server};
@@ -18,6 +19,9 @@ use super::*;
 use crate::fixture::{allow, id, service, trust_domain};
 use crate::views::Kind;
 use crate::{discovery, registration, resources, rollout};
+
+/// Longer than anything takes that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Plane {
     hub: Arc<Hub>,
@@ -233,6 +237,31 @@ async fn a_silent_sidecar_is_named_at_the_timeout() {
 }
 
 #[tokio::test]
+async fn applying_the_same_again_names_who_still_lacks_it_whatever_happened_since() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let mut silent = plane.sidecar("web").await;
+    let edit = || vec![allow("web-orders", "orders", &["shop/web"])];
+    plane.apply(edit()).await;
+    let unrelated = plane
+        .apply(vec![allow("other-api", "api", &["shop/other"])])
+        .await;
+    let again = plane.apply(edit()).await;
+    assert_eq!(again.revision, unrelated.revision, "nothing changed");
+    let status = plane
+        .rollout(again.revision, Duration::from_millis(300))
+        .await;
+    assert!(
+        !status.done && (status.affected, status.acknowledged) == (1, 0),
+        "{status:?}"
+    );
+    assert_eq!(status.pending[0].instance, "web-1");
+    silent.acknowledge().await;
+    let status = plane.rollout(again.revision, Duration::from_secs(10)).await;
+    assert!(status.done, "{status:?}");
+}
+
+#[tokio::test]
 async fn a_sidecar_that_reconnects_meanwhile_is_waited_for() {
     let plane = Plane::start().await;
     plane.apply(shop()).await;
@@ -250,6 +279,122 @@ async fn a_sidecar_that_reconnects_meanwhile_is_waited_for() {
     let waiting = plane.rollout(applied.revision, Duration::from_secs(10));
     let (_web, status) = tokio::join!(plane.sidecar("web"), waiting);
     assert!(status.done && status.acknowledged == 1, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_a_sidecar_ends_the_older_one() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let mut older = plane.sidecar("web").await;
+    let mut other = plane.sidecar("api").await;
+    let mut newer = plane.sidecar("web").await;
+    let ended = timeout(PATIENCE, older.responses.message()).await;
+    let ended = ended.expect("the older stream ends").unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted);
+    plane
+        .apply(vec![allow("any-orders", "orders", &["shop/*"])])
+        .await;
+    for live in [&mut newer, &mut other] {
+        live.acknowledge().await;
+    }
+}
+
+#[tokio::test]
+async fn row_11_a_stream_on_which_nothing_is_said_ends() {
+    let plane = Plane::start().await;
+    let (_silent, outgoing) = mpsc::channel::<DeltaDiscoveryRequest>(1);
+    let (_quiet, offers) = mpsc::channel::<v1::RegisterRequest>(1);
+    let mut discovery = AggregatedDiscoveryServiceClient::new(plane.channel.clone());
+    let mut registration = RegistrationClient::new(plane.channel.clone());
+    let request = by(id("web").as_str(), ReceiverStream::new(outgoing));
+    let responses = discovery.delta_aggregated_resources(request).await.unwrap();
+    let request = by(id("web").as_str(), ReceiverStream::new(offers));
+    let answers = registration.register(request).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(discovery::FIRST_REQUEST).await;
+    // Sockets keep no virtual time.
+    tokio::time::resume();
+    let (mut responses, mut answers) = (responses.into_inner(), answers.into_inner());
+    let ended = timeout(PATIENCE, responses.message()).await;
+    let left = timeout(PATIENCE, answers.message()).await;
+    for ended in [ended.unwrap().map(drop), left.unwrap().map(drop)] {
+        assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+}
+
+/// A hub that starts with a store in which somebody had an SVID, or nobody.
+async fn started_with(has_lineage: bool) -> Arc<Hub> {
+    let store = Store::open_backend(redb::backends::InMemoryBackend::new()).unwrap();
+    if has_lineage {
+        let written = store.write(|tx| {
+            tx.put(Table::Lineages, b"one", Vec::new());
+            Ok::<_, StoreError>(())
+        });
+        written.await.unwrap();
+    }
+    Hub::start(HubConfig {
+        auditor: Auditor::new(store.clone()),
+        store,
+        tasks: Tasks::new(),
+        trust_domain: trust_domain(),
+        lease_grace: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+/// Waits for the newest revision; answers how long that took, and the last word.
+async fn waited(hub: &Arc<Hub>, timeout: Duration) -> (Duration, v1::RolloutStatus) {
+    let began = tokio::time::Instant::now();
+    let (statuses, mut answers) = mpsc::channel(64);
+    let request = v1::WaitRolloutRequest {
+        revision: hub.views.revision(),
+        timeout: Some(write_duration(timeout)),
+    };
+    rollout::wait(Arc::clone(hub), request, statuses).await;
+    let mut last = None;
+    while let Some(status) = answers.recv().await {
+        last = Some(status.unwrap());
+    }
+    (began.elapsed(), last.unwrap())
+}
+
+#[tokio::test]
+async fn a_restarted_control_plane_is_sure_of_nothing_before_everybody_could_be_back() {
+    let hub = started_with(true).await;
+    tokio::time::pause();
+    let (took, status) = waited(&hub, Duration::from_secs(1)).await;
+    assert!(took <= Duration::from_secs(2) && !status.done, "{status:?}");
+
+    let key = rollout::SidecarKey {
+        id: id("web"),
+        instance: "web-1".to_owned(),
+    };
+    let announced = rollout::Announced {
+        version: String::new(),
+        policy_schema: 1,
+    };
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let view = hub.views.subscribe(&key.id);
+        let stream = hub.rollouts.connect(key.clone(), announced, view).unwrap();
+        stream.heard(hub.views.revision(), String::new());
+        stream
+    };
+    let ((took, status), _stream) = tokio::join!(waited(&hub, Duration::from_secs(30)), back);
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    assert!(
+        status.done && (status.affected, status.acknowledged) == (1, 1),
+        "{status:?}"
+    );
+    let (took, status) = waited(&hub, Duration::from_secs(30)).await;
+    assert!(took < Duration::from_millis(50) && status.done, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_control_plane_of_a_new_mesh_waits_for_nobody() {
+    let hub = started_with(false).await;
+    let (took, status) = waited(&hub, Duration::from_secs(30)).await;
+    assert!(took < Duration::from_secs(1) && status.done, "{took:?}");
 }
 
 #[tokio::test]
@@ -338,6 +483,27 @@ async fn endpoints_of_a_sidecar_that_leaves_go_at_once() {
     let mut answers = answer.into_inner();
     while answers.message().await.unwrap().is_some() {}
     assert_eq!(plane.endpoints().await, 0);
+}
+
+#[tokio::test]
+async fn an_older_stream_that_leaves_takes_nothing_from_a_newer_one() {
+    let plane = Plane::start().await;
+    plane.apply(shop()).await;
+    let register = async || {
+        let (requests, outgoing) = mpsc::channel(4);
+        requests.send(offer("shop/api", false)).await.unwrap();
+        let mut client = RegistrationClient::new(plane.channel.clone());
+        let request = by(id("api").as_str(), ReceiverStream::new(outgoing));
+        let mut answers = client.register(request).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap();
+        (requests, answers)
+    };
+    let (older, mut told) = register().await;
+    let newer = register().await;
+    older.send(offer("shop/api", true)).await.unwrap();
+    assert_eq!(told.message().await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(plane.endpoints().await, 1);
+    drop(newer);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::audit::Event;
 use crate::hub::Hub;
 use crate::store::{OwnedEndpoints, StoreError};
+use crate::streams;
 
 /// All leases; clones share them.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ pub type LeaseKey = (String, String);
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    /// Tells the streams of one sidecar apart: a new one may begin before the old one's end is seen.
+    /// Who holds it or held it last; 0: a stream of an earlier process.
     stream: u64,
     ends: Option<End>,
 }
@@ -43,6 +44,13 @@ struct End {
     at: Instant,
     /// The same for people.
     shown: Timestamp,
+}
+
+/// A lease that is over, as it was when that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Over {
+    key: LeaseKey,
+    stream: u64,
 }
 
 /// A stream's hold on its lease. Dropped, the grace period begins.
@@ -85,15 +93,11 @@ impl Leases {
     pub fn hold(&self, owner: &str, instance: &str) -> Result<Hold, TooManyInstances> {
         let key = (owner.to_owned(), instance.to_owned());
         let mut leases = self.shared.lock();
-        let stream = match leases.get(&key) {
-            Some(lease) => lease.stream + 1,
-            None if leases.keys().filter(|(known, _)| known == owner).count()
-                >= INSTANCES_PER_IDENTITY =>
-            {
-                return Err(TooManyInstances);
-            }
-            None => 1,
-        };
+        let instances = || leases.keys().filter(|(known, _)| known == owner).count();
+        if !leases.contains_key(&key) && instances() >= INSTANCES_PER_IDENTITY {
+            return Err(TooManyInstances);
+        }
+        let stream = streams::next();
         leases.insert(key.clone(), Lease { stream, ends: None });
         drop(leases);
         Ok(Hold {
@@ -110,32 +114,40 @@ impl Leases {
         lease.ends.map(|end| end.shown)
     }
 
-    fn is_held(&self, key: &LeaseKey) -> bool {
-        self.shared
-            .lock()
-            .get(key)
-            .is_some_and(|lease| lease.ends.is_none())
-    }
-
     /// What is over, and when the next one will be.
-    fn over(&self, now: Instant) -> (Vec<LeaseKey>, Option<Instant>) {
+    fn over(&self, now: Instant) -> (Vec<Over>, Option<Instant>) {
         let leases = self.shared.lock();
         let ends = leases
             .iter()
-            .filter_map(|(key, lease)| lease.ends.map(|end| (key, end.at)));
-        let (over, ahead): (Vec<_>, Vec<_>) = ends.partition(|(_, at)| *at <= now);
-        let next = ahead.into_iter().map(|(_, at)| at).min();
-        (over.into_iter().map(|(key, _)| key.clone()).collect(), next)
+            .filter_map(|(key, lease)| lease.ends.map(|end| (key, lease.stream, end.at)));
+        let (over, ahead): (Vec<_>, Vec<_>) = ends.partition(|(.., at)| *at <= now);
+        let next = ahead.into_iter().map(|(.., at)| at).min();
+        let over = over.into_iter().map(|(key, stream, _)| Over {
+            key: key.clone(),
+            stream,
+        });
+        (over.collect(), next)
     }
 
-    fn forget(&self, keys: &[LeaseKey]) {
+    /// Whether nobody took the lease since: a newer stream that ended too has a grace period of its own.
+    fn is_still(&self, over: &Over) -> bool {
+        is_still(&self.shared.lock(), over)
+    }
+
+    fn forget(&self, ended: &[Over]) {
         let mut leases = self.shared.lock();
-        for key in keys {
-            if leases.get(key).is_some_and(|lease| lease.ends.is_some()) {
-                leases.remove(key);
+        for over in ended {
+            if is_still(&leases, over) {
+                leases.remove(&over.key);
             }
         }
     }
+}
+
+fn is_still(leases: &HashMap<LeaseKey, Lease>, over: &Over) -> bool {
+    leases
+        .get(&over.key)
+        .is_some_and(|lease| lease.stream == over.stream && lease.ends.is_some())
 }
 
 impl Hold {
@@ -148,7 +160,7 @@ impl Hold {
     }
 
     /// Gives the lease up at once: the endpoints are gone already.
-    pub fn leave(self) {
+    pub fn leave(&self) {
         let mut leases = self.shared.lock();
         if leases
             .get(&self.key)
@@ -208,24 +220,32 @@ pub(crate) async fn expire(hub: Arc<Hub>) -> Result<(), StoreError> {
     }
 }
 
-async fn remove(hub: &Hub, over: Vec<LeaseKey>) -> Result<(), StoreError> {
+async fn remove(hub: &Hub, over: Vec<Over>) -> Result<(), StoreError> {
     let leases = hub.leases.clone();
     let removed = hub
         .store
         .write(move |tx| -> Result<_, StoreError> {
             // A sidecar that came back meanwhile writes after it took its lease, so it is seen here.
-            let over: Vec<LeaseKey> = over
+            let over: Vec<Over> = over
                 .into_iter()
-                .filter(|key| !leases.is_held(key))
+                .filter(|over| leases.is_still(over))
                 .collect();
-            for (owner, instance) in &over {
+            for Over {
+                key: (owner, instance),
+                ..
+            } in &over
+            {
                 tx.put_endpoints(instance, owner, Vec::new())?;
             }
             Ok(over)
         })
         .await?;
     hub.leases.forget(&removed.value);
-    for (owner, instance) in &removed.value {
+    for Over {
+        key: (owner, instance),
+        ..
+    } in &removed.value
+    {
         tracing::info!(%owner, %instance, "a lease is over and its endpoints are gone");
         let event = Event {
             actor: owner.clone(),
@@ -264,10 +284,8 @@ mod tests {
         let now = Instant::now();
         let (over, next) = leases.over(now);
         assert!(over.is_empty() && next.is_some_and(|next| next <= now + GRACE));
-        assert_eq!(
-            leases.over(now + GRACE).0,
-            [("web".to_owned(), "web-1".to_owned())]
-        );
+        let (over, _) = leases.over(now + GRACE);
+        assert_eq!(over[0].key, ("web".to_owned(), "web-1".to_owned()));
         assert!(leases.expires("web", "web-1").is_some());
     }
 
@@ -279,6 +297,28 @@ mod tests {
         assert!(!old.is_current() && new.is_current());
         drop(old);
         assert!(leases.over(Instant::now() + GRACE).0.is_empty());
+    }
+
+    #[test]
+    fn an_old_stream_that_ends_after_its_lease_was_left_does_not_end_a_newer_one() {
+        let leases = Leases::new(GRACE, &[]);
+        let old = leases.hold("web", "web-1").unwrap();
+        leases.hold("web", "web-1").unwrap().leave();
+        let new = leases.hold("web", "web-1").unwrap();
+        assert!(!old.is_current() && new.is_current());
+        drop(old);
+        assert_eq!(leases.expires("web", "web-1"), None);
+    }
+
+    #[test]
+    fn a_lease_that_was_taken_and_lost_again_meanwhile_keeps_its_own_grace_period() {
+        let leases = Leases::new(GRACE, &[]);
+        drop(leases.hold("web", "web-1").unwrap());
+        let (over, _) = leases.over(Instant::now() + GRACE);
+        drop(leases.hold("web", "web-1").unwrap());
+        assert!(!leases.is_still(&over[0]));
+        leases.forget(&over);
+        assert!(leases.expires("web", "web-1").is_some());
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod revocations;
 pub mod rollout;
 mod run;
 pub mod store;
+mod streams;
 mod tls;
 mod tokens;
 pub mod views;

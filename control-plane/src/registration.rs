@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weft_catalog::{check_address, check_instance};
@@ -14,6 +15,7 @@ use weft_wire::v1::registration_server::{Registration, RegistrationServer};
 use weft_wire::{ResourceKey, write_duration, write_timestamp};
 
 use crate::audit::Event;
+use crate::discovery::FIRST_REQUEST;
 use crate::hub::{Hub, caller_workload, internal};
 use crate::leases::Hold;
 use crate::store::{StoreError, StoredEndpoints, WriteTx};
@@ -65,7 +67,9 @@ type Responses = mpsc::Sender<Result<v1::RegisterResponse, Status>>;
 
 impl Lease {
     async fn serve(mut self, responses: &Responses) -> Result<(), Status> {
-        let Some(mut request) = self.requests.message().await? else {
+        let first = timeout(FIRST_REQUEST, self.requests.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was offered"))?;
+        let Some(mut request) = first? else {
             return Ok(());
         };
         let instance = request.instance.clone();
@@ -73,6 +77,7 @@ impl Lease {
             .map_err(|error| Status::invalid_argument(format!("instance: {error}")))?;
         let hold = self.hub.leases.hold(self.id.as_str(), &instance);
         let hold = hold.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let hold = Arc::new(hold);
         let draining = self.hub.tasks.draining();
         loop {
             if request.instance != instance {
@@ -80,16 +85,11 @@ impl Lease {
                     "instance: it cannot change within a stream",
                 ));
             }
-            if !hold.is_current() {
-                return Err(Status::aborted(
-                    "a newer stream of this instance has taken over",
-                ));
-            }
             let is_leaving = request.leaving;
-            let revision = self.store(&instance, request).await?;
+            let revision = self.store(&hold, request).await?;
             let lease = Some(write_duration(self.hub.leases.grace()));
             if is_leaving {
-                Hold::leave(hold);
+                hold.leave();
                 let _ = responses
                     .send(Ok(v1::RegisterResponse { revision, lease }))
                     .await;
@@ -111,21 +111,22 @@ impl Lease {
     }
 
     /// Replaces what this sidecar offers; answers the revision at which that is so.
-    async fn store(&self, instance: &str, request: v1::RegisterRequest) -> Result<u64, Status> {
+    async fn store(&self, hold: &Arc<Hold>, request: v1::RegisterRequest) -> Result<u64, Status> {
         let offered = if request.leaving {
             Vec::new()
         } else {
             request.endpoints
         };
-        let (services, endpoints) = read(&self.id, instance, offered)?;
+        let instance = request.instance;
+        let (services, endpoints) = read(&self.id, &instance, offered)?;
         let offered = shown(&endpoints);
-        let (owner, workload, instance) = (
-            self.id.to_string(),
-            self.workload.clone(),
-            instance.to_owned(),
-        );
-        let subject = instance.clone();
+        let (owner, workload) = (self.id.to_string(), self.workload.clone());
+        let (subject, hold) = (instance.clone(), Arc::clone(hold));
         let written = self.hub.store.write(move |tx| {
+            // Asked here: a newer stream takes the lease before it writes, so nothing of it is overwritten.
+            if !hold.is_current() {
+                return Err(Refused::TakenOver);
+            }
             for service in &services {
                 if !may_offer(tx, service, &workload)? {
                     return Err(Refused::NotOffered(service.clone()));
@@ -141,6 +142,9 @@ impl Lease {
                 Ok(written.revision)
             }
             Err(Refused::Store(error)) => Err(internal(error)),
+            Err(Refused::TakenOver) => Err(Status::aborted(
+                "a newer stream of this instance has taken over",
+            )),
             Err(Refused::NotOffered(service)) => Err(self.refuse(service).await),
         }
     }
@@ -182,6 +186,7 @@ fn shown(endpoints: &StoredEndpoints) -> String {
 
 enum Refused {
     Store(StoreError),
+    TakenOver,
     NotOffered(ServiceName),
 }
 

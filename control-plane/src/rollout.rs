@@ -2,25 +2,41 @@
 //!
 //! A sidecar that was lost (not one that left) stays listed for a while, so that nobody takes its silence for consent.
 
-use std::any::Any;
+mod wait;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::Status;
+use weft_daemon::CancellationToken;
 use weft_identity::SpiffeId;
-use weft_wire::{v1, write_duration, write_timestamp};
+use weft_wire::{v1, write_timestamp};
 
 use crate::hub::Hub;
+use crate::streams;
+use crate::views::Subscription;
+pub(crate) use wait::wait;
 
 /// One sidecar process: several of one identity are its replicas.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SidecarKey {
     pub id: SpiffeId,
     pub instance: String,
+}
+
+/// What a sidecar must enforce: the view of its identity.
+pub trait Required: Send + Sync {
+    /// Whether it changed after one revision and up to another.
+    fn has_changed(&self, after: u64, until: u64) -> bool;
+}
+
+impl Required for Subscription {
+    fn has_changed(&self, after: u64, until: u64) -> bool {
+        Subscription::has_changed(self, after, until)
+    }
 }
 
 /// What a sidecar says about itself when it connects.
@@ -40,6 +56,8 @@ struct Shared {
     sidecars: Mutex<Sidecars>,
     /// Moves with everything that a waiter could wait for.
     changes: watch::Sender<u64>,
+    /// Before then, sidecars of an earlier process may live that are not known yet.
+    settled_at: Instant,
 }
 
 #[derive(Default)]
@@ -49,13 +67,14 @@ struct Sidecars {
     gone: BTreeSet<(Timestamp, SidecarKey)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Sidecar {
-    /// Tells the streams of one sidecar apart: a new one may begin before the old one's end is seen.
     stream: u64,
+    /// Cancelled when a newer stream of the sidecar begins.
+    replaced: CancellationToken,
     announced: Announced,
-    /// What lives as long as the sidecar is remembered: its identity's view, so that what a lost one misses is known.
-    _view: Arc<dyn Any + Send + Sync>,
+    /// Held as long as the sidecar is remembered, so that what a lost one misses is known.
+    required: Arc<dyn Required>,
     acknowledged: u64,
     nack: String,
     last_heard: Timestamp,
@@ -76,6 +95,7 @@ pub struct Tracked {
     shared: Arc<Shared>,
     key: SidecarKey,
     stream: u64,
+    replaced: CancellationToken,
     ended: Ended,
 }
 
@@ -84,26 +104,32 @@ pub struct Tracked {
 #[error("more than {SIDECARS_PER_IDENTITY} sidecars of one identity")]
 pub struct TooManySidecars;
 
-impl Default for Rollouts {
-    fn default() -> Self {
+impl Rollouts {
+    /// Of a mesh that has no sidecars yet, or some that are about to come back: a restarted control plane knows nobody.
+    pub fn new(has_sidecars: bool) -> Self {
         let (changes, _) = watch::channel(0);
+        let settling = if has_sidecars {
+            SETTLING
+        } else {
+            Duration::ZERO
+        };
         Self {
             shared: Arc::new(Shared {
                 sidecars: Mutex::default(),
                 changes,
+                settled_at: Instant::now() + settling,
             }),
         }
     }
-}
 
-impl Rollouts {
     pub fn connect(
         &self,
         key: SidecarKey,
         announced: Announced,
-        view: impl Any + Send + Sync,
+        required: impl Required + 'static,
     ) -> Result<Tracked, TooManySidecars> {
         let now = Timestamp::now();
+        let replaced = CancellationToken::new();
         let stream = {
             let mut sidecars = self.shared.lock();
             sidecars.forget_gone(now);
@@ -111,25 +137,26 @@ impl Rollouts {
                 .replicas(&key.id)
                 .filter(|(known, _)| **known != key)
                 .count();
-            if replicas >= SIDECARS_PER_IDENTITY {
+            if replicas >= SIDECARS_PER_IDENTITY && !sidecars.forget_longest_lost(&key.id) {
                 return Err(TooManySidecars);
             }
-            let stream = sidecars
-                .by_key
-                .get(&key)
-                .map_or(1, |sidecar| sidecar.stream + 1);
+            let stream = streams::next();
             let nack = String::new();
             let sidecar = Sidecar {
                 stream,
+                replaced: replaced.clone(),
                 announced,
-                _view: Arc::new(view),
+                required: Arc::new(required),
                 acknowledged: 0,
                 nack,
                 last_heard: now,
                 lost_at: None,
                 forget_at: None,
             };
-            sidecars.by_key.insert(key.clone(), sidecar);
+            if let Some(older) = sidecars.by_key.insert(key.clone(), sidecar) {
+                older.replaced.cancel();
+                sidecars.not_gone(&key, &older);
+            }
             stream
         };
         self.shared.changed();
@@ -137,6 +164,7 @@ impl Rollouts {
             shared: Arc::clone(&self.shared),
             key,
             stream,
+            replaced,
             ended: Ended::Lost,
         })
     }
@@ -159,6 +187,11 @@ impl Rollouts {
         })
     }
 
+    /// When every sidecar that lives has had the time to come back; in the past for a control plane that runs.
+    fn settled_at(&self) -> Instant {
+        self.shared.settled_at
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
@@ -169,32 +202,14 @@ impl Rollouts {
         sidecars.forget_gone(Timestamp::now());
         sidecars.by_key.clone()
     }
-
-    /// Where the sidecars of these identities stand.
-    fn progress(&self, ids: &[SpiffeId], revision: u64) -> Progress {
-        let mut sidecars = self.shared.lock();
-        let now = Timestamp::now();
-        sidecars.forget_gone(now);
-        let mut progress = Progress::default();
-        for (key, sidecar) in ids.iter().flat_map(|id| sidecars.replicas(id)) {
-            progress.affected += 1;
-            if sidecar.lost_at.is_none() && sidecar.acknowledged >= revision {
-                progress.acknowledged += 1;
-                continue;
-            }
-            progress.awaited += usize::from(sidecar.may_answer(now));
-            progress.pending.push(v1::PendingSidecar {
-                instance: key.instance.clone(),
-                spiffe_id: key.id.to_string(),
-                last_heard: Some(write_timestamp(sidecar.last_heard)),
-                nack: sidecar.nack.clone(),
-            });
-        }
-        progress
-    }
 }
 
 impl Tracked {
+    /// Resolves when the sidecar has begun a newer stream.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+
     /// The sidecar said something.
     pub fn touch(&self) {
         self.update(|sidecar| sidecar.last_heard = Timestamp::now());
@@ -238,6 +253,16 @@ impl Drop for Tracked {
 }
 
 impl Sidecar {
+    /// It is here and said so, and nothing is in its way: what it refused denies instead.
+    fn enforces(&self, revision: u64) -> bool {
+        self.lost_at.is_none() && self.nack.is_empty() && !self.lacks(revision)
+    }
+
+    /// Whether something that it must enforce at a revision is not acknowledged.
+    fn lacks(&self, revision: u64) -> bool {
+        self.required.has_changed(self.acknowledged, revision)
+    }
+
     /// It is connected, or may be about to come back.
     fn may_answer(&self, now: Timestamp) -> bool {
         self.lost_at
@@ -281,17 +306,31 @@ impl Sidecars {
             .first()
             .is_some_and(|(forget_at, _)| *forget_at <= now)
         {
-            let Some((forget_at, key)) = self.gone.pop_first() else {
+            let Some((_, key)) = self.gone.pop_first() else {
                 return;
             };
-            // It may have come back since.
-            if self
-                .by_key
-                .get(&key)
-                .is_some_and(|sidecar| sidecar.forget_at == Some(forget_at))
-            {
-                self.by_key.remove(&key);
-            }
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// Makes room for another sidecar of an identity; answers whether one was lost.
+    fn forget_longest_lost(&mut self, id: &SpiffeId) -> bool {
+        let lost = self
+            .replicas(id)
+            .filter_map(|(key, sidecar)| Some((sidecar.lost_at?, key)));
+        let Some(key) = lost.min().map(|(_, key)| key.clone()) else {
+            return false;
+        };
+        if let Some(sidecar) = self.by_key.remove(&key) {
+            self.not_gone(&key, &sidecar);
+        }
+        true
+    }
+
+    /// Keeps `gone` to those who are listed as gone.
+    fn not_gone(&mut self, key: &SidecarKey, sidecar: &Sidecar) {
+        if let Some(forget_at) = sidecar.forget_at {
+            self.gone.remove(&(forget_at, key.clone()));
         }
     }
 }
@@ -305,71 +344,6 @@ impl Shared {
     fn changed(&self) {
         self.changes
             .send_modify(|change| *change = change.wrapping_add(1));
-    }
-}
-
-#[derive(Default)]
-struct Progress {
-    affected: usize,
-    acknowledged: usize,
-    /// Pending ones that may still answer.
-    awaited: usize,
-    pending: Vec<v1::PendingSidecar>,
-}
-
-/// Streams the progress of one revision until every sidecar that it affects and that may still answer has acknowledged
-/// it, or the timeout. It is done when nobody is pending, lost ones included.
-pub(crate) async fn wait(
-    hub: Arc<Hub>,
-    request: v1::WaitRolloutRequest,
-    statuses: mpsc::Sender<Result<v1::RolloutStatus, Status>>,
-) {
-    let started = Instant::now();
-    let timeout = request
-        .timeout
-        .and_then(|timeout| Duration::try_from(timeout).ok())
-        .unwrap_or(DEFAULT_TIMEOUT);
-    let deadline = started + timeout.min(LONGEST_TIMEOUT);
-    let mut changes = hub.rollouts.changes();
-    let has_begun = tokio::time::timeout_at(deadline, hub.views.reached(request.revision))
-        .await
-        .is_ok();
-    let affected = hub.views.touched_by(request.revision);
-    let mut last = None;
-    loop {
-        changes.mark_unchanged();
-        let progress = hub.rollouts.progress(&affected, request.revision);
-        let is_over = progress.awaited == 0 || Instant::now() >= deadline;
-        let shown = (
-            progress.affected,
-            progress.acknowledged,
-            progress.pending.len(),
-        );
-        if is_over || last != Some(shown) {
-            last = Some(shown);
-            let is_done = has_begun && progress.pending.is_empty();
-            let status = rollout_status(progress, is_done, started.elapsed());
-            if statuses.send(Ok(status)).await.is_err() || is_over {
-                return;
-            }
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = statuses.closed() => return,
-            () = tokio::time::sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)) => {}
-        }
-    }
-}
-
-fn rollout_status(progress: Progress, done: bool, elapsed: Duration) -> v1::RolloutStatus {
-    let mut pending = progress.pending;
-    pending.truncate(PENDING_SHOWN);
-    v1::RolloutStatus {
-        affected: u32::try_from(progress.affected).unwrap_or(u32::MAX),
-        acknowledged: u32::try_from(progress.acknowledged).unwrap_or(u32::MAX),
-        done,
-        pending,
-        elapsed: Some(write_duration(elapsed)),
     }
 }
 
@@ -398,19 +372,15 @@ pub fn list(hub: &Hub) -> v1::ListSidecarsResponse {
     }
 }
 
-/// How long a lost sidecar stays listed.
-const LOST_KEPT: SignedDuration = SignedDuration::from_secs(60);
+/// How long sidecars take to find a control plane that was started again.
+const SETTLING: Duration = Duration::from_secs(5);
+/// How long a lost sidecar stays listed: one that cannot reach the control plane enforces what it has.
+const LOST_KEPT: SignedDuration = SignedDuration::from_secs(600);
 /// How long one that left does: a renewed SVID makes a sidecar close its stream and open another.
-const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(1);
+const LEFT_KEPT: SignedDuration = SignedDuration::from_secs(3);
 /// How long a lost sidecar is waited for: it may be about to come back, with a new SVID or after a hiccup.
 const RETURN_GRACE: SignedDuration = SignedDuration::from_secs(5);
-/// Time passes without a change, too.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const SIDECARS_PER_IDENTITY: usize = 1000;
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// Pending sidecars that one status names.
-const PENDING_SHOWN: usize = 100;
 
 #[cfg(test)]
 #[path = "rollout_tests.rs"]

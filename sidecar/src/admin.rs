@@ -18,11 +18,10 @@ pub(crate) fn routes(sidecar: Arc<Sidecar>, readiness: Readiness) -> Routes {
 fn view(sidecar: &Sidecar) -> Value {
     let enforced: Arc<Enforced> = sidecar.current.load_full();
     let svid = sidecar.identity.load();
-    let mut unreadable: Vec<String> = enforced
-        .unreadable
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let unreadable = enforced
+        .unreadable_inbound
+        .union(&enforced.unreadable_outbound);
+    let mut unreadable: Vec<String> = unreadable.map(ToString::to_string).collect();
     unreadable.sort_unstable();
     let mut inbound: Vec<Value> = enforced
         .inbound

@@ -1,6 +1,7 @@
 //! Which endpoint takes the next request: the one with the fewest pending among the best that are left, in turn where they are equal.
 //!
-//! An endpoint that just failed is passed over for a moment, unless nothing else is left. Nothing here is a verdict.
+//! An endpoint that just failed is passed over for a moment, unless nothing else is left. Nothing here is a verdict. An endpoint is an
+//! address and the identity expected there: of two that share an address, a failure is told of the one alone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use weft_catalog::{Endpoint, Health};
+use weft_identity::SpiffeId;
 
-/// Pending requests and fresh failures by address; clones share them.
+/// Pending requests by address, and fresh failures by endpoint; clones share them.
 #[derive(Clone, Default)]
 pub struct Balance {
     shared: Arc<Shared>,
@@ -26,7 +28,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     pending: HashMap<SocketAddr, usize>,
-    failed: HashMap<SocketAddr, Instant>,
+    failed: HashMap<SocketAddr, HashMap<SpiffeId, Instant>>,
 }
 
 /// One request at an endpoint; dropping it ends it.
@@ -40,7 +42,7 @@ impl Balance {
     pub fn pick<'e>(
         &self,
         endpoints: &'e [Endpoint],
-        tried: &[SocketAddr],
+        tried: &[&Endpoint],
     ) -> Option<(&'e Endpoint, Pending)> {
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let count = endpoints.len().max(1);
@@ -51,7 +53,7 @@ impl Balance {
             .skip(turn % count)
             .take(endpoints.len());
         let best = in_turn
-            .filter(|endpoint| !tried.contains(&endpoint.address))
+            .filter(|endpoint| !tried.iter().any(|tried| is_same(tried, endpoint)))
             .min_by_key(|endpoint| state.cost(endpoint, Instant::now()))?;
         *state.pending.entry(best.address).or_default() += 1;
         Some((
@@ -64,13 +66,15 @@ impl Balance {
     }
 
     /// The endpoint could not be used.
-    pub fn failed(&self, address: SocketAddr) {
+    pub fn failed(&self, endpoint: &Endpoint) {
         let now = Instant::now();
         let mut state = self.state();
-        state
-            .failed
-            .retain(|_, at| now.duration_since(*at) < PASSED_OVER);
-        state.failed.insert(address, now);
+        state.failed.retain(|_, identities| {
+            identities.retain(|_, at| now.duration_since(*at) < PASSED_OVER);
+            !identities.is_empty()
+        });
+        let identities = state.failed.entry(endpoint.address).or_default();
+        identities.insert(endpoint.identity.clone(), now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,6 +97,7 @@ impl State {
         let failed = self
             .failed
             .get(&endpoint.address)
+            .and_then(|identities| identities.get(&endpoint.identity))
             .is_some_and(|at| now.duration_since(*at) < PASSED_OVER);
         // A fresh failure is stronger news than the catalog's.
         (
@@ -113,6 +118,10 @@ impl Drop for Pending {
             }
         }
     }
+}
+
+fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
+    one.address == other.address && one.identity == other.identity
 }
 
 /// How long an endpoint that failed is passed over.
@@ -156,16 +165,36 @@ mod tests {
             endpoint(2, Health::Healthy),
             endpoint(3, Health::Healthy),
         ];
-        balance.failed(endpoints[1].address);
+        balance.failed(&endpoints[1]);
         for _ in 0..4 {
             assert_eq!(balance.pick(&endpoints, &[]).unwrap().0.address.port(), 3);
         }
-        let tried = [endpoints[2].address];
+        let tried = [&endpoints[2]];
         assert_eq!(
             balance.pick(&endpoints, &tried).unwrap().0.address.port(),
             1
         );
-        let tried = endpoints.each_ref().map(|endpoint| endpoint.address);
+        let tried = endpoints.each_ref();
         assert!(balance.pick(&endpoints, &tried).is_none());
+    }
+    #[test]
+    fn of_two_identities_at_one_address_only_the_one_that_failed_is_passed_over() {
+        let balance = Balance::default();
+        let stale = Endpoint {
+            identity: "spiffe://weft.local/ns/shop/sa/gone".parse().unwrap(),
+            ..endpoint(1, Health::Healthy)
+        };
+        let endpoints = [
+            stale.clone(),
+            endpoint(1, Health::Healthy),
+            endpoint(2, Health::Unhealthy),
+        ];
+        balance.failed(&stale);
+        for _ in 0..4 {
+            assert_eq!(balance.pick(&endpoints, &[]).unwrap().0, &endpoints[1]);
+        }
+        let others = &endpoints[..2];
+        assert_eq!(balance.pick(others, &[&stale]).unwrap().0, &endpoints[1]);
+        assert!(balance.pick(others, &[&others[0], &others[1]]).is_none());
     }
 }

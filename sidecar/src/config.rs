@@ -10,6 +10,10 @@ use serde::Deserialize;
 use weft_daemon::{ConfigProblems, logs};
 use weft_identity::{DnsLabel, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName};
 
+mod keys;
+
+pub use keys::{KEYS, Key, help};
+
 /// What a sidecar needs to know. Made only by [`Config::from_raw`].
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -237,7 +237,11 @@ fn prepare<'a>(
     {
         return Err(Refusal::new(Reason::Revoked));
     }
-    if enforced.unreadable.contains(&target.service) {
+    let unreadable = match side {
+        Side::Client => &enforced.unreadable_outbound,
+        Side::Server => &enforced.unreadable_inbound,
+    };
+    if unreadable.contains(&target.service) {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
     let quarantined = revocations.is_quarantined(source)
@@ -291,7 +295,7 @@ fn named_port<'a>(
 ) -> Result<(&'a ServiceName, &'a Port), Refusal> {
     let unknown = || Refusal::new(Reason::UnknownTarget);
     let named = parse_server_name(name, &enforced.trust_domain).map_err(|_| unknown())?;
-    if enforced.unreadable.contains(&named.service) {
+    if enforced.unreadable_inbound.contains(&named.service) {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
     let (service, offered) = enforced
@@ -311,7 +315,7 @@ fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {
     let unknown =
         || Refusal::new(Reason::UnknownTarget).because("no server name, and no only port");
     // A service that cannot be read might have been a second one.
-    if !enforced.unreadable.is_empty() {
+    if !enforced.unreadable_inbound.is_empty() {
         return Err(Refusal::new(Reason::PolicyUnreadable));
     }
     let mut ports = enforced

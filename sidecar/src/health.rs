@@ -1,5 +1,5 @@
 //! Asks the application beside this sidecar whether it is well, service by service, as the Service says; without a word of it, an application
-//! is healthy once it accepts a connection.
+//! is healthy while it accepts connections.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -24,8 +24,6 @@ use crate::view::InboundService;
 struct Watched {
     question: Question,
     interval: Duration,
-    /// Without a health check, one success is enough.
-    once: bool,
     health: Health,
     failures: u32,
     due: Instant,
@@ -69,7 +67,7 @@ fn follow_view(watched: &mut BTreeMap<ServiceName, Watched>, sidecar: &Sidecar) 
         match watched.get_mut(service) {
             Some(known) if known.question == fresh.question => {
                 known.interval = fresh.interval;
-                known.once = fresh.once;
+                known.due = known.due.min(fresh.due + fresh.interval);
             }
             Some(_) | None => {
                 watched.insert(service.clone(), fresh);
@@ -128,7 +126,6 @@ impl Watched {
         Some(Self {
             question: Question { address, path },
             interval,
-            once: view.health.is_none(),
             health: Health::Unhealthy,
             failures: 0,
             due: Instant::now(),
@@ -148,7 +145,6 @@ impl Watched {
             (false, _) => Health::Unhealthy,
         };
         let wait = match self.health {
-            Health::Healthy if self.once => FOREVER,
             Health::Healthy => self.interval,
             // An application that is starting should be found soon.
             Health::Unhealthy | Health::Draining => self.interval.min(UNHEALTHY_INTERVAL),
@@ -191,7 +187,6 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 const UNHEALTHY_INTERVAL: Duration = Duration::from_millis(200);
 const FAILURES_UNTIL_UNHEALTHY: u32 = 2;
 const LONGEST_NAP: Duration = Duration::from_secs(60);
-const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use weft_daemon::{Readiness, files};
 use weft_wire::xds;
 
@@ -17,7 +17,7 @@ use crate::bootstrap::chain_of;
 use crate::identity::OwnSvid;
 use crate::received::{Problem, Received};
 use crate::runtime::Runtime;
-use crate::snapshot::{MacKey, Snapshot, is_stale};
+use crate::snapshot::{MacKey, Moment, Snapshot};
 
 pub(crate) struct Keeper {
     sidecar: Arc<Sidecar>,
@@ -26,7 +26,7 @@ pub(crate) struct Keeper {
     received: Received,
     connected: bool,
     /// `None`: not heard since this process started, and no snapshot says when.
-    heard_at: Option<Timestamp>,
+    heard: Option<Moment>,
     /// A change, or a new key, that the snapshot lacks.
     dirty: bool,
     written_at: Option<tokio::time::Instant>,
@@ -47,7 +47,7 @@ impl Keeper {
             readiness,
             received,
             connected: false,
-            heard_at: None,
+            heard: None,
             dirty: false,
             written_at: None,
             next_expiry: None,
@@ -68,7 +68,7 @@ impl Keeper {
             .into_iter()
             .chain(previous)
             .collect();
-        let now = Timestamp::now();
+        let now = Moment::now();
         let mut restored = Received::new(
             self.sidecar.config.own_id.clone(),
             Arc::clone(&self.sidecar.current.load().bundle),
@@ -81,8 +81,8 @@ impl Keeper {
         });
         match opened {
             Ok(snapshot) => {
-                tracing::info!(revision = snapshot.revision, heard_at = %snapshot.heard_at, "serving from the snapshot");
-                self.heard_at = Some(snapshot.heard_at);
+                tracing::info!(revision = snapshot.revision, heard_at = %snapshot.heard.wall, "serving from the snapshot");
+                self.heard = Some(snapshot.heard);
                 self.received = restored;
                 self.enforce(now);
             }
@@ -93,9 +93,10 @@ impl Keeper {
     /// Applies a response; when this returns, it is in force, and live connections were judged by it.
     pub(crate) fn apply(&mut self, response: xds::DeltaDiscoveryResponse) -> Vec<Problem> {
         let problems = self.received.take(response);
-        self.heard_at = Some(Timestamp::now());
+        let now = Moment::now();
+        self.heard = Some(now);
         self.dirty = true;
-        self.enforce(Timestamp::now());
+        self.enforce(now);
         problems
     }
 
@@ -107,9 +108,10 @@ impl Keeper {
             .control_plane_connected
             .set(connected.into());
         if connected {
-            self.heard_at = Some(Timestamp::now());
+            let now = Moment::now();
+            self.heard = Some(now);
             if self.sidecar.current.load().stale {
-                self.enforce(Timestamp::now());
+                self.enforce(now);
             }
         }
     }
@@ -137,12 +139,12 @@ impl Keeper {
     }
 
     fn keep(&mut self) {
-        let now = Timestamp::now();
+        let now = Moment::now();
         if self.connected {
-            self.heard_at = Some(now);
+            self.heard = Some(now);
         }
         let turned_stale = !self.sidecar.current.load().stale && self.is_stale(now);
-        let expired = self.next_expiry.is_some_and(|expiry| expiry <= now);
+        let expired = self.next_expiry.is_some_and(|expiry| expiry <= now.wall);
         if turned_stale {
             tracing::error!(
                 "no control plane was heard for maxStale: everything is denied until one is"
@@ -157,11 +159,11 @@ impl Keeper {
     }
 
     /// Swap first, then re-check: whoever registers in between is judged by the new policy by itself.
-    fn enforce(&mut self, now: Timestamp) {
+    fn enforce(&mut self, now: Moment) {
         let enforced = Arc::new(self.received.enforced(self.is_stale(now)));
-        self.next_expiry = enforced.next_expiry(now);
+        self.next_expiry = enforced.next_expiry(now.wall);
         self.sidecar.current.publish(Arc::clone(&enforced));
-        let cut = self.sidecar.connections.recheck(&enforced, now);
+        let cut = self.sidecar.connections.recheck(&enforced, now.wall);
         let metrics = &self.sidecar.metrics;
         metrics.cut.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
         metrics
@@ -182,16 +184,15 @@ impl Keeper {
         }
     }
 
-    fn is_stale(&self, now: Timestamp) -> bool {
+    fn is_stale(&self, now: Moment) -> bool {
         let max_stale = self.received.mesh().max_stale();
-        self.heard_at
-            .is_none_or(|heard_at| is_stale(heard_at, max_stale, now))
+        self.heard
+            .is_none_or(|heard| heard.is_stale(max_stale, now))
     }
 
-    fn write_snapshot(&mut self, now: Timestamp) {
+    fn write_snapshot(&mut self, now: Moment) {
         self.written_at = Some(tokio::time::Instant::now());
-        let (Some(key), Some(heard_at)) = (mac_key(&self.sidecar.identity.load()), self.heard_at)
-        else {
+        let (Some(key), Some(heard)) = (mac_key(&self.sidecar.identity.load()), self.heard) else {
             return;
         };
         if !self.received.is_complete() {
@@ -199,8 +200,8 @@ impl Keeper {
         }
         self.dirty = false;
         let snapshot = Snapshot {
-            heard_at,
-            written_at: now,
+            heard,
+            written: now,
             revision: self.received.revision(),
             resources: self.received.stored(),
         };
@@ -223,23 +224,20 @@ impl Keeper {
     }
 
     fn until_due(&self) -> Duration {
-        let now = Timestamp::now();
-        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        let stale_at = self
-            .heard_at
+        let now = Moment::now();
+        let stale_in = self
+            .heard
             .filter(|_| !self.connected && !self.sidecar.current.load().stale)
-            .and_then(|heard| {
-                let max_stale = SignedDuration::try_from(self.received.mesh().max_stale()).ok()?;
-                heard
-                    .checked_add(max_stale)
-                    .ok()?
-                    .checked_add(SignedDuration::from_millis(1))
-                    .ok()
+            .map(|heard| {
+                let left = self.received.mesh().max_stale();
+                left.saturating_sub(heard.silence(now)) + JUST_AFTER
             });
-        [stale_at, self.next_expiry]
+        let expires_in = self
+            .next_expiry
+            .map(|expiry| Duration::try_from(expiry.duration_since(now.wall)).unwrap_or_default());
+        [stale_in, expires_in]
             .into_iter()
             .flatten()
-            .map(until)
             .chain([self.snapshot_due(), LONGEST_NAP])
             .min()
             .unwrap_or(LONGEST_NAP)
@@ -251,7 +249,62 @@ pub(crate) fn mac_key(svid: &OwnSvid) -> Option<MacKey> {
     files::boot_id().map(|boot| MacKey::derive(&svid.key_pkcs8, &boot, &files::host_id()))
 }
 
+/// What turns stale is stale after the moment, not at it.
+const JUST_AFTER: Duration = Duration::from_millis(1);
 /// Changes that come close together are written once.
 const COALESCE: Duration = Duration::from_millis(200);
 const REWRITE_EVERY: Duration = Duration::from_secs(10);
 const LONGEST_NAP: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use weft_wire::v1;
+
+    use super::*;
+    use crate::fixture::{API, received, response};
+    use crate::two_sidecars::Authority;
+
+    #[tokio::test]
+    async fn row_18_a_partitioned_sidecar_turns_stale_although_its_wall_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let sidecar = Authority::new().sidecar(API, "").await;
+        let readiness = Readiness::default();
+        let mut received = received(Vec::new());
+        let max_stale = Duration::from_secs(20);
+        assert!(
+            received
+                .take(response(2, &[("mesh", mesh(max_stale))]))
+                .is_empty()
+        );
+        let mut keeper = Keeper::new(Arc::clone(&sidecar), runtime, readiness, received);
+        keeper.set_connected(true);
+        keeper.set_connected(false);
+        let is_stale = || sidecar.current.load().stale;
+        assert!(!is_stale());
+
+        let hour = Duration::from_secs(3600);
+        let now = Moment::now();
+        let silent_for = |silence| Moment {
+            wall: now.wall + hour,
+            since_boot: now.since_boot.checked_sub(silence).unwrap(),
+        };
+        keeper.heard = Some(silent_for(max_stale / 2));
+        assert!(keeper.until_due() <= max_stale / 2 + JUST_AFTER);
+        keeper.keep();
+        assert!(!is_stale());
+        keeper.heard = Some(silent_for(max_stale + Duration::from_secs(1)));
+        keeper.keep();
+        assert!(is_stale());
+    }
+
+    fn mesh(max_stale: Duration) -> v1::MeshSettings {
+        let duration = |length: Duration| length.try_into().ok();
+        v1::MeshSettings {
+            schema: 1,
+            ttl: duration(Duration::from_secs(3600)),
+            renew_every: duration(Duration::from_secs(600)),
+            max_stale: duration(max_stale),
+        }
+    }
+}

@@ -10,6 +10,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -142,21 +144,11 @@ impl Listener {
         S: Fn(Arc<Shared>, TcpStream, SocketAddr) -> F + Send,
         F: Future<Output = ()> + Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        let mut closing = pin!(shared.closing());
-        let places = Arc::new(Semaphore::new(self.shared.config.limits.connections));
-        let label = ListenerLabel {
-            listener: self.name,
-        };
-        let metrics = &self.shared.metrics;
-        let (accepted, over_limit, open) = (
-            metrics.accepted.get_or_create(&label).clone(),
-            metrics.over_limit.get_or_create(&label).clone(),
-            metrics.open.get_or_create(&label).clone(),
-        );
+        let mut closing = pin!(self.shared.closing());
+        let door = Door::new(self.name, &self.shared);
         loop {
             let (stream, from) = tokio::select! {
-                () = closing.as_mut() => return Ok(()),
+                () = closing.as_mut() => break,
                 taken = self.listener.accept() => match taken {
                     Ok(taken) => taken,
                     Err(error) => {
@@ -167,24 +159,77 @@ impl Listener {
                     }
                 },
             };
-            accepted.inc();
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                over_limit.inc();
-                continue;
-            };
-            // Only latency suffers where it cannot be set.
-            let _ = stream.set_nodelay(true);
-            open.inc();
-            let (open, served) = (open.clone(), serve(Arc::clone(&self.shared), stream, from));
-            self.shared.tasks.connection(
-                self.name,
-                Box::pin(async move {
-                    served.await;
-                    open.dec();
-                    drop(place);
-                }),
-            );
+            door.take(stream, |stream| {
+                serve(Arc::clone(&self.shared), stream, from)
+            });
         }
+        for (stream, from) in waiting(self.listener)? {
+            door.take(stream, |stream| {
+                serve(Arc::clone(&self.shared), stream, from)
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Closes a listener; gives those who have connected to it and were not accepted yet. Closing alone would reset them.
+fn waiting(listener: TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+    // Asked of the system itself: the runtime may not have heard of them yet.
+    let listener = listener.into_std()?;
+    std::iter::from_fn(|| listener.accept().ok())
+        .take(MOST_WAITING)
+        .map(|(stream, from)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, from))
+        })
+        .collect()
+}
+
+/// Counts the connections of one listener, and lets in as many as its limit allows.
+struct Door {
+    name: &'static str,
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+    accepted: Counter,
+    over_limit: Counter,
+    open: Gauge,
+}
+
+impl Door {
+    fn new(name: &'static str, shared: &Arc<Shared>) -> Self {
+        let label = ListenerLabel { listener: name };
+        let metrics = &shared.metrics;
+        Self {
+            name,
+            shared: Arc::clone(shared),
+            places: Arc::new(Semaphore::new(shared.config.limits.connections)),
+            accepted: metrics.accepted.get_or_create(&label).clone(),
+            over_limit: metrics.over_limit.get_or_create(&label).clone(),
+            open: metrics.open.get_or_create(&label).clone(),
+        }
+    }
+
+    fn take<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.accepted.inc();
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.over_limit.inc();
+            return;
+        };
+        // Only latency suffers where it cannot be set.
+        let _ = stream.set_nodelay(true);
+        self.open.inc();
+        let (open, served) = (self.open.clone(), serve(stream));
+        self.shared.tasks.connection(
+            self.name,
+            Box::pin(async move {
+                served.await;
+                open.dec();
+                drop(place);
+            }),
+        );
     }
 }
 
@@ -216,4 +261,31 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 const AFTER_ACCEPT_FAILED: Duration = Duration::from_millis(100);
 /// How long connections are still taken when the process drains.
 const LINGER: Duration = Duration::from_millis(500);
+/// More than a system queues.
+const MOST_WAITING: usize = 4096;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_connected_when_a_listener_closes_is_served_and_who_comes_later_is_refused() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let early: Vec<_> = (0..3)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let mut expected: Vec<_> = early.iter().map(|one| one.local_addr().unwrap()).collect();
+        let mut found: Vec<_> = waiting(listener)
+            .unwrap()
+            .iter()
+            .map(|(_, from)| *from)
+            .collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+        let late = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

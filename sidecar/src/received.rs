@@ -136,12 +136,14 @@ impl Received {
         .collect()
     }
 
-    /// Versions of what is held and readable; the rest is asked for anew.
+    /// Versions of what is held. What cannot be read is named with a version that nothing has: it is sent anew, or removed if it is gone.
     pub(crate) fn versions(&self, kind: &str) -> HashMap<String, String> {
         let held = self.kinds.get(kind).into_iter().flatten();
-        held.filter(|(_, held)| held.read.is_ok())
-            .map(|(name, held)| (name.clone(), held.version.clone()))
-            .collect()
+        held.map(|(name, held)| match &held.read {
+            Ok(_) => (name.clone(), held.version.clone()),
+            Err(_) => (name.clone(), NO_VERSION.to_owned()),
+        })
+        .collect()
     }
 
     /// Whether every type was answered, so that absence means absence.
@@ -187,7 +189,14 @@ impl Received {
                 // The last readable ones are in place already.
                 Ok(Resource::Bundle(_) | Resource::Mesh(_)) => {}
                 Err(_) if kind == type_url::REVOCATIONS => enforced.revocations_unreadable = true,
-                Err(_) => enforced.unreadable.extend(name.parse::<ServiceName>()),
+                Err(_) if kind == type_url::OUTBOUND => {
+                    enforced.unreadable_outbound.extend(name.parse());
+                }
+                Err(_) if kind == type_url::INBOUND => {
+                    enforced.unreadable_inbound.extend(name.parse());
+                }
+                // The last readable ones stay in place.
+                Err(_) => {}
             }
         }
         enforced
@@ -296,6 +305,9 @@ fn problem_text(error: &Unreadable) -> String {
     text
 }
 
+/// The version of nothing: a server gives each version a name.
+const NO_VERSION: &str = "";
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -308,16 +320,21 @@ mod tests {
     const WEB: &str = "  from: [shop/web]";
 
     fn verdict(received: &Received) -> Result<String, Reason> {
+        judged(received, Side::Server, "shop/web")
+    }
+
+    fn call(received: &Received) -> Result<String, Reason> {
+        judged(received, Side::Client, API)
+    }
+
+    fn judged(received: &Received, side: Side, source: &str) -> Result<String, Reason> {
         let enforced = received.enforced(false);
-        match admit_connection(
-            &enforced,
-            Parties {
-                side: Side::Server,
-                source: &id("shop/web"),
-                target: &target("raw"),
-            },
-            Timestamp::now(),
-        ) {
+        let parties = Parties {
+            side,
+            source: &id(source),
+            target: &target("raw"),
+        };
+        match admit_connection(&enforced, parties, Timestamp::now()) {
             Admission::Allow(permit) => Ok(permit.rule().to_string()),
             Admission::NeedsHttp => Ok("needs HTTP".to_owned()),
             Admission::Deny(refusal) => Err(refusal.reason),
@@ -352,10 +369,8 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].name, API);
         assert_eq!(verdict(&received), Err(Reason::PolicyUnreadable));
-        assert!(
-            received.versions(type_url::INBOUND).is_empty(),
-            "it is asked for anew"
-        );
+        let asked = received.versions(type_url::INBOUND);
+        assert_eq!(asked[API], NO_VERSION, "it is asked for anew");
         assert!(
             received
                 .take(response(3, &[(API, inbound(vec![rule("web", WEB)]))]))
@@ -379,6 +394,30 @@ mod tests {
         assert_eq!(problems[0].name, "shop/other");
         assert_eq!(verdict(&received), Err(Reason::NoRule));
         assert_eq!(received.enforced(false).revision, 2);
+    }
+
+    #[test]
+    fn what_is_unreadable_denies_in_its_own_direction_and_until_it_is_removed_after_a_restart_too()
+    {
+        let outbound = v1::Outbound {
+            schema: 99,
+            service: API.to_owned(),
+            ..Default::default()
+        };
+        let mut before = received(vec![rule("web", WEB)]);
+        assert_eq!(before.take(response(2, &[(API, outbound)])).len(), 1);
+        assert_eq!(verdict(&before), Ok("shop/web".to_owned()));
+        let mut after = received(Vec::new());
+        after.restore(before.revision(), before.stored());
+        assert_eq!(verdict(&after), Ok("shop/web".to_owned()));
+        assert_eq!(call(&after), Err(Reason::PolicyUnreadable));
+
+        // Announced as held, so that a control plane that knows it no longer says so.
+        assert_eq!(after.versions(type_url::OUTBOUND)[API], NO_VERSION);
+        let mut removal = response::<v1::Outbound>(3, &[]);
+        removal.removed_resources = vec![API.to_owned()];
+        assert!(after.take(removal).is_empty());
+        assert_eq!(call(&after), Err(Reason::NoRule));
     }
 
     #[test]

@@ -82,11 +82,11 @@ impl Renewal {
 
     async fn renew(&self) -> Result<(), RenewalError> {
         let sidecar = &self.sidecar;
-        let expired = sidecar
-            .identity
-            .load()
-            .verified
-            .is_expired(Timestamp::now());
+        let expired = {
+            let own = sidecar.identity.load();
+            self.runtime.forget_answered(&own);
+            own.verified.is_expired(Timestamp::now())
+        };
         let (svid, bundle) = if expired {
             // Nobody believes the old SVID any more; only new evidence can help.
             let proven = bootstrap::attest(&sidecar.config, &self.runtime).await?;

@@ -16,7 +16,7 @@ use weft_daemon::{
 };
 
 use crate::bootstrap::{self, chain_of};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::connections::Connections;
 use crate::control_plane::ControlPlane;
 use crate::decisions::{self, Decisions};
@@ -35,6 +35,7 @@ use crate::{Sidecar, admin, health};
 
 /// Runs beside one workload: proves who it is and lets through only what policy allows.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = config::help())]
 pub struct Arguments {
     /// The sidecar's configuration, in YAML
     #[arg(long, value_name = "FILE")]

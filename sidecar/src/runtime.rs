@@ -1,14 +1,19 @@
 //! The runtime folder: the SVID and its key, a key that waits for its certificate, the snapshot, and what is listened on.
 //!
-//! Invariant: the folder is this user's alone; a file in it that is not is as good as absent, and said so.
+//! Invariant: the folder is this user's alone; a file in it that is not is as good as absent, and said so. One process has it at a time: a
+//! second one would renew from an SVID that the first has left behind, and its lineage would be frozen.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use prost::Message;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use weft_daemon::files::{self, PrivateFileError};
@@ -23,6 +28,8 @@ use crate::snapshot::MacKey;
 #[derive(Debug, Clone)]
 pub struct Runtime {
     folder: PathBuf,
+    /// Given back with the last clone, or by the system when the process is gone.
+    _lock: Arc<File>,
 }
 
 /// What was found of an earlier process of this workload.
@@ -38,6 +45,14 @@ pub(crate) struct Found {
 pub enum RuntimeError {
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    #[error("the runtime folder {} cannot be locked", folder.display())]
+    Lock {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("another process uses the runtime folder {}: stop it first, or give each sidecar a folder of its own", .0.display())]
+    InUse(PathBuf),
     #[error("the stored SVID cannot be read: {0}")]
     Content(&'static str),
     #[error("the stored SVID is not used")]
@@ -78,9 +93,10 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 impl Runtime {
-    /// Makes or takes the folder.
+    /// Makes or takes the folder, and locks it.
     pub fn open(folder: &Path) -> Result<Self, RuntimeError> {
         files::private_folder(folder)?;
+        let lock = Arc::new(lock(folder)?);
         let in_memory = files::is_in_memory(folder).unwrap_or(false);
         if !in_memory {
             tracing::warn!(
@@ -90,6 +106,7 @@ impl Runtime {
         }
         Ok(Self {
             folder: folder.to_owned(),
+            _lock: lock,
         })
     }
 
@@ -172,8 +189,17 @@ impl Runtime {
 
     /// The pending key has become the own key, or is given up.
     pub(crate) fn request_answered(&self) {
-        // A key that stays is only tried again.
+        // A key that stays is tried again, or found out by `forget_answered`.
         let _ = std::fs::remove_file(self.path(PENDING));
+    }
+
+    /// Gives up the pending key if it has become the own key before: a crash came between keeping the SVID and saying so. Renewed with
+    /// its own key it would be refused every time.
+    pub(crate) fn forget_answered(&self, own: &OwnSvid) {
+        let is_own = |pending: KeyAndCsr| *pending.key_pkcs8 == *own.key_pkcs8;
+        if self.stored_request().is_some_and(is_own) {
+            self.request_answered();
+        }
     }
 
     pub(crate) fn read_snapshot(&self) -> Result<Vec<u8>, PrivateFileError> {
@@ -216,12 +242,35 @@ impl Runtime {
     }
 }
 
+fn lock(folder: &Path) -> Result<File, RuntimeError> {
+    let cannot = |source| RuntimeError::Lock {
+        folder: folder.to_owned(),
+        source,
+    };
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_follow)
+        .open(folder.join(LOCK))
+        .map_err(cannot)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RuntimeError::InUse(folder.to_owned())),
+        Err(error) => Err(cannot(error.into())),
+    }
+}
+
 fn decode(text: &str) -> Result<Vec<u8>, RuntimeError> {
     BASE64
         .decode(text)
         .map_err(|_| RuntimeError::Content("not base64"))
 }
 
+/// Never deleted: who holds a lock on a deleted file shuts nobody out.
+const LOCK: &str = "lock";
 const SVID: &str = "svid.json";
 const PENDING: &str = "pending.json";
 const SNAPSHOT: &str = "snapshot";
@@ -234,6 +283,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
+    use crate::fixture::{API, id};
+    use crate::two_sidecars::Authority;
 
     #[test]
     fn row_18_a_snapshot_with_another_mode_or_owner_is_refused() {
@@ -265,5 +316,34 @@ mod tests {
         assert_eq!(runtime.pending_request().unwrap().csr_der, first);
         runtime.request_answered();
         assert_ne!(runtime.pending_request().unwrap().csr_der, first);
+    }
+
+    #[test]
+    fn a_pending_key_that_became_the_own_key_is_given_up_and_another_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let authority = Authority::new();
+        let pending = runtime.pending_request().unwrap();
+        let csr = pending.csr_der.clone();
+        runtime.forget_answered(&authority.svid(&id(API)));
+        assert_eq!(runtime.pending_request().unwrap().csr_der, csr);
+
+        let own = authority.svid_of(&id(API), pending);
+        runtime.forget_answered(&own);
+        assert_ne!(runtime.pending_request().unwrap().csr_der, csr);
+    }
+
+    #[test]
+    fn one_process_has_the_folder_at_a_time_and_another_is_told_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Runtime::open(folder.path()).unwrap();
+        let second = Runtime::open(folder.path()).unwrap_err();
+        assert!(matches!(second, RuntimeError::InUse(_)), "{second:?}");
+        let named = folder.path().display().to_string();
+        assert!(second.to_string().contains(&named), "{second}");
+        drop(first.clone());
+        assert!(Runtime::open(folder.path()).is_err());
+        drop(first);
+        assert!(Runtime::open(folder.path()).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! What a restarted sidecar serves from while no control plane answers.
 //!
 //! Invariant: a snapshot is used only if its MAC holds under a key of this workload on this boot of this host, and if the control plane had
-//! been heard no longer than `maxStale` ago.
+//! been heard no longer than `maxStale` ago, by the wall clock and by the one since boot: setting the wall clock back wins no time.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -9,16 +9,24 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use weft_daemon::since_boot;
 use zeroize::Zeroizing;
 
 /// The view as it was received: protobuf bytes, so that reading it again is the same conversion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     /// When the control plane was last heard.
-    pub heard_at: Timestamp,
-    pub written_at: Timestamp,
+    pub heard: Moment,
+    pub written: Moment,
     pub revision: u64,
     pub resources: Vec<Stored>,
+}
+
+/// One moment by two clocks: the wall's, which somebody may set, and the one since boot, which only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moment {
+    pub wall: Timestamp,
+    pub since_boot: Duration,
 }
 
 /// One resource, readable or not.
@@ -102,29 +110,41 @@ impl Snapshot {
         serde_json::from_slice(body).map_err(|_| SnapshotError::Format)
     }
 
-    pub(crate) fn check_age(
-        &self,
-        max_stale: Duration,
-        now: Timestamp,
-    ) -> Result<(), SnapshotError> {
-        if self.written_at.duration_since(now) > CLOCK_SKEW {
+    pub(crate) fn check_age(&self, max_stale: Duration, now: Moment) -> Result<(), SnapshotError> {
+        let is_ahead = self.written.wall.duration_since(now.wall) > CLOCK_SKEW;
+        if is_ahead || self.written.since_boot > now.since_boot {
             return Err(SnapshotError::Future {
-                written_at: self.written_at,
+                written_at: self.written.wall,
             });
         }
-        if is_stale(self.heard_at, max_stale, now) {
+        if self.heard.is_stale(max_stale, now) {
             return Err(SnapshotError::TooOld {
-                heard_at: self.heard_at,
+                heard_at: self.heard.wall,
             });
         }
         Ok(())
     }
 }
 
-/// Whether the control plane was last heard too long ago.
-pub(crate) fn is_stale(heard_at: Timestamp, max_stale: Duration, now: Timestamp) -> bool {
-    let silence = now.duration_since(heard_at);
-    SignedDuration::try_from(max_stale).is_ok_and(|max_stale| silence > max_stale)
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            since_boot: since_boot(),
+        }
+    }
+
+    /// Whether the control plane, heard at this moment, was heard too long ago by either clock.
+    pub(crate) fn is_stale(&self, max_stale: Duration, now: Self) -> bool {
+        self.silence(now) > max_stale
+    }
+
+    /// How long ago this was, by the clock that says longer.
+    pub(crate) fn silence(&self, now: Self) -> Duration {
+        // A wall clock that was set back says less than nothing.
+        let by_wall = Duration::try_from(now.wall.duration_since(self.wall)).unwrap_or_default();
+        by_wall.max(now.since_boot.saturating_sub(self.since_boot))
+    }
 }
 
 mod base64_bytes {
@@ -151,8 +171,16 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    /// By both clocks; the host had booted at 900.
+    fn at(second: i64) -> Moment {
+        moment(second, second - 900)
+    }
+
+    fn moment(wall: i64, since_boot: i64) -> Moment {
+        Moment {
+            wall: Timestamp::from_second(wall).unwrap(),
+            since_boot: Duration::from_secs(since_boot.try_into().unwrap()),
+        }
     }
 
     fn snapshot() -> Snapshot {
@@ -163,8 +191,8 @@ mod tests {
             value: vec![1, 2, 3],
         };
         Snapshot {
-            heard_at: at(1000),
-            written_at: at(1001),
+            heard: at(1000),
+            written: at(1001),
             revision: 9,
             resources: vec![resource],
         }
@@ -219,15 +247,34 @@ mod tests {
     fn row_18_a_snapshot_older_than_max_stale_or_from_the_future_is_refused() {
         let max_stale = Duration::from_secs(90);
         assert_eq!(snapshot().check_age(max_stale, at(1090)), Ok(()));
+        assert_eq!(snapshot().check_age(max_stale, at(1091)), Err(too_old()));
+        for earlier in [at(900), moment(1002, 99)] {
+            let future = SnapshotError::Future {
+                written_at: at(1001).wall,
+            };
+            assert_eq!(snapshot().check_age(max_stale, earlier), Err(future));
+        }
+    }
+
+    #[test]
+    fn row_18_a_wall_clock_that_is_set_back_or_a_host_that_slept_wins_no_time() {
+        let max_stale = Duration::from_secs(90);
+        // Set back by 100 s: 91 s after the control plane was heard the wall clock says that this is still to come.
+        let set_back = moment(991, 191);
+        assert!(at(1000).is_stale(max_stale, set_back));
+        assert_eq!(at(1000).silence(set_back), Duration::from_secs(91));
+        assert!(!at(1000).is_stale(max_stale, moment(990, 190)));
         assert_eq!(
-            snapshot().check_age(max_stale, at(1091)),
-            Err(SnapshotError::TooOld { heard_at: at(1000) })
+            snapshot().check_age(max_stale, moment(960, 191)),
+            Err(too_old())
         );
-        assert_eq!(
-            snapshot().check_age(max_stale, at(900)),
-            Err(SnapshotError::Future {
-                written_at: at(1001)
-            })
-        );
+        // A clock that stood still while the wall's went on.
+        assert!(at(1000).is_stale(max_stale, moment(1091, 101)));
+    }
+
+    fn too_old() -> SnapshotError {
+        SnapshotError::TooOld {
+            heard_at: at(1000).wall,
+        }
     }
 }

@@ -113,9 +113,9 @@ async fn silence(moved: &AtomicU64) {
 }
 
 /// Counts what is read.
-struct Counted<S> {
-    io: S,
-    moved: Arc<AtomicU64>,
+pub(crate) struct Counted<S> {
+    pub io: S,
+    pub moved: Arc<AtomicU64>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -139,6 +139,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

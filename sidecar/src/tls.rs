@@ -227,11 +227,16 @@ impl Tls {
             .first()
             .ok_or(TlsError::Peer(VerifyError::NoCertificate))?;
         let leaf_sha256 = hex(digest::digest(&digest::SHA256, leaf).as_ref());
-        Ok(Peer {
+        let peer = Peer {
             proof: Arc::new(proof),
             leaf_sha256,
             own,
-        })
+        };
+        // Also the own SVID, which no verifier of this side looked at.
+        if peer.is_expired(Timestamp::now()) {
+            return Err(TlsError::Expired);
+        }
+        Ok(peer)
     }
 
     /// The server's configuration for the SVID of now.

@@ -19,7 +19,7 @@ use weft_catalog::{Endpoint, Health, Mesh, Port, Protocol};
 use weft_daemon::Tasks;
 use weft_identity::document::{Origin, read};
 use weft_identity::{
-    Revocations, Root, ServiceName, SpiffeId, SvidRequest, TrustBundle, TrustDomain,
+    KeyAndCsr, Revocations, Root, ServiceName, SpiffeId, SvidRequest, TrustBundle, TrustDomain,
     new_key_and_csr, read_csr,
 };
 use weft_policy::{AllowSpec, EncodedSlashes, PolicySet, Rule};
@@ -36,11 +36,14 @@ use crate::trials::Trials;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
+mod expired;
 mod http2;
+mod lost;
 mod requests;
 
 /// Two sidecars and an application.
 struct Pair {
+    authority: Authority,
     server: Arc<Sidecar>,
     upstream: SocketAddr,
     client: Arc<Sidecar>,
@@ -48,9 +51,13 @@ struct Pair {
 
 impl Pair {
     async fn start(protocol: Protocol, rule: &str) -> Self {
+        Self::before(start_app(protocol).await, protocol, rule).await
+    }
+
+    /// The same before an application of the test's own.
+    async fn before(app: SocketAddr, protocol: Protocol, rule: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let authority = Authority::new();
-        let app = start_app(protocol).await;
         let port = Port {
             name: "main".parse().unwrap(),
             port: 80,
@@ -58,18 +65,7 @@ impl Pair {
             protocol,
         };
 
-        let server = authority.sidecar("shop/api", "").await;
-        let listeners = Listeners::bind(&server.config).await.unwrap();
-        let inbound = listeners.inbound.local_addr().unwrap();
-        server
-            .current
-            .publish(Arc::new(authority.enforced(&server, |enforced| {
-                enforced
-                    .inbound
-                    .insert(service(), Arc::new(inbound_service(port.clone(), rule)));
-            })));
-        listener::start(&server, listeners);
-
+        let (server, inbound) = authority.server(&port, rule).await;
         let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]";
         let client = authority.sidecar("shop/web", upstreams).await;
         let listeners = Listeners::bind(&client.config).await.unwrap();
@@ -83,6 +79,7 @@ impl Pair {
             })));
         listener::start(&client, listeners);
         Self {
+            authority,
             server,
             upstream,
             client,
@@ -109,22 +106,30 @@ impl Pair {
 
     /// The same address, expected to be these identities.
     fn client_sees(&self, identities: &[&str]) {
+        let known = self.endpoint();
+        let expected = identities.iter().map(|identity| Endpoint {
+            identity: identity.parse().unwrap(),
+            ..known.clone()
+        });
+        self.client_sees_endpoints(expected.collect());
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let current = self.client.current.load();
+        current.outbound[&service()].view.endpoints[0].clone()
+    }
+
+    fn client_sees_endpoints(&self, endpoints: Vec<Endpoint>) {
         let before = self.client.current.load_full();
         let seen = &before.outbound[&service()];
-        let mut view = seen.view.clone();
-        let known = view.endpoints[0].clone();
-        let expected = identities.iter().map(|identity| identity.parse().unwrap());
-        view.endpoints = expected
-            .map(|identity| Endpoint {
-                identity,
-                ..known.clone()
-            })
-            .collect();
-        let mut enforced = copy_of(&before);
         let service_seen = OutboundService {
-            view,
+            view: OutboundView {
+                endpoints,
+                ..seen.view.clone()
+            },
             policy: seen.policy.clone(),
         };
+        let mut enforced = copy_of(&before);
         enforced.outbound.insert(service(), Arc::new(service_seen));
         self.client.current.publish(Arc::new(enforced));
     }
@@ -172,14 +177,14 @@ impl Pair {
     }
 }
 
-struct Authority {
+pub(crate) struct Authority {
     root: Root,
     trust_domain: TrustDomain,
     bundle: Arc<TrustBundle>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let trust_domain: TrustDomain = "weft.local".parse().unwrap();
         let root = Root::generate(&trust_domain, Timestamp::now(), 1000 * HOUR, [1; 16]).unwrap();
         let bundle =
@@ -191,7 +196,21 @@ impl Authority {
         }
     }
 
-    async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
+    /// A sidecar that serves `shop/api`, and where.
+    async fn server(&self, port: &Port, rule: &str) -> (Arc<Sidecar>, SocketAddr) {
+        let server = self.sidecar("shop/api", "").await;
+        let listeners = Listeners::bind(&server.config).await.unwrap();
+        let inbound = listeners.inbound.local_addr().unwrap();
+        let offered = Arc::new(inbound_service(port.clone(), rule));
+        let enforced = self.enforced(&server, |enforced| {
+            enforced.inbound.insert(service(), offered);
+        });
+        server.current.publish(Arc::new(enforced));
+        listener::start(&server, listeners);
+        (server, inbound)
+    }
+
+    pub(crate) async fn sidecar(&self, workload: &str, more: &str) -> Arc<Sidecar> {
         let text = format!(
             "workload: {workload}\ninstance: one\ntrustDomain: weft.local\nruntime: /nowhere\n\
              controlPlane: {{api: '127.0.0.1:1', attestation: '127.0.0.1:1'}}\n\
@@ -218,9 +237,16 @@ impl Authority {
         })
     }
 
-    fn svid(&self, id: &SpiffeId) -> OwnSvid {
+    pub(crate) fn svid(&self, id: &SpiffeId) -> OwnSvid {
+        self.svid_of(id, new_key_and_csr().unwrap())
+    }
+
+    pub(crate) fn svid_of(&self, id: &SpiffeId, key: KeyAndCsr) -> OwnSvid {
+        self.svid_for(id, key, HOUR)
+    }
+
+    fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
         let now = Timestamp::now();
-        let key = new_key_and_csr().unwrap();
         let public_key = read_csr(&key.csr_der).unwrap();
         let intermediate = self
             .root
@@ -229,7 +255,7 @@ impl Authority {
         let request = SvidRequest {
             id,
             public_key: &public_key,
-            ttl: HOUR,
+            ttl,
             serial: [3; 16],
             now,
         };
@@ -250,7 +276,8 @@ impl Authority {
             own_id: sidecar.config.own_id.clone(),
             outbound: HashMap::new(),
             inbound: HashMap::new(),
-            unreadable: HashSet::new(),
+            unreadable_outbound: HashSet::new(),
+            unreadable_inbound: HashSet::new(),
             revocations_unreadable: false,
             revocations: Arc::new(Revocations::default()),
             bundle: Arc::clone(&self.bundle),
@@ -269,7 +296,8 @@ fn copy_of(enforced: &Enforced) -> Enforced {
         own_id: enforced.own_id.clone(),
         outbound: enforced.outbound.clone(),
         inbound: enforced.inbound.clone(),
-        unreadable: enforced.unreadable.clone(),
+        unreadable_outbound: enforced.unreadable_outbound.clone(),
+        unreadable_inbound: enforced.unreadable_inbound.clone(),
         revocations_unreadable: enforced.revocations_unreadable,
         revocations: Arc::clone(&enforced.revocations),
         bundle: Arc::clone(&enforced.bundle),

@@ -49,6 +49,8 @@ struct Slot {
     connections: Mutex<Vec<Pooled>>,
     /// One dials for all that wait for a shared connection.
     dialling: Semaphore,
+    /// When one last dialled in vain.
+    failed_at: Mutex<Option<Instant>>,
 }
 
 struct Pooled {
@@ -90,6 +92,8 @@ pub enum DialError {
     Tls(#[source] TlsError),
     #[error("no HTTP with the endpoint")]
     Http(#[source] hyper::Error),
+    #[error("the connection that others waited for too could not be made")]
+    Neighbour,
     #[error("the service port has no server name")]
     Name,
 }
@@ -135,7 +139,7 @@ impl Upstreams {
                 }
                 Err(error) => self.pass_over(endpoint, &error),
             }
-            tried.push(endpoint.address);
+            tried.push(endpoint);
         }
         Err(Unreachable)
     }
@@ -154,7 +158,7 @@ impl Upstreams {
                 Ok((stream, peer)) => return Ok((stream, peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
-            tried.push(endpoint.address);
+            tried.push(endpoint);
         }
         Err(Unreachable)
     }
@@ -201,7 +205,7 @@ impl Upstreams {
     fn next_endpoint<'e>(
         &self,
         endpoints: &'e [Endpoint],
-        tried: &[SocketAddr],
+        tried: &[&Endpoint],
     ) -> Option<(&'e Endpoint, Pending)> {
         if tried.len() >= MOST_ENDPOINTS_TRIED {
             return None;
@@ -210,7 +214,7 @@ impl Upstreams {
     }
 
     fn pass_over(&self, endpoint: &Endpoint, error: &DialError) {
-        self.shared.balance.failed(endpoint.address);
+        self.shared.balance.failed(endpoint);
         self.shared.sidecar.metrics.endpoint_failures.inc();
         let cause = std::error::Error::source(error)
             .map(ToString::to_string)
@@ -226,40 +230,51 @@ impl Upstreams {
         if key.version == Version::Http1 {
             return self.lease_new(&slot, key).await;
         }
+        let asked = Instant::now();
         // Closed semaphores do not exist here: nobody closes it.
         let _dialling = slot.dialling.acquire().await;
-        match self.take(&slot, &key) {
-            Some(lease) => Ok(lease),
-            None => self.lease_new(&slot, key).await,
+        if let Some(lease) = self.take(&slot, &key) {
+            return Ok(lease);
         }
+        // Who waited while another one failed would only fail the same way, one after the other.
+        if slot.failed_since(asked) {
+            return Err(DialError::Neighbour);
+        }
+        let dialled = self.lease_new(&slot, key).await;
+        if dialled.is_err() {
+            slot.note_failure();
+        }
+        dialled
     }
 
-    /// A pooled connection that takes a request at once.
+    /// A pooled connection that takes a request at once, the one that was used last before others. What is found to be of no use goes.
     fn take(&self, slot: &Slot, key: &Key) -> Option<Lease> {
         let mut connections = slot.connections();
-        connections.retain(|pooled| self.is_usable(pooled));
-        let most_streams =
-            usize::try_from(self.shared.sidecar.config.limits.streams).unwrap_or(usize::MAX);
-        let at = connections
-            .iter()
-            .rposition(|pooled| match &pooled.sender {
-                Sender::Http1(_) => pooled.sender.is_ready(),
+        let most_streams = usize::try_from(self.shared.sidecar.config.limits.streams)
+            .unwrap_or(usize::MAX)
+            .min(MOST_STREAMS);
+        let mut at = connections.len();
+        while let Some(before) = at.checked_sub(1) {
+            at = before;
+            let pooled = connections.get(at)?;
+            if !self.is_usable(pooled) {
+                connections.swap_remove(at);
+                continue;
+            }
+            let has_room = match &pooled.sender {
+                Sender::Http1(..) => pooled.sender.is_ready(),
                 Sender::Http2(_) => pooled.open.load(Ordering::Relaxed) < most_streams,
-            })?;
-        let shared = connections.get(at).and_then(|pooled| {
-            let sender = pooled.sender.share()?;
-            Some(Pooled {
-                sender,
-                peer: pooled.peer.clone(),
-                open: Arc::clone(&pooled.open),
-                idle_since: Instant::now(),
-            })
-        });
-        let pooled = match shared {
-            Some(shared) => shared,
-            None => connections.swap_remove(at),
-        };
-        Some(self.lease_of(pooled, key.clone(), true))
+            };
+            if !has_room {
+                continue;
+            }
+            let pooled = match pooled.share() {
+                Some(shared) => shared,
+                None => connections.swap_remove(at),
+            };
+            return Some(self.lease_of(pooled, key.clone(), true));
+        }
+        None
     }
 
     async fn lease_new(&self, slot: &Slot, key: Key) -> Result<Lease, DialError> {
@@ -283,15 +298,9 @@ impl Upstreams {
             open: Arc::default(),
             idle_since: Instant::now(),
         };
-        if let Some(sender) = pooled.sender.share()
+        if let Some(kept) = pooled.share()
             && !self.shared.closed.load(Ordering::Acquire)
         {
-            let kept = Pooled {
-                sender,
-                peer: pooled.peer.clone(),
-                open: Arc::clone(&pooled.open),
-                idle_since: Instant::now(),
-            };
             slot.connections().push(kept);
         }
         Ok(self.lease_of(pooled, key, false))
@@ -378,6 +387,7 @@ impl Upstreams {
         let slot = Arc::new(Slot {
             connections: Mutex::default(),
             dialling: Semaphore::new(1),
+            failed_at: Mutex::default(),
         });
         slots.insert(key.clone(), Arc::clone(&slot));
         slot
@@ -392,7 +402,35 @@ impl Upstreams {
     }
 }
 
+impl Pooled {
+    /// The same connection for one more request, where it takes several at a time.
+    fn share(&self) -> Option<Self> {
+        Some(Self {
+            sender: self.sender.share()?,
+            peer: self.peer.clone(),
+            open: Arc::clone(&self.open),
+            idle_since: Instant::now(),
+        })
+    }
+}
+
 impl Slot {
+    fn failed_since(&self, asked: Instant) -> bool {
+        let failed_at = self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|failed_at| failed_at > asked)
+    }
+
+    fn note_failure(&self) {
+        let mut failed_at = self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *failed_at = Some(Instant::now());
+    }
+
     fn connections(&self) -> MutexGuard<'_, Vec<Pooled>> {
         self.connections
             .lock()
@@ -415,7 +453,7 @@ impl Lease {
     /// The exchange came to its end: the connection may wait for another request.
     pub fn finish(mut self) {
         self.pending = None;
-        let Sender::Http1(sender) = &self.sender else {
+        let Sender::Http1(sender, _) = &self.sender else {
             return;
         };
         let pool = self.pool.clone();
@@ -451,5 +489,8 @@ pub fn version_of(protocol: Protocol) -> Option<Version> {
 
 /// A request is not begun so shortly before an SVID expires.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(5);
+/// Requests at a time on one HTTP/2 connection, whatever the configuration says: what nearly every server takes (RFC 9113 §6.5.2
+/// recommends at least 100). One more than the other side takes would wait unseen.
+const MOST_STREAMS: usize = 100;
 /// Endpoints that are tried for one request.
 const MOST_ENDPOINTS_TRIED: usize = 5;

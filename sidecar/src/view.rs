@@ -1,6 +1,7 @@
 //! What this sidecar enforces: one immutable snapshot behind an atomic swap, with one writer (the keeper).
 //!
-//! Invariant: what could not be read is here too, as a service in `unreadable`, so that nobody mistakes it for absent policy.
+//! Invariant: what could not be read is here too, as a service that is unreadable in its direction, so that nobody mistakes it for absent
+//! policy.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,8 +25,10 @@ pub struct Enforced {
     pub outbound: HashMap<ServiceName, Arc<OutboundService>>,
     /// Services that the workload offers.
     pub inbound: HashMap<ServiceName, Arc<InboundService>>,
-    /// Services whose resource could not be read: they deny, in both directions.
-    pub unreadable: HashSet<ServiceName>,
+    /// Services that the workload may perhaps call; their resource could not be read: calls to them are denied.
+    pub unreadable_outbound: HashSet<ServiceName>,
+    /// Services that the workload offers; their resource could not be read: calls of them are denied.
+    pub unreadable_inbound: HashSet<ServiceName>,
     /// The revocations could not be read: nobody can be believed.
     pub revocations_unreadable: bool,
     pub revocations: Arc<Revocations>,
@@ -56,7 +59,8 @@ impl Enforced {
             own_id,
             outbound: HashMap::new(),
             inbound: HashMap::new(),
-            unreadable: HashSet::new(),
+            unreadable_outbound: HashSet::new(),
+            unreadable_inbound: HashSet::new(),
             revocations_unreadable: false,
             revocations: Arc::new(Revocations::default()),
             bundle,

@@ -79,7 +79,7 @@ impl FakeControlPlane {
             intermediate: SyncIntermediate(intermediate),
             forge: Forge::of(&root),
         });
-        let mut own = ca.svid(&SpiffeId::for_control_plane(&trust_domain));
+        let mut own = ca.svid(&SpiffeId::for_control_plane(&trust_domain), DAY / 2);
         own.chain.push(ca.root.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -129,9 +129,14 @@ impl FakeControlPlane {
 
     /// An SVID of `namespace/name`.
     pub fn svid(&self, workload: &str) -> Svid {
+        self.svid_for(workload, DAY / 2)
+    }
+
+    /// An SVID of `namespace/name` that expires so soon.
+    pub fn svid_for(&self, workload: &str, ttl: Duration) -> Svid {
         let workload: WorkloadName = workload.parse().expect("namespace/name");
-        self.ca
-            .svid(&SpiffeId::for_workload(&self.ca.trust_domain, &workload))
+        let id = SpiffeId::for_workload(&self.ca.trust_domain, &workload);
+        self.ca.svid(&id, ttl)
     }
 
     /// Signs below this control plane's root whatever it is asked to.
@@ -184,12 +189,12 @@ impl FakeControlPlane {
 }
 
 impl Authority {
-    fn issue(&self, id: &SpiffeId, key: &PublicKey) -> v1::IssuedSvid {
+    fn issue(&self, id: &SpiffeId, key: &PublicKey, ttl: Duration) -> v1::IssuedSvid {
         let now = Timestamp::now();
         let issued = self.intermediate.0.issue_svid(&SvidRequest {
             id,
             public_key: key,
-            ttl: DAY / 2,
+            ttl,
             serial: serial(),
             now,
         });
@@ -204,10 +209,10 @@ impl Authority {
         }
     }
 
-    fn svid(&self, id: &SpiffeId) -> Svid {
+    fn svid(&self, id: &SpiffeId, ttl: Duration) -> Svid {
         let request = new_key_and_csr().expect("a key");
         let key = read_csr(&request.csr_der).expect("an own CSR");
-        Svid::issued(&self.issue(id, &key), &request.key_pkcs8)
+        Svid::issued(&self.issue(id, &key, ttl), &request.key_pkcs8)
     }
 }
 
@@ -231,7 +236,7 @@ impl Attestation for Service {
             .map_err(|_| Status::invalid_argument("expected_workload"))?;
         let key = read_csr(&request.csr).map_err(|_| Status::invalid_argument("csr"))?;
         let id = SpiffeId::for_workload(&self.ca.trust_domain, &workload);
-        Ok(Response::new(self.ca.issue(&id, &key)))
+        Ok(Response::new(self.ca.issue(&id, &key, DAY / 2)))
     }
 }
 

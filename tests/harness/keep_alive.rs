@@ -50,6 +50,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> KeepAlive<S> {
         Ok(response)
     }
 
+    /// Waits until the peer ends the connection; what comes instead is an error.
+    pub async fn until_closed(&mut self) -> io::Result<()> {
+        let read = tokio::time::timeout(LIMIT, self.stream.read_u8()).await;
+        match read.map_err(|_| io::Error::other("it stays open"))? {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error),
+            Ok(byte) => Err(io::Error::other(format!("{byte:#04x} came"))),
+        }
+    }
+
     /// Reads one response whose length is told; to HEAD none has a body.
     async fn response(&mut self, is_to_head: bool) -> io::Result<Response> {
         let mut bytes = Vec::new();

@@ -29,6 +29,16 @@ impl Up {
         Self::start_in(repository().join(mesh_file), folder).await
     }
 
+    /// Starts it from files that are written for it; the first one is the mesh file.
+    pub async fn start_from(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let (mesh_file, _) = files.first().expect("a mesh file");
+        Self::start_in(folder.path().join(mesh_file), folder).await
+    }
+
     async fn start_in(mesh_file: PathBuf, folder: TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("up.log")).expect("a log");
         let mut command = Command::new(binary("meshctl"));
@@ -232,8 +242,7 @@ impl Up {
         assert!(left.is_empty(), "processes are left: {left:?}");
         for workload in self.workloads() {
             for what in ["inbound", "proxy", "admin"] {
-                let at = address(&workload[what]);
-                assert!(TcpListener::bind(at).is_ok(), "{at} is still taken");
+                assert_free(address(&workload[what]));
             }
         }
         assert!(!self.state().join("up.lock").exists(), "the lock is left");
@@ -285,6 +294,16 @@ fn address(value: &Value) -> SocketAddr {
         .as_str()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| panic!("no address: {value}"))
+}
+
+/// A port that was given back may be somebody else's for a while: another test's, or an outgoing connection's.
+#[track_caller]
+pub fn assert_free(at: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = TcpListener::bind(at) {
+        assert!(Instant::now() < deadline, "{at} is still taken: {error}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The command lines of all processes of this host.

@@ -1,8 +1,11 @@
 //! Each capability from outside: real processes, real sockets.
 
+mod app_health;
 mod audit;
 mod defences;
+mod drain;
 mod durability;
+mod expiry;
 mod explain;
 mod fuzz_replay;
 mod health_and_reflection;
@@ -10,6 +13,8 @@ mod import_edges;
 mod policy_corpus;
 mod protocols;
 mod reconnect;
+mod replicas;
+mod restarts;
 mod rollout;
 mod rows_data_path;
 mod rows_trust;

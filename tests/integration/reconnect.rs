@@ -9,6 +9,30 @@ use weft_tests::{Load, Mesh, SidecarSpec, eventually_within};
 
 use crate::rows_trust::{status, until_status};
 
+#[tokio::test]
+async fn an_edit_right_after_a_restart_waits_for_everybody_to_come_back() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply(&service(TARGET, "http")).await;
+    let _web = mesh.sidecar(SidecarSpec::of("shop/web")).await;
+    let _api = mesh.sidecar(SidecarSpec::of("shop/api")).await;
+    let batch = mesh.sidecar(SidecarSpec::of("shop/batch")).await;
+    let apply = async |mesh: &Mesh, name, timeout| {
+        let rule = allow(name, TARGET, "shop/*");
+        let arguments = ["apply", "-f", "-", "--wait", "--timeout", timeout];
+        mesh.meshctl_with(&arguments, &rule).await
+    };
+    mesh.control_plane.kill();
+    mesh.restart_control_plane().await;
+    let back = apply(&mesh, "first", "30s").await.ok();
+    assert!(back.stdout.contains("enforced by 3/3"), "{back:?}");
+
+    mesh.control_plane.kill();
+    mesh.restart_control_plane().await;
+    let hasty = apply(&mesh, "second", "10ms").await;
+    assert_eq!(hasty.code, 1, "it cannot be known yet: {hasty:?}");
+    drop(batch);
+}
+
 const TARGET: &str = "shop/api:http";
 const HOST: &str = "api.shop";
 

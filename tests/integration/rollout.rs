@@ -59,6 +59,35 @@ async fn a_silent_sidecar_is_named_at_the_timeout() {
 }
 
 #[tokio::test]
+async fn applying_again_names_who_was_silent_the_first_time() {
+    let mesh = Mesh::start().await;
+    mesh.apply(&service("shop/api:http", "http")).await;
+    let web = mesh
+        .sidecar(SidecarSpec::of("shop/web").instance("web-7"))
+        .await;
+    let _api = mesh.sidecar(SidecarSpec::of("shop/api")).await;
+    web.process.signal(Signal::STOP);
+    let rule = allow("web", "shop/api:http", "shop/web");
+    let apply = async |timeout| {
+        let arguments = ["apply", "-f", "-", "--wait", "--timeout", timeout];
+        mesh.meshctl_with(&arguments, &rule).await
+    };
+    assert_eq!(apply("1s").await.code, 1);
+    // Somebody else's revision, of which web sees nothing.
+    let unrelated = allow("other", "shop/other:http", "shop/other");
+    mesh.meshctl_with(&["apply", "-f", "-"], &unrelated)
+        .await
+        .ok();
+    let again = apply("1s").await;
+    web.process.signal(Signal::CONT);
+    assert!(again.stdout.contains("unchanged"), "{again:?}");
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stdout.contains("web-7"), "{again:?}");
+    let heard = apply("10s").await.ok();
+    assert!(heard.stdout.contains("unchanged"), "{heard:?}");
+}
+
+#[tokio::test]
 async fn applying_twice_changes_nothing_and_says_so() {
     let mesh = Mesh::start().await;
     let documents = service("shop/api:http", "http") + &allow("web", "shop/api:http", "shop/web");

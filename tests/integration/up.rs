@@ -1,8 +1,14 @@
 //! `meshctl up` when things go wrong: a program that crashes, a file with mistakes, a second start, a kill without warning.
 
+mod families;
+mod folder;
+mod output;
+mod start;
+
 use std::process::Command;
 use std::time::Duration;
 
+use folder::Folder;
 use rustix::process::{Pid, Signal, kill_process};
 use weft_tests::{Up, binary, eventually, eventually_within};
 
@@ -70,7 +76,7 @@ async fn a_second_start_with_the_same_state_is_refused() {
     let second = shop
         .meshctl(&["up", &shop.source("examples/shop/mesh.yaml")])
         .await;
-    assert_ne!(second.code, 0);
+    assert_eq!(second.code, 1, "{second:?}");
     assert!(
         second.stderr.contains("another `meshctl up`"),
         "{}",
@@ -82,6 +88,61 @@ async fn a_second_start_with_the_same_state_is_refused() {
             .status,
         200
     );
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_lock_and_says_no() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mesh = format!(
+        "trustDomain: a.example\nworkloads:\n\
+         - {{name: a, namespace: x, command: [\"true\"], ports: [{{name: http, port: {port}}}]}}\n"
+    );
+    std::fs::write(folder.path().join("mesh.yaml"), mesh).expect("written");
+    let ran = Command::new(binary("meshctl"))
+        .args(["up", "mesh.yaml"])
+        .current_dir(folder.path())
+        .env("XDG_CONFIG_HOME", folder.path().join("config"))
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("port {port}")), "{told}");
+    assert!(folder.path().join(".weft").exists(), "the state was opened");
+    assert!(!folder.path().join(".weft/up.lock").exists());
+}
+
+#[tokio::test]
+async fn without_lines_to_try_in_the_file_there_are_an_allowed_and_a_refused_one_that_hold() {
+    let read = |name: &str| {
+        let path = format!("{}/../examples/shop/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).expect("the example")
+    };
+    let (mesh, services, policy) = (
+        read("mesh.yaml"),
+        read("services.yaml"),
+        read("policy.yaml"),
+    );
+    let (untried, _) = mesh.split_once("\ntry:").expect("lines to try");
+    let shop = Up::start_from(&[
+        ("mesh.yaml", untried),
+        ("services.yaml", &services),
+        ("policy.yaml", &policy),
+    ])
+    .await;
+    let lines = shop.report["try"].as_array().expect("lines").clone();
+    let expected: Vec<_> = lines.iter().map(|line| &line["expectStatus"]).collect();
+    assert_eq!(expected, [200, 403], "{lines:?}");
+    for line in &lines {
+        let ran = shop
+            .shell(line["command"].as_str().expect("a command"))
+            .await
+            .ok();
+        let status = format!("HTTP/1.1 {} ", line["expectStatus"]);
+        assert!(ran.stdout.starts_with(&status), "{line}: {}", ran.stdout);
+    }
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ async fn a_tightening_edit_that_comes_with_an_unreadable_resource_still_tightens
 }
 
 /// A service with one port and one rule, of this schema.
-fn inbound(service: &str, from: &str, schema: u32) -> xds::Resource {
+pub(crate) fn inbound(service: &str, from: &str, schema: u32) -> xds::Resource {
     let (_, name) = service.split_once('/').expect("namespace/name");
     let message = v1::Inbound {
         schema,

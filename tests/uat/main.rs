@@ -1,3 +1,7 @@
 //! Journeys of users, through `meshctl` and `curl` alone.
 
+mod edit;
+mod exit_codes;
 mod first_day;
+mod formats;
+mod operator;

@@ -17,6 +17,8 @@ pub(super) struct Exchange {
     subscriptions: BTreeMap<Kind, Subscription>,
     /// Responses without an answer yet, oldest first.
     open: BTreeMap<u64, OpenResponse>,
+    /// Of the names in them.
+    open_bytes: usize,
     last_nonce: u64,
     /// The view that has been sent in full.
     current: u64,
@@ -27,9 +29,11 @@ pub(super) struct Exchange {
 struct Subscription {
     is_wildcard: bool,
     names: BTreeSet<String>,
+    /// What is kept because the client said it: its names, and what it came with.
+    said_bytes: usize,
     sent: BTreeMap<String, String>,
     /// Names that the client could not read, as it said itself.
-    refused: BTreeMap<String, String>,
+    refused: BTreeMap<String, Arc<str>>,
     /// Names that were asked for anew: they are answered whatever was sent before.
     asked: BTreeSet<String>,
     /// The first request for a kind is answered even when there is nothing to say.
@@ -40,7 +44,7 @@ struct Subscription {
 struct OpenResponse {
     kind: Kind,
     names: Vec<String>,
-    /// What had been sent in full before it.
+    /// What had been sent in full before it; 0 for the first of its kind, before which nothing was.
     previous: u64,
 }
 
@@ -53,6 +57,10 @@ pub(super) enum ExchangeError {
     TooManyNames,
     #[error("a resource name is longer than {NAME_BYTES} bytes")]
     LongName,
+    #[error("the version of a resource is longer than {VERSION_BYTES} bytes")]
+    LongVersion,
+    #[error("more than {SAID_BYTES} bytes of names and versions in one stream")]
+    TooMuch,
 }
 
 impl Exchange {
@@ -66,12 +74,20 @@ impl Exchange {
         if is_first {
             subscription.begin(request)?;
         }
-        subscription.change(request)
+        subscription.change(request)?;
+        let subscriptions = self.subscriptions.values();
+        let said: usize = subscriptions
+            .map(|subscription| subscription.said_bytes)
+            .sum();
+        if said > SAID_BYTES {
+            return Err(ExchangeError::TooMuch);
+        }
+        Ok(())
     }
 
     /// Everything that the client must hear to have this view: what takes away before what gives.
     pub(super) fn answer(&mut self, view: &View) -> Vec<DeltaDiscoveryResponse> {
-        if self.open.len() >= OPEN_RESPONSES {
+        if self.open.len() >= OPEN_RESPONSES || self.open_bytes >= OPEN_BYTES {
             return Vec::new();
         }
         let mut differences: Vec<(Kind, Difference)> = self
@@ -88,10 +104,11 @@ impl Exchange {
                 *kind,
             )
         });
-        let previous = self.current;
+        let before = self.current;
         self.current = view.revision;
         let mut responses = Vec::new();
         for (kind, difference) in differences {
+            let previous = if difference.is_first { 0 } else { before };
             for part in difference.split() {
                 responses.push(self.respond(kind, part, view.revision, previous));
             }
@@ -113,10 +130,9 @@ impl Exchange {
             .flat_map(|subscription| subscription.refused.values());
         refused
             .collect::<BTreeSet<_>>()
-            .into_iter()
-            .take(1)
-            .cloned()
-            .collect()
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default()
     }
 
     fn respond(
@@ -127,13 +143,14 @@ impl Exchange {
         previous: u64,
     ) -> DeltaDiscoveryResponse {
         self.last_nonce += 1;
-        let names = part
+        let names: Vec<String> = part
             .changed
             .iter()
             .map(|(name, _)| name)
             .chain(&part.removed)
             .cloned()
             .collect();
+        self.open_bytes += bytes_of(&names);
         self.open.insert(
             self.last_nonce,
             OpenResponse {
@@ -168,16 +185,20 @@ impl Exchange {
         let Some(open) = self.open.remove(&nonce) else {
             return;
         };
+        self.open_bytes -= bytes_of(&open.names);
         let Some(subscription) = self.subscriptions.get_mut(&kind) else {
             return;
         };
         let reason = request
             .error_detail
             .as_ref()
-            .map(|status| shown(&status.message));
+            .map(|status| match status.message.as_str() {
+                "" => Arc::from(UNEXPLAINED),
+                message => Arc::from(shown(message)),
+            });
         for name in open.names {
             match &reason {
-                Some(reason) => subscription.refused.insert(name, reason.clone()),
+                Some(reason) => subscription.refused.insert(name, Arc::clone(reason)),
                 None => subscription.refused.remove(&name),
             };
         }
@@ -195,11 +216,13 @@ impl Exchange {
         if is_refused || !is_whole {
             return;
         }
+        // Not the oldest's: a kind that is followed since later has been answered with nothing before.
         let reached = self
             .open
             .values()
-            .next()
-            .map_or(self.current, |oldest| oldest.previous);
+            .map(|open| open.previous)
+            .min()
+            .unwrap_or(self.current);
         self.acknowledged = self.acknowledged.max(reached);
     }
 }
@@ -209,6 +232,15 @@ impl Subscription {
     fn begin(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), ExchangeError> {
         if request.initial_resource_versions.len() > NAMES_LIMIT {
             return Err(ExchangeError::TooManyNames);
+        }
+        for (name, version) in &request.initial_resource_versions {
+            if name.len() > NAME_BYTES {
+                return Err(ExchangeError::LongName);
+            }
+            if version.len() > VERSION_BYTES {
+                return Err(ExchangeError::LongVersion);
+            }
+            self.said_bytes += name.len() + version.len();
         }
         self.is_wildcard = request.resource_names_subscribe.is_empty();
         self.owes_answer = true;
@@ -228,7 +260,9 @@ impl Subscription {
             match name.as_str() {
                 WILDCARD => self.is_wildcard = true,
                 name => {
-                    self.names.insert(name.to_owned());
+                    if self.names.insert(name.to_owned()) {
+                        self.said_bytes += name.len();
+                    }
                     // What the client still has from an earlier stream is sent only if it differs.
                     if !request.initial_resource_versions.contains_key(name) {
                         self.asked.insert(name.to_owned());
@@ -240,7 +274,9 @@ impl Subscription {
             match name.as_str() {
                 WILDCARD => self.is_wildcard = false,
                 name => {
-                    self.names.remove(name);
+                    if self.names.remove(name) {
+                        self.said_bytes -= name.len();
+                    }
                     self.asked.remove(name);
                 }
             }
@@ -302,6 +338,7 @@ impl Subscription {
         Some(Difference {
             changed: changed.collect(),
             removed: removed.into_iter().collect(),
+            is_first: owes_answer,
         })
     }
 }
@@ -310,6 +347,8 @@ impl Subscription {
 struct Difference {
     changed: Vec<(String, Arc<Item>)>,
     removed: Vec<String>,
+    /// Of its kind on this stream.
+    is_first: bool,
 }
 
 impl Difference {
@@ -318,6 +357,7 @@ impl Difference {
         let mut parts = vec![Difference {
             changed: Vec::new(),
             removed: self.removed,
+            is_first: self.is_first,
         }];
         let mut bytes = 0;
         for (name, item) in self.changed {
@@ -329,6 +369,7 @@ impl Difference {
                 parts.push(Difference {
                     changed: Vec::new(),
                     removed: Vec::new(),
+                    is_first: self.is_first,
                 });
             }
             if let Some(part) = parts.last_mut() {
@@ -337,6 +378,10 @@ impl Difference {
         }
         parts
     }
+}
+
+fn bytes_of(names: &[String]) -> usize {
+    names.iter().map(String::len).sum()
 }
 
 fn unknown_type(type_url: &str) -> ExchangeError {
@@ -353,11 +398,19 @@ const WILDCARD: &str = "*";
 const ENFORCED: [Kind; 3] = [Kind::Revocations, Kind::Inbound, Kind::Outbound];
 /// Most responses that wait for an answer; what changes meanwhile is sent as one.
 const OPEN_RESPONSES: usize = 64;
+/// Most bytes of names in them, beyond which nothing is added to them.
+const OPEN_BYTES: usize = 1 << 20;
 const NAMES_LIMIT: usize = 10_000;
 const NAME_BYTES: usize = 512;
+/// Several times those of ours.
+const VERSION_BYTES: usize = 128;
+/// Names and versions that are kept for a client because it said them, of all kinds together.
+const SAID_BYTES: usize = 4 << 20;
 /// Well below what a gRPC client takes in one message by default.
 const RESPONSE_BYTES: usize = 1 << 20;
 const SHOWN_CHARS: usize = 300;
+/// A refusal without words is one, too.
+const UNEXPLAINED: &str = "it did not say why";
 
 #[cfg(test)]
 #[path = "exchange_tests.rs"]

@@ -157,6 +157,53 @@ fn a_view_is_acknowledged_when_every_response_of_it_is() {
     assert_eq!(exchange.acknowledged(), 2);
 }
 
+/// As sidecars do: every kind is asked for before any answer is read.
+fn asked_for_everything(view: &View) -> (Exchange, Vec<DeltaDiscoveryResponse>) {
+    let mut exchange = Exchange::default();
+    let mut responses = Vec::new();
+    for kind in Kind::ALL {
+        exchange.receive(&request(kind)).unwrap();
+        responses.extend(exchange.answer(view));
+    }
+    (exchange, responses)
+}
+
+#[test]
+fn a_first_view_is_acknowledged_only_when_every_kind_of_it_is() {
+    let (mut exchange, responses) = asked_for_everything(&view(7, &[("shop/a", false)]));
+    for response in &responses {
+        assert_eq!(exchange.acknowledged(), 0, "{}", response.type_url);
+        exchange.receive(&ack(response)).unwrap();
+    }
+    assert_eq!(exchange.acknowledged(), 7);
+}
+
+#[test]
+fn a_first_view_of_which_a_kind_is_refused_is_not_acknowledged() {
+    let (mut exchange, responses) = asked_for_everything(&view(7, &[("shop/a", false)]));
+    for response in &responses {
+        let answer = match Kind::of_type_url(&response.type_url) {
+            Some(Kind::Outbound) => nack(response, ""),
+            _ => ack(response),
+        };
+        exchange.receive(&answer).unwrap();
+    }
+    assert_eq!(exchange.acknowledged(), 0);
+    assert_eq!(exchange.refused(), "it did not say why");
+}
+
+#[test]
+fn a_kind_that_is_followed_later_holds_back_what_was_not_acknowledged_before() {
+    let mut exchange = settled(&view(1, &[]));
+    let second = exchange.answer(&view(2, &[("shop/a", false)]));
+    exchange.receive(&request(Kind::Mesh)).unwrap();
+    let first_of_mesh = exchange.answer(&view(2, &[("shop/a", false)]));
+    exchange.receive(&ack(&second[0])).unwrap();
+    assert_eq!(exchange.acknowledged(), 1);
+    exchange.receive(&ack(&first_of_mesh[0])).unwrap();
+    assert_eq!(exchange.acknowledged(), 2);
+}
+
 #[test]
 fn an_older_view_is_acknowledged_while_a_newer_one_is_open() {
     let mut exchange = settled(&view(1, &[]));
@@ -245,6 +292,85 @@ fn a_client_that_never_answers_is_sent_a_bounded_number_of_responses() {
         })
         .sum();
     assert_eq!(sent, OPEN_RESPONSES);
+}
+
+/// Names of the greatest length, of which none is of another number.
+fn long_names(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|i| format!("{i:0>NAME_BYTES$}")).collect()
+}
+
+#[test]
+fn a_client_that_asks_on_and_never_answers_is_kept_a_bounded_number_of_names() {
+    let mut exchange = settled(&view(1, &[]));
+    let asked = 1000;
+    let mut kept = 0;
+    for _ in 0..OPEN_RESPONSES {
+        let mut again = request(Kind::Outbound);
+        again.resource_names_subscribe = long_names(0..asked);
+        exchange.receive(&again).unwrap();
+        exchange.answer(&view(1, &[]));
+        let open = exchange.open.values();
+        kept = open.map(|open| bytes_of(&open.names)).sum();
+    }
+    assert!(kept <= OPEN_BYTES + asked * NAME_BYTES, "{kept}");
+    assert_eq!(kept, exchange.open_bytes);
+}
+
+#[test]
+fn answers_make_room_for_what_was_held_back() {
+    let mut exchange = settled(&view(1, &[]));
+    let mut many = request(Kind::Outbound);
+    many.resource_names_subscribe = long_names(0..OPEN_BYTES / NAME_BYTES);
+    exchange.receive(&many).unwrap();
+    let first = exchange.answer(&view(1, &[]));
+    assert!(exchange.answer(&view(2, &[("shop/a", true)])).is_empty());
+    exchange.receive(&ack(&first[0])).unwrap();
+    let next = exchange.answer(&view(2, &[("shop/a", true)]));
+    assert_eq!(names(&next[0]), ["shop/a"]);
+}
+
+#[test]
+fn row_11_what_a_client_may_say_is_bounded_in_each_part_and_as_a_whole() {
+    let with = |name: String, version: String| DeltaDiscoveryRequest {
+        initial_resource_versions: HashMap::from([(name, version)]),
+        ..request(Kind::Outbound)
+    };
+    let refusal = |request| Exchange::default().receive(&request);
+    let (name, version) = ("x".repeat(NAME_BYTES), "v".repeat(VERSION_BYTES));
+    assert_eq!(refusal(with(name.clone(), version.clone())), Ok(()));
+    assert_eq!(
+        refusal(with(name.clone() + "x", version.clone())),
+        Err(ExchangeError::LongName)
+    );
+    assert_eq!(
+        refusal(with(name, version + "v")),
+        Err(ExchangeError::LongVersion)
+    );
+
+    let mut exchange = Exchange::default();
+    let third = SAID_BYTES / NAME_BYTES / 3;
+    let mut told = Ok(());
+    for kind in Kind::ALL {
+        let mut many = request(kind);
+        many.resource_names_subscribe = long_names(0..third);
+        told = told.and_then(|()| exchange.receive(&many));
+        assert_eq!(told.is_ok(), kind < Kind::Inbound, "{kind:?}");
+    }
+    assert_eq!(told, Err(ExchangeError::TooMuch));
+}
+
+#[test]
+fn names_that_are_given_up_make_room_for_others() {
+    let mut exchange = Exchange::default();
+    let half = SAID_BYTES / NAME_BYTES / 2 + 1;
+    for begin in 0..4 {
+        let mut other = request(Kind::Outbound);
+        other.resource_names_subscribe = long_names(begin * half..(begin + 1) * half);
+        exchange.receive(&other).unwrap();
+        let mut done = request(Kind::Outbound);
+        done.resource_names_unsubscribe = other.resource_names_subscribe;
+        exchange.receive(&done).unwrap();
+    }
 }
 
 #[test]

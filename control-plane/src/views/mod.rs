@@ -172,7 +172,7 @@ impl Views {
             .map(|connected| connected.view.borrow().revision)
     }
 
-    /// Connected identities whose view a revision changed. For a revision of long ago: all whose view is as new.
+    /// Connected identities whose view a revision changed, in order. For a revision of long ago: all whose view is as new.
     pub fn touched_by(&self, revision: u64) -> Vec<SpiffeId> {
         let state = self.shared.lock();
         if state
@@ -217,6 +217,15 @@ impl Views {
 }
 
 impl Subscription {
+    /// Whether the view changed after one revision and up to another. What is no longer known counts as changed, and for
+    /// whoever has nothing (0) everything is new.
+    pub fn has_changed(&self, after: u64, until: u64) -> bool {
+        if after >= until.min(self.view.borrow().revision) {
+            return false;
+        }
+        after == 0 || self.shared.lock().has_touched(&self.id, after, until)
+    }
+
     pub fn current(&mut self) -> Arc<View> {
         Arc::clone(&self.view.borrow_and_update())
     }
@@ -316,6 +325,19 @@ impl State {
         {
             self.index.set_seen(&name, id, false);
         }
+    }
+
+    fn has_touched(&self, id: &SpiffeId, after: u64, until: u64) -> bool {
+        let oldest = self.touched.front().map(|(oldest, _)| *oldest);
+        if oldest.is_none_or(|oldest| oldest > after + 1) {
+            return true;
+        }
+        let first = self
+            .touched
+            .partition_point(|(touched, _)| *touched <= after);
+        let asked = self.touched.range(first..);
+        let mut asked = asked.take_while(|(touched, _)| *touched <= until);
+        asked.any(|(_, ids)| ids.contains(id))
     }
 
     /// Recomputes what the plan says, publishes the views that differ, and answers how much was computed.

@@ -228,6 +228,27 @@ async fn an_endpoint_of_an_identity_that_may_no_longer_offer_the_service_goes() 
 }
 
 #[tokio::test]
+async fn it_is_known_between_which_revisions_a_view_changed() {
+    let mut mesh = Mesh::shop().await;
+    let web = mesh.views.subscribe(&id("web"));
+    let first = mesh.views.revision();
+    mesh.put([allow("api-api", "api", &["shop/api"])]).await;
+    mesh.put([allow("web-orders", "orders", &["shop/web"])])
+        .await;
+    let changed = mesh.views.revision();
+    mesh.put([allow("other", "api", &["shop/other"])]).await;
+    let last = mesh.views.revision();
+    assert!(!web.has_changed(first, changed - 1));
+    assert!(web.has_changed(first, changed) && web.has_changed(first, last));
+    assert!(!web.has_changed(changed, last));
+    assert!(web.has_changed(0, first), "its first view is new to it");
+    // Everything before is forgotten.
+    let world = World::clone(&mesh.views.world());
+    mesh.views.replace(world);
+    assert!(web.has_changed(first, changed));
+}
+
+#[tokio::test]
 async fn a_change_that_leaves_a_view_as_it_was_asks_nothing_of_its_sidecars() {
     let mut mesh = Mesh::shop().await;
     let _web = mesh.views.subscribe(&id("web"));

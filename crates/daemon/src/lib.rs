@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod backoff;
+mod clock;
 mod executor;
 pub mod files;
 pub mod logs;
@@ -14,6 +15,7 @@ mod signals;
 mod tasks;
 
 pub use backoff::Backoff;
+pub use clock::since_boot;
 pub use executor::Executor;
 pub use problems::ConfigProblems;
 pub use readiness::Readiness;

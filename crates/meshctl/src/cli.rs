@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::failure::{self, Answer};
+use crate::failure::{self, Answer, SaysNo};
 use crate::output::Output;
 use crate::samples;
 use crate::session::Session;
@@ -84,6 +84,8 @@ enum Verb {
     Sample(samples::SampleArgs),
     #[command(hide = true)]
     UpChild(commands::up::child::ChildArgs),
+    #[command(hide = true)]
+    UpWatch(commands::up::watch::WatchArgs),
 }
 
 impl Cli {
@@ -97,6 +99,7 @@ impl Cli {
             Verb::ControlPlane(args) => commands::control_plane::run(args),
             Verb::Sidecar(args) => commands::sidecar::run(&args),
             Verb::UpChild(args) => commands::up::child::run(&args),
+            Verb::UpWatch(args) => commands::up::watch::run(&args),
             verb => match block_on(verb, &session) {
                 Ok(answer) => answer.exit_code(),
                 Err(error) => failure::report(&error),
@@ -109,7 +112,7 @@ fn block_on(verb: Verb, session: &Session) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
+        .context(SaysNo::new("cannot start the runtime"))?;
     let answer = runtime.block_on(Box::pin(verb.run(session)));
     // Nothing that a verb left behind (a read from standard input) may hold up the exit.
     runtime.shutdown_background();
@@ -139,7 +142,7 @@ impl Verb {
             Verb::Schema(args) => commands::schema::run(&args, session),
             Verb::Completion(args) => commands::completion::run(&args, session),
             Verb::Sample(args) => samples::run(args).await.map(|()| Answer::Yes),
-            Verb::ControlPlane(_) | Verb::Sidecar(_) | Verb::UpChild(_) => {
+            Verb::ControlPlane(_) | Verb::Sidecar(_) | Verb::UpChild(_) | Verb::UpWatch(_) => {
                 unreachable!("these run without this runtime")
             }
         }

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use weft_identity::{DnsLabel, TrustBundle, TrustDomain};
 use zeroize::Zeroizing;
 
+use crate::failure::SaysNo;
+
 /// One mesh as its operator knows it.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -167,14 +169,19 @@ pub(crate) fn save(
     key_pkcs8: &[u8],
     roots: &[CertificateDer<'_>],
 ) -> anyhow::Result<()> {
-    let making = || format!("cannot make the context folder {}", folder.display());
+    let making = || {
+        SaysNo(format!(
+            "cannot make the context folder {}",
+            folder.display()
+        ))
+    };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .with_context(making)?;
     if TrustedFolder::open(folder, rustix::process::geteuid().as_raw())?.is_none() {
-        bail!("{} went away", folder.display());
+        bail!(SaysNo(format!("{} went away", folder.display())));
     }
     let key = Zeroizing::new(pem("PRIVATE KEY", key_pkcs8));
     let many = |ders: &[CertificateDer<'_>]| {
@@ -203,7 +210,7 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> anyhow::Result<()> {
         file.persist(&path)?;
         Ok(())
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| SaysNo(format!("cannot write {}", path.display())))
 }
 
 fn pem(label: &str, der: &[u8]) -> String {

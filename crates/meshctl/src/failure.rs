@@ -1,12 +1,17 @@
 //! What a verb answers and how errors become exit codes: the only place that knows the four numbers.
 //!
-//! 0 yes; 1 no (a refused verdict, a difference, a failed check, a conflict); 2 a usage or input error; 3 the control
-//! plane cannot be reached.
+//! 0 yes; 1 no (a refused verdict, a difference, a failed check, a conflict, and whatever fails while it runs); 2 a usage
+//! or input error: what was typed, or a file that was named; 3 the control plane cannot be reached.
+//!
+//! An error without a class is an input error, for most are made where input is read. What fails at run time says so: by
+//! [`SaysNo`] as the error or as its context, or by its type.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use tonic::{Code, Status};
+use weft_identity::VerifyError;
+use weft_wire::ConversionError;
 
 /// What a verb found out, when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +48,27 @@ pub(crate) struct Unreachable {
 #[error("{}", friendly(.0))]
 pub(crate) struct Refused(pub(crate) Status);
 
-/// The answer is no, and the error text says why.
+/// The answer is no, and the error text says why. As the context of another error it decides the exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct SaysNo(pub(crate) String);
+
+impl SaysNo {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// An answer that could not be written, inside an `io::Error`.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the answer: {0}")]
+pub(crate) struct NotWritten(io::Error);
+
+impl NotWritten {
+    pub(crate) fn wrap(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self(error))
+    }
+}
 
 /// Prints what clap has to say: help goes to standard output and is a yes, anything else is a usage error.
 pub(crate) fn usage(answer: &clap::Error) -> ExitCode {
@@ -78,11 +100,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    // Also where it is the context of another error, which the chain does not show as a type.
+    if error.is::<SaysNo>() {
+        return NO;
+    }
     for cause in error.chain() {
         if cause.is::<Unreachable>() {
             return UNREACHABLE;
         }
-        if cause.is::<SaysNo>() {
+        if failed_at_run_time(cause) {
             return NO;
         }
         if let Some(Refused(status)) = cause.downcast_ref() {
@@ -92,9 +118,22 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     INPUT
 }
 
+/// What the control plane sent cannot be read or verified, or what it said cannot be written.
+fn failed_at_run_time(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let is_unwritten = |error: &io::Error| {
+        error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<NotWritten>())
+    };
+    cause.is::<SaysNo>()
+        || cause.is::<ConversionError>()
+        || cause.is::<VerifyError>()
+        || cause.downcast_ref().is_some_and(is_unwritten)
+}
+
 fn status_code(code: Code) -> u8 {
     match code {
-        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => INPUT,
+        Code::InvalidArgument | Code::OutOfRange => INPUT,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => UNREACHABLE,
         _ => NO,
     }
@@ -143,6 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_at_run_time_is_a_no_as_an_error_and_as_a_context() {
+        let unreachable = || Unreachable {
+            address: "127.0.0.1:1".into(),
+            problem: "refused".into(),
+        };
+        let full = NotWritten::wrap(io::Error::from(io::ErrorKind::StorageFull));
+        let conversion = ConversionError {
+            path: "spec".into(),
+            problem: weft_wire::Problem::Missing,
+        };
+        for error in [
+            SaysNo::new("no").into(),
+            anyhow::Error::from(SaysNo::new("no")).context("outer"),
+            anyhow::Error::from(unreachable()).context(SaysNo::new("the mesh did not start")),
+            anyhow::Error::from(unreachable())
+                .context(SaysNo::new("the mesh did not start"))
+                .context("outer"),
+            full.into(),
+            conversion.into(),
+            anyhow::Error::from(VerifyError::NoCertificate).context("outer"),
+        ] {
+            assert_eq!(exit_code(&error), NO, "{error:#}");
+        }
+    }
+
+    #[test]
     fn an_unreachable_control_plane_is_3_below_any_context() {
         let error = anyhow::Error::new(Unreachable {
             address: "127.0.0.1:1".into(),
@@ -159,7 +224,11 @@ mod tests {
             (Status::not_found("x"), NO),
             (Status::aborted("x"), NO),
             (Status::permission_denied("x"), NO),
+            // An older control plane: nothing is wrong with what was typed.
+            (Status::unimplemented("x"), NO),
+            (Status::unauthenticated("x"), NO),
             (Status::unavailable("x"), UNREACHABLE),
+            (Status::deadline_exceeded("x"), UNREACHABLE),
         ] {
             assert_eq!(
                 exit_code(&anyhow::Error::new(Refused(status.clone()))),

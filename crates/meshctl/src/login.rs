@@ -15,7 +15,7 @@ use weft_wire::v1;
 
 use crate::client::{endpoint, innermost, refused};
 use crate::context::{self, Context, Settings};
-use crate::failure::Unreachable;
+use crate::failure::{SaysNo, Unreachable};
 
 /// Logs in as `operator` and writes the context into `folder`.
 pub(crate) async fn login(
@@ -23,7 +23,7 @@ pub(crate) async fn login(
     operator: &DnsLabel,
     folder: &Path,
 ) -> anyhow::Result<Context> {
-    let made = new_key_and_csr().context("cannot make a key")?;
+    let made = new_key_and_csr().context(SaysNo::new("cannot make a key"))?;
     let answer = ask(socket, operator, &made.csr_der).await?;
     let chain: Vec<CertificateDer<'static>> = answer
         .chain
@@ -31,7 +31,7 @@ pub(crate) async fn login(
         .map(|der| CertificateDer::from(der.to_vec()))
         .collect();
     let Some(bundle) = answer.bundle else {
-        bail!("the control plane sent no trust bundle")
+        bail!(SaysNo::new("the control plane sent no trust bundle"))
     };
     let bundle = TrustBundle::try_from(&bundle)
         .context("the control plane sent a trust bundle that cannot be read")?;
@@ -113,7 +113,10 @@ fn verify(
     let verified = verify_svid(chain, bundle, Purpose::ClientAuth, Timestamp::now())
         .context("the control plane sent a certificate that does not verify")?;
     if verified.id != SpiffeId::for_operator(&bundle.trust_domain, operator) {
-        bail!("the control plane sent a certificate for {}", verified.id);
+        bail!(SaysNo(format!(
+            "the control plane sent a certificate for {}",
+            verified.id
+        )));
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::failure::NotWritten;
+
 /// How a reading verb answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -49,16 +51,18 @@ impl Output {
     /// Text as it is, with a newline at its end.
     pub(crate) fn line(&self, text: impl AsRef<str>) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_ref().as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        out.write_all(text.as_ref().as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(NotWritten::wrap)
     }
 
     /// Text as it is, without anything added.
     pub(crate) fn raw(&self, text: impl AsRef<[u8]>) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_ref())?;
-        out.flush()
+        out.write_all(text.as_ref())
+            .and_then(|()| out.flush())
+            .map_err(NotWritten::wrap)
     }
 
     /// One JSON value on one line.

@@ -177,7 +177,7 @@ impl Rollout {
             ));
         }
         if self.pending.is_empty() {
-            text.push_str(", and the control plane stopped saying which are missing");
+            text.push_str(", and the control plane did not say that these are all");
         }
         text
     }

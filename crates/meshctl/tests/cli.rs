@@ -440,3 +440,37 @@ fn output_that_nobody_reads_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), text(&output.stderr).as_str()), (0, ""));
 }
+
+/// Not what was typed but what happened: 1.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_fails_while_it_runs_is_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = command(folder.path(), &["schema"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = meshctl(folder.path(), &["sample", "ledger", "--listen", &address]);
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    let no_place = command(folder.path(), &["login", "--socket", "nothing.sock"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&no_place), 3, "{}", text(&no_place.stderr));
+}
+
+#[test]
+fn the_long_help_of_the_sidecar_describes_every_key_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = text(&meshctl(folder.path(), &["sidecar", "--help"]).stdout);
+    for key in weft_sidecar::config::KEYS {
+        let line = format!("  {} ({})", key.name, key.default);
+        assert!(help.contains(&line), "{line} is missing in:\n{help}");
+    }
+}

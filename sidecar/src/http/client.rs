@@ -1,6 +1,8 @@
 //! Sends requests over a connection that was made elsewhere: to an application or, over mutual TLS, to another sidecar.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -12,11 +14,12 @@ use weft_daemon::{Executor, Tasks};
 
 use super::{Body, Version};
 use crate::enforce::Permit;
+use crate::tcp::Counted;
 
 /// One connection's sending half.
 pub enum Sender {
-    /// One request at a time.
-    Http1(http1::SendRequest<Body>),
+    /// One request at a time; and how many bytes were read so far.
+    Http1(http1::SendRequest<Body>, Arc<AtomicU64>),
     /// Many at a time; clones share the connection.
     Http2(http2::SendRequest<Body>),
 }
@@ -29,6 +32,8 @@ pub struct SendError {
     pub source: hyper::Error,
     /// The request, if nothing of it left.
     pub unsent: Option<Box<Request<Body>>>,
+    /// Something of a response came.
+    answered: bool,
 }
 
 impl Sender {
@@ -41,7 +46,12 @@ impl Sender {
             Version::Http1 => {
                 let mut builder = http1::Builder::new();
                 builder.preserve_header_case(true);
-                let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+                let read = Arc::default();
+                let counted = Counted {
+                    io: stream,
+                    moved: Arc::clone(&read),
+                };
+                let (sender, connection) = builder.handshake(TokioIo::new(counted)).await?;
                 tasks.connection(
                     "upstream http/1.1",
                     Box::pin(async move {
@@ -49,7 +59,7 @@ impl Sender {
                         let _ = connection.with_upgrades().await;
                     }),
                 );
-                Ok(Self::Http1(sender))
+                Ok(Self::Http1(sender, read))
             }
             Version::Http2 => {
                 let mut builder = http2::Builder::new(Executor::of_process(tasks, "upstream h2"));
@@ -79,22 +89,28 @@ impl Sender {
         request: Request<Body>,
         _permit: &Permit,
     ) -> Result<Response<Incoming>, SendError> {
-        let sent = match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
+        let (sent, answered) = match self {
+            Self::Http1(sender, read) => {
+                let before = read.load(Ordering::Relaxed);
+                let sent = sender.try_send_request(request).await;
+                (sent, read.load(Ordering::Relaxed) != before)
+            }
+            // The other streams' bytes tell nothing of this one; its head would have ended the wait.
+            Self::Http2(sender) => (sender.try_send_request(request).await, false),
         };
         sent.map_err(|mut error| {
             let unsent = error.take_message().map(Box::new);
             SendError {
                 source: error.into_error(),
                 unsent,
+                answered,
             }
         })
     }
 
     pub fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_closed(),
+            Self::Http1(sender, _) => sender.is_closed(),
             Self::Http2(sender) => sender.is_closed(),
         }
     }
@@ -102,7 +118,7 @@ impl Sender {
     /// Whether it takes a request at once.
     pub fn is_ready(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_ready(),
+            Self::Http1(sender, _) => sender.is_ready(),
             Self::Http2(sender) => sender.is_ready(),
         }
     }
@@ -110,20 +126,24 @@ impl Sender {
     /// Another handle to a connection that can be shared.
     pub fn share(&self) -> Option<Self> {
         match self {
-            Self::Http1(_) => None,
+            Self::Http1(..) => None,
             Self::Http2(sender) => Some(Self::Http2(sender.clone())),
         }
     }
 }
 
 impl SendError {
-    /// The connection ended before the request was answered: a request that is safe to repeat may be repeated.
-    pub fn is_lost_connection(&self) -> bool {
+    /// Whether a request that is safe to repeat may be repeated although no route asks for it: the peer did not process it, or it went out
+    /// on a connection that had served others, which the peer may have closed at the same moment (RFC 9112 §9.3.1).
+    pub fn may_repeat(&self, reused: bool) -> bool {
+        self.is_refused_stream() || reused && !self.answered && self.is_lost_connection()
+    }
+
+    fn is_lost_connection(&self) -> bool {
         self.source.is_incomplete_message()
             || self.source.is_closed()
             || self.source.is_canceled()
             || io_error(&self.source)
-            || self.is_refused_stream()
     }
 
     /// The peer says that it did not process the request (RFC 9113 §8.7).

@@ -160,6 +160,27 @@ async fn row_13_an_endpoint_with_another_identity_is_passed_over_and_never_told_
 }
 
 #[tokio::test]
+async fn a_stale_endpoint_does_not_hide_the_live_one_at_the_same_address() {
+    let stale = "spiffe://weft.local/ns/shop/sa/gone";
+    let live = "spiffe://weft.local/ns/shop/sa/api";
+    for (protocol, rule) in [(Protocol::Http, RULE), (Protocol::Tcp, RULE_WITHOUT_HTTP)] {
+        for seen in [[stale, live], [live, stale]] {
+            let mesh = Pair::start(protocol, rule).await;
+            mesh.client_sees(&seen);
+            let request = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            if protocol == Protocol::Tcp {
+                client.shutdown().await.unwrap();
+            }
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("GET /orders/1"), "{seen:?}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn row_14_a_revoked_peer_is_cut_and_refused() {
     let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
     let mut client = TcpStream::connect(mesh.upstream).await.unwrap();

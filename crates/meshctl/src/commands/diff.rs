@@ -8,10 +8,10 @@ use weft_wire::{Resource, ResourceKey, v1};
 
 use crate::changes::Action;
 use crate::client::refused;
-use crate::commands::apply::{ChangesFormat, SourceArgs};
+use crate::commands::apply::SourceArgs;
 use crate::documents::Documents;
 use crate::failure::Answer;
-use crate::output::{Output, Paint};
+use crate::output::{Format, FormatArg, Output, Paint};
 use crate::rendering;
 use crate::session::Session;
 
@@ -20,9 +20,9 @@ use crate::session::Session;
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Print one JSON value.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
-    output: ChangesFormat,
+    /// `wide` shows whole resources around each change.
+    #[command(flatten)]
+    format: FormatArg,
 }
 
 #[derive(Serialize)]
@@ -43,10 +43,15 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Ans
         .await
         .map_err(refused)?
         .into_inner();
-    let differences = differences(&documents, &answer.changes)?;
-    match args.output {
-        ChangesFormat::Json => session.out.json(&differences)?,
-        ChangesFormat::Text => {
+    let context = match args.format.format {
+        Format::Wide => WHOLE_RESOURCE,
+        Format::Table | Format::Json | Format::Yaml => CONTEXT_LINES,
+    };
+    let differences = differences(&documents, &answer.changes, context)?;
+    match args.format.format {
+        Format::Json => session.out.json(&differences)?,
+        Format::Yaml => session.out.yaml(&differences)?,
+        Format::Table | Format::Wide => {
             for difference in &differences {
                 print(&difference.diff, session.out)?;
             }
@@ -55,7 +60,11 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Ans
     Ok(Answer::from(differences.is_empty()))
 }
 
-fn differences(documents: &Documents, changes: &[v1::Change]) -> anyhow::Result<Vec<Difference>> {
+fn differences(
+    documents: &Documents,
+    changes: &[v1::Change],
+    context: usize,
+) -> anyhow::Result<Vec<Difference>> {
     let mut wanted = BTreeMap::new();
     for resource in &documents.resources {
         wanted.insert(resource.value.key(), resource);
@@ -80,7 +89,7 @@ fn differences(documents: &Documents, changes: &[v1::Change]) -> anyhow::Result<
         };
         let mut diff = TextDiff::from_lines(&before, &after)
             .unified_diff()
-            .context_radius(CONTEXT_LINES)
+            .context_radius(context)
             .header(&format!("live/{key}"), &format!("{file}/{key}"))
             .to_string();
         if diff.is_empty() {
@@ -110,3 +119,5 @@ fn print(diff: &str, out: Output) -> std::io::Result<()> {
 }
 
 const CONTEXT_LINES: usize = 3;
+/// More lines than a document has.
+const WHOLE_RESOURCE: usize = 1 << 20;

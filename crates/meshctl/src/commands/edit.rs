@@ -15,7 +15,7 @@ use crate::client::{Client, refused};
 use crate::commands::apply::{ChangesFormat, finish};
 use crate::commands::named::Target;
 use crate::documents;
-use crate::failure::Answer;
+use crate::failure::{Answer, SaysNo};
 use crate::rendering;
 use crate::rollout::WaitArgs;
 use crate::session::Session;
@@ -124,9 +124,11 @@ impl Draft {
             .prefix(&format!("{name}-"))
             .suffix(".yaml")
             .tempfile()
-            .context("cannot make a file to edit")?;
-        std::fs::write(file.path(), text)?;
-        let (_, path) = file.keep().context("cannot keep the file to edit")?;
+            .context(SaysNo::new("cannot make a file to edit"))?;
+        std::fs::write(file.path(), text).context(SaysNo::new("cannot write the file to edit"))?;
+        let (_, path) = file
+            .keep()
+            .context(SaysNo::new("cannot keep the file to edit"))?;
         Ok(Self { path })
     }
 
@@ -152,12 +154,12 @@ fn open_editor(path: &Path) -> anyhow::Result<()> {
         .arg("meshctl-edit")
         .arg(path)
         .status()
-        .with_context(|| format!("cannot start the editor `{editor}`"))?;
+        .with_context(|| SaysNo(format!("cannot start the editor `{editor}`")))?;
     if !status.success() {
-        bail!(
+        bail!(SaysNo(format!(
             "the editor `{editor}` ended with {status}; your text is kept in {}",
             path.display()
-        );
+        )));
     }
     Ok(())
 }

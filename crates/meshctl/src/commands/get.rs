@@ -77,7 +77,7 @@ fn print(resources: &[Resource], format: Format, session: &Session) -> anyhow::R
         Format::Yaml => {
             let documents = resources
                 .iter()
-                .map(yaml)
+                .map(document)
                 .collect::<anyhow::Result<Vec<_>>>()?;
             Ok(session.out.raw(documents.join("---\n"))?)
         }
@@ -85,6 +85,15 @@ fn print(resources: &[Resource], format: Format, session: &Session) -> anyhow::R
             .out
             .table(&table(resources, format == Format::Wide))?),
     }
+}
+
+/// What is no part of a document stands in a comment, so that it can be applied as it is.
+fn document(resource: &Resource) -> anyhow::Result<String> {
+    let mut about = format!("# revision: {}", resource.revision);
+    if let Some(set) = &resource.set {
+        about.push_str(&format!(", set: {set}"));
+    }
+    Ok(format!("{about}\n{}", yaml(resource)?))
 }
 
 impl Stored {

@@ -78,6 +78,8 @@ struct Lineage {
     issued_at: Option<String>,
     expires_at: Option<String>,
     #[serde(skip)]
+    shown_issue: String,
+    #[serde(skip)]
     shown_expiry: String,
     /// Number of certificates issued.
     issued: u64,
@@ -112,9 +114,9 @@ async fn show(args: ShowArgs, session: &Session) -> anyhow::Result<Answer> {
     else {
         return Err(SaysNo(format!("{id} has never joined")).into());
     };
-    session
-        .out
-        .answer(args.format.format, &identity, |_| details(&identity))?;
+    session.out.answer(args.format.format, &identity, |wide| {
+        details(&identity, wide)
+    })?;
     Ok(Answer::Yes)
 }
 
@@ -225,7 +227,7 @@ fn overview(identities: &[Identity], wide: bool) -> Table {
     table
 }
 
-fn details(identity: &Identity) -> Table {
+fn details(identity: &Identity, wide: bool) -> Table {
     let mut table = Table::new([
         "LINEAGE",
         "STATE",
@@ -234,8 +236,11 @@ fn details(identity: &Identity) -> Table {
         "ISSUED",
         "ATTESTED BY",
     ]);
+    if wide {
+        table = table.with_columns(&["ISSUED AT", "IDENTITY"]);
+    }
     for lineage in &identity.lineages {
-        table.row([
+        let mut cells = vec![
             lineage.id.clone(),
             if identity.state() == ACTIVE {
                 lineage.state
@@ -247,7 +252,11 @@ fn details(identity: &Identity) -> Table {
             lineage.shown_expiry.clone(),
             lineage.issued.to_string(),
             lineage.attested_by.clone(),
-        ]);
+        ];
+        if wide {
+            cells.extend([lineage.shown_issue.clone(), identity.identity.clone()]);
+        }
+        table.row(cells);
     }
     table
 }
@@ -275,12 +284,13 @@ impl From<v1::Identity> for Identity {
 
 impl From<v1::Lineage> for Lineage {
     fn from(lineage: v1::Lineage) -> Self {
-        let expires = moment(lineage.expires_at);
+        let (issued, expires) = (moment(lineage.issued_at), moment(lineage.expires_at));
         Self {
             state: state_word(lineage.state()),
             id: lineage.id,
             current_serial: lineage.current_serial,
-            issued_at: exact(moment(lineage.issued_at)),
+            issued_at: exact(issued),
+            shown_issue: shown(issued),
             expires_at: exact(expires),
             shown_expiry: shown(expires),
             issued: lineage.issued,

@@ -65,7 +65,8 @@ pub(crate) async fn run(args: WhyArgs, session: &Session) -> anyhow::Result<Answ
     match args.format.format {
         Format::Json => session.out.json(&why)?,
         Format::Yaml => session.out.yaml(&why)?,
-        Format::Table | Format::Wide => why.print(session.out)?,
+        Format::Table => why.print(false, session.out)?,
+        Format::Wide => why.print(true, session.out)?,
     }
     Ok(Answer::Yes)
 }
@@ -100,7 +101,8 @@ impl Why {
         })
     }
 
-    fn print(&self, out: Output) -> std::io::Result<()> {
+    /// `wide` adds today's verdict in a line: rules may have changed since.
+    fn print(&self, wide: bool, out: Output) -> std::io::Result<()> {
         let field = |name: &str, value: &str| out.line(format!("{name:<13}{}", printable(value)));
         field("decision", &self.id)?;
         field(
@@ -150,6 +152,10 @@ impl Why {
             Some(verdict) if verdict.allowed() => {
                 out.line("")?;
                 out.line("It would pass now:")?;
+                verdict.print(out)
+            }
+            Some(verdict) if wide => {
+                out.line("")?;
                 verdict.print(out)
             }
             Some(verdict) => verdict.print_reasons(out),

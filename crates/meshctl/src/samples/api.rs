@@ -46,6 +46,12 @@ async fn answer(
     if path == "/healthz" {
         return Answer(StatusCode::OK, json!({"healthy": true}));
     }
+    if path == "/orders" {
+        return Answer(
+            StatusCode::OK,
+            json!({"orders": ["/orders/1", "/orders/2"]}),
+        );
+    }
     let id = path.strip_prefix("/orders/").and_then(|id| id.parse().ok());
     let Some(id) = id else {
         return Answer(StatusCode::NOT_FOUND, json!({"error": "no such page"}));

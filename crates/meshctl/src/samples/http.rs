@@ -14,6 +14,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::failure::SaysNo;
+
 /// What a sample answers: a status and a JSON text.
 pub(super) struct Answer(pub StatusCode, pub serde_json::Value);
 
@@ -25,7 +27,7 @@ where
 {
     let listener = TcpListener::bind(listen)
         .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
+        .with_context(|| SaysNo(format!("cannot listen on {listen}")))?;
     println!("listening on {}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;

@@ -7,6 +7,8 @@ use clap::Args;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::failure::SaysNo;
+
 #[derive(Debug, Args)]
 pub(super) struct LedgerArgs {
     /// Where to listen.
@@ -17,7 +19,7 @@ pub(super) struct LedgerArgs {
 pub(super) async fn run(args: LedgerArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+        .with_context(|| SaysNo(format!("cannot listen on {}", args.listen)))?;
     println!("listening on {}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;

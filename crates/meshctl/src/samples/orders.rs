@@ -15,6 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 use weft_wire::sample::orders_server::{Orders, OrdersServer};
 use weft_wire::sample::{ImportSummary, ListOrdersRequest, Order, OrderRequest};
 
+use crate::failure::SaysNo;
+
 #[derive(Debug, Args)]
 pub(super) struct OrdersArgs {
     /// Where to listen.
@@ -31,7 +33,7 @@ pub(super) struct OrdersArgs {
 pub(super) async fn run(args: OrdersArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+        .with_context(|| SaysNo(format!("cannot listen on {}", args.listen)))?;
     println!("listening on {}", listener.local_addr()?);
     let shop = Shop {
         ledger: args.ledger,

@@ -162,8 +162,8 @@ impl Permitted {
         Some(request)
     }
 
-    /// Sends the request, never over a connection whose SVIDs have expired. It is sent again only when nothing of it left, or when it is bodyless and idempotent and its connection was
-    /// lost before it was answered (RFC 9110 §9.2.2).
+    /// Sends the request, never over a connection whose SVIDs have expired. It is sent again only when nothing of it left, or when it is
+    /// bodyless and idempotent (RFC 9110 §9.2.2) and was lost in a way that allows it without a route's word.
     async fn send(
         &self,
         mut request: Request<Body>,
@@ -182,10 +182,10 @@ impl Permitted {
                 Err(error) => error,
             };
             tracing::debug!(error = %error.source, reused = lease.reused, "no response from the upstream");
-            let is_lost = error.is_lost_connection();
+            let may_repeat = error.may_repeat(lease.reused);
             request = match (error.unsent, repeatable.take()) {
                 (Some(unsent), _) => *unsent,
-                (None, Some(head)) if is_lost => Request::from_parts(head, Body::empty()),
+                (None, Some(head)) if may_repeat => Request::from_parts(head, Body::empty()),
                 (None, _) => return Err(Undelivered::NoResponse),
             };
         }

@@ -33,10 +33,13 @@ pub(crate) struct CheckArgs {
 enum CheckFormat {
     #[default]
     Table,
+    /// The same: a finding has nothing that the table leaves out.
+    Wide,
     /// Only what is not in order.
     Short,
     /// One JSON value.
     Json,
+    Yaml,
 }
 
 /// What was found about one thing.
@@ -133,24 +136,24 @@ impl Report {
     }
 
     fn print(&self, format: CheckFormat, out: Output) -> anyhow::Result<()> {
-        if format == CheckFormat::Json {
-            return out.json(self);
-        }
+        let is_short = match format {
+            CheckFormat::Json => return out.json(self),
+            CheckFormat::Yaml => return out.yaml(self),
+            CheckFormat::Short => true,
+            CheckFormat::Table | CheckFormat::Wide => false,
+        };
         let mut area = "";
         for finding in &self.findings {
-            if format == CheckFormat::Short && finding.status == Status::Ok {
+            if is_short && finding.status == Status::Ok {
                 continue;
             }
-            if format == CheckFormat::Table && finding.area != area {
+            if !is_short && finding.area != area {
                 area = finding.area;
                 out.line(area)?;
             }
             finding.print(out)?;
         }
-        if let Some(seconds) = self
-            .outage_budget_seconds
-            .filter(|_| format == CheckFormat::Table)
-        {
+        if let Some(seconds) = self.outage_budget_seconds.filter(|_| !is_short) {
             out.line(format!(
                 "\noutage budget: {}",
                 rough(SignedDuration::from_secs(seconds))

@@ -1,6 +1,7 @@
 //! What stands between `up` and each program that it starts: it ties the program's life to `up`'s and becomes the program.
 //!
-//! A mesh that is killed without a chance to stop its processes must not leave them behind.
+//! A mesh that is killed without a chance to stop its processes must not leave them behind. This reaches the program alone;
+//! what the program started is ended by [`super::watch`].
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -47,7 +48,7 @@ fn end_with(parent: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Elsewhere a program outlives an `up` that is killed.
+/// Elsewhere the watch alone ends the program of an `up` that is killed.
 #[cfg(not(target_os = "linux"))]
 fn end_with(_parent: i32) -> anyhow::Result<()> {
     Ok(())

@@ -39,6 +39,7 @@ pub(super) struct Workload {
 #[derive(Debug, Clone)]
 pub(super) struct TryLine {
     pub(super) from: WorkloadName,
+    pub(super) method: String,
     pub(super) url: String,
     /// Past the sidecar, straight to the workload's own port.
     pub(super) direct: bool,
@@ -143,6 +144,7 @@ impl RawMesh {
             }
             try_lines.push(TryLine {
                 from: raw.from,
+                method: "GET".to_owned(),
                 url: raw.url,
                 direct: raw.direct,
                 expect_status: raw.expect_status,

@@ -5,6 +5,7 @@
 
 pub(crate) mod child;
 mod console;
+mod family;
 mod mesh_file;
 mod placeholders;
 mod plan;
@@ -14,20 +15,24 @@ mod report;
 mod resources;
 mod start;
 mod state;
+mod suggestions;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use weft_daemon::wait_for_signals;
 
-use crate::failure::Answer;
+use crate::failure::{Answer, SaysNo};
 use crate::session::Session;
 
 use console::{Console, Destination};
 use ports::Ports;
 use start::Running;
 use state::State;
+use watch::Watch;
 
 /// Runs a whole mesh from one file.
 #[derive(Debug, clap::Args)]
@@ -56,6 +61,11 @@ enum UpFormat {
 pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answer> {
     let began = Instant::now();
     let mut ended = std::pin::pin!(wait_for_signals());
+    // Signals are caught from the first poll on: before anything is there that one could leave behind.
+    if let Some(signal) = ended.as_mut().now_or_never() {
+        signal.context(SaysNo::new("cannot wait for signals"))?;
+        return Ok(Answer::Yes);
+    }
     let mesh = mesh_file::read(&args.file)?;
     let resources = resources::MeshResources::read(&mesh.resources)?;
     resources.check(&mesh)?;
@@ -78,7 +88,7 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
         UpFormat::Json => Destination::StandardError,
     };
     let console = Console::new(destination, width);
-    let mut running = Running::new(console.clone());
+    let mut running = Running::new(console.clone(), Watch::start(&state.folder)?);
     let launch = plan::Launch {
         mesh: &mesh,
         resources: &resources,
@@ -99,7 +109,7 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
     // A signal during the start stops it where it stands.
     let started = tokio::select! {
         report = starting => Some(report),
-        signal = &mut ended => { signal.context("cannot wait for signals")?; None }
+        signal = &mut ended => signal.context(SaysNo::new("cannot wait for signals")).err().map(Err),
     };
     let answer = match started {
         Some(Ok(report)) => {
@@ -115,7 +125,6 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> anyhow::Result<Answe
         None => Ok(Answer::Yes),
     };
     running.stop().await;
-    state.close();
     answer
 }
 

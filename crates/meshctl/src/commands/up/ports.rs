@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::failure::SaysNo;
+
 /// Hands out addresses on loopback. Each stays bound until [`Ports::release`], so that no two are the same.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -40,9 +42,13 @@ impl Ports {
         let listener = match listener {
             Ok(listener) => listener,
             Err(error) if wanted != 0 => {
-                bail!("port {wanted}, which {key} asks for, is taken: {error}")
+                bail!(SaysNo(format!(
+                    "port {wanted}, which {key} asks for, is taken: {error}"
+                )))
             }
-            Err(error) => return Err(error).with_context(|| format!("no free port for {key}")),
+            Err(error) => {
+                return Err(error).with_context(|| SaysNo(format!("no free port for {key}")));
+            }
         };
         let address = listener.local_addr()?;
         self.held.push(listener);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -19,6 +18,8 @@ use tokio::time::Instant;
 use weft_daemon::{Backoff, CancellationToken};
 
 use super::console::Console;
+use super::family::Family;
+use super::watch::Watch;
 
 /// What to run, and where its output goes.
 #[derive(Clone)]
@@ -49,6 +50,7 @@ pub(super) struct Group {
     running: JoinSet<()>,
     stop: CancellationToken,
     console: Console,
+    watch: Watch,
     /// How long a process may take to end after SIGTERM.
     patience: Duration,
 }
@@ -57,11 +59,12 @@ pub(super) struct Group {
 pub(super) type PidWatch = watch::Receiver<Option<u32>>;
 
 impl Group {
-    pub(super) fn new(console: Console, patience: Duration) -> Self {
+    pub(super) fn new(console: Console, watch: Watch, patience: Duration) -> Self {
         Self {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             console,
+            watch,
             patience,
         }
     }
@@ -74,6 +77,7 @@ impl Group {
             pid,
             stop: self.stop.clone(),
             console: self.console.clone(),
+            watch: self.watch.clone(),
             patience: self.patience,
         };
         self.running.spawn(supervisor.run());
@@ -92,6 +96,7 @@ struct Supervisor {
     pid: watch::Sender<Option<u32>>,
     stop: CancellationToken,
     console: Console,
+    watch: Watch,
     patience: Duration,
 }
 
@@ -152,6 +157,10 @@ impl Supervisor {
             }
         };
         self.pid.send_replace(child.id());
+        let family = child.id().and_then(Family::led_by);
+        if let Some(family) = family {
+            self.watch.began(family);
+        }
         let mut readers = JoinSet::new();
         let log = self.open_log();
         if let Some(out) = child.stdout.take() {
@@ -166,11 +175,16 @@ impl Supervisor {
                 Err(error) => format!("was lost sight of ({error})"),
             },
             () = self.stop.cancelled() => {
-                end(&mut child, self.patience).await;
+                end(&mut child, family, self.patience).await;
                 "was stopped".to_owned()
             }
         };
-        // A grandchild may hold the pipes open for ever; the rest of a dead child's output comes at once.
+        // What it started would hold the ports that the next one needs, and the pipes.
+        if let Some(family) = family {
+            family.kill().await;
+            self.watch.ended(family);
+        }
+        // Who left the family may hold the pipes open for ever; the rest of a dead child's output comes at once.
         let _ = tokio::time::timeout(LAST_WORDS, async {
             while readers.join_next().await.is_some() {}
         })
@@ -223,17 +237,20 @@ impl Supervisor {
     }
 }
 
-/// SIGTERM, patience, SIGKILL.
-async fn end(child: &mut Child, patience: Duration) {
-    let pid = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, Signal::TERM);
+/// SIGTERM to the family, patience until the child has ended, and a little for the others. The rest is killed by the caller.
+async fn end(child: &mut Child, family: Option<Family>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    if let Some(family) = family {
+        family.ask_to_end();
     }
-    if tokio::time::timeout(patience, child.wait()).await.is_err() {
+    if tokio::time::timeout_at(deadline, child.wait())
+        .await
+        .is_err()
+    {
         let _ = child.kill().await;
+    }
+    if let Some(family) = family {
+        family.gone_by(deadline.min(Instant::now() + OTHERS)).await;
     }
 }
 
@@ -310,6 +327,8 @@ const RESTART_AFTER_AT_LEAST: Duration = Duration::from_millis(200);
 const RESTART_AFTER_AT_MOST: Duration = Duration::from_secs(15);
 /// A process that ran this long has recovered: the next back-off starts small.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
+/// How long what a process started may outlive it in an orderly stop.
+const OTHERS: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 const MAX_LINE: u64 = 16 << 10;
 const MAX_LOG: usize = 8 << 20;

@@ -1,5 +1,6 @@
 //! What `up` tells once the mesh runs: one table for people, or one JSON object on one line for programs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use super::mesh_file::TryLine;
 use super::placeholders;
 use super::plan::{Launch, Replica};
 use super::start::Running;
+use super::suggestions;
 
 /// Everything that is told; its JSON form is the answer of `-o json`.
 #[derive(Debug, Serialize)]
@@ -83,7 +85,7 @@ impl Report {
         outcome: &Outcome,
     ) -> anyhow::Result<Self> {
         let mut lines = Vec::new();
-        for line in &launch.mesh.try_lines {
+        for line in try_lines(launch).iter() {
             lines.push(try_line(line, launch.replicas)?);
         }
         let workload = |replica| Workload::new(replica, launch, running);
@@ -183,6 +185,18 @@ impl Workload {
     }
 }
 
+/// The file's own lines; without any, lines that show the allow-list at work.
+fn try_lines(launch: Launch<'_>) -> Cow<'_, [TryLine]> {
+    let Launch {
+        mesh, resources, ..
+    } = launch;
+    if !mesh.try_lines.is_empty() {
+        return Cow::Borrowed(&mesh.try_lines);
+    }
+    let world = resources.world(&mesh.trust_domain);
+    Cow::Owned(suggestions::lines(&world, mesh, &resources.services))
+}
+
 fn try_line(line: &TryLine, replicas: &[Replica]) -> anyhow::Result<Try> {
     let Some(replica) = replicas
         .iter()
@@ -191,11 +205,14 @@ fn try_line(line: &TryLine, replicas: &[Replica]) -> anyhow::Result<Try> {
         anyhow::bail!("no workload is named {}", line.from);
     };
     let url = placeholders::expand(&line.url, &replica.values)?;
-    let command = if line.direct {
-        format!("curl -sS -i {url}")
-    } else {
-        format!("curl -sS -i -x http://{} {url}", replica.values.proxy)
-    };
+    let mut command = String::from("curl -sS -i");
+    if line.method != "GET" {
+        let _ = write!(command, " -X {}", line.method);
+    }
+    if !line.direct {
+        let _ = write!(command, " -x http://{}", replica.values.proxy);
+    }
+    let _ = write!(command, " {url}");
     Ok(Try {
         command,
         expect_status: line.expect_status,

@@ -7,11 +7,12 @@ use anyhow::bail;
 use jiff::Timestamp;
 use weft_catalog::Service;
 use weft_identity::{SpiffeId, TrustDomain};
-use weft_policy::{Match, Rule};
+use weft_policy::{Match, Rule, World};
 use weft_wire::{Resource, Spec, v1};
 
 use crate::client::{Client, refused};
 use crate::documents;
+use crate::world::world;
 
 /// Everything that the resource files say.
 #[derive(Debug)]
@@ -85,7 +86,12 @@ impl MeshResources {
         open
     }
 
-    /// Each port that a workload lists should be a port of a service that it may offer.
+    /// What verdicts about this mesh are judged against.
+    pub(super) fn world(&self, trust_domain: &TrustDomain) -> World {
+        world(trust_domain, &self.all)
+    }
+
+    /// Each upstream that a workload lists must be a port of a service.
     pub(super) fn check(&self, mesh: &super::mesh_file::MeshFile) -> anyhow::Result<()> {
         for workload in &mesh.workloads {
             for upstream in &workload.upstreams {

@@ -15,17 +15,20 @@ use weft_identity::DnsLabel;
 use weft_wire::v1;
 
 use crate::client::{Client, refused};
+use crate::failure::SaysNo;
 use crate::login;
 
 use super::console::Console;
 use super::plan::{Launch, Replica};
 use super::process::{Group, OutputTo, PidWatch, ProcessSpec};
 use super::state::State;
+use super::watch::Watch;
 use super::{CONTROL_PLANE, sidecar_name};
 
 /// The mesh's processes.
 pub(super) struct Running {
     console: Console,
+    watch: Watch,
     tasks: Tasks,
     control_plane: Group,
     sidecars: Group,
@@ -42,15 +45,17 @@ struct Pids {
 }
 
 impl Running {
-    pub(super) fn new(console: Console) -> Self {
+    pub(super) fn new(console: Console, watch: Watch) -> Self {
+        let group = |patience| Group::new(console.clone(), watch.clone(), patience);
         Self {
             tasks: Tasks::new(),
-            control_plane: Group::new(console.clone(), STOP_CONTROL_PLANE),
-            sidecars: Group::new(console.clone(), STOP_SIDECAR),
-            programs: Group::new(console.clone(), STOP_PROGRAM),
+            control_plane: group(STOP_CONTROL_PLANE),
+            sidecars: group(STOP_SIDECAR),
+            programs: group(STOP_PROGRAM),
             pids: BTreeMap::new(),
             control_plane_pid: None,
             console,
+            watch,
         }
     }
 
@@ -62,20 +67,44 @@ impl Running {
     ) -> anyhow::Result<u64> {
         let deadline = Instant::now() + timeout;
         let replicas = launch.replicas;
-        let client = self.start_control_plane(launch, deadline).await?;
+        let client = self
+            .start_control_plane(launch, deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))?;
+        // What the control plane says of the resources keeps its own class.
         let revision = launch.resources.apply(&client).await?;
         let login = Arc::new(TokenSource {
             client: client.clone(),
         });
         for replica in replicas {
-            self.start_replica(launch, replica, &login).await?;
+            self.start_replica(launch, replica, &login)
+                .await
+                .context(SaysNo::new(DID_NOT_START))?;
         }
         let offered: usize = replicas.iter().map(Replica::services_offered).sum();
         let names = replicas
             .iter()
             .map(|replica| replica.instance.as_str())
             .collect();
-        wait_for_all(&client, names, offered, revision, deadline).await
+        let revision = wait_for_all(&client, names, offered, revision, deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))?;
+        self.wait_for_programs(deadline)
+            .await
+            .context(SaysNo::new(DID_NOT_START))?;
+        Ok(revision)
+    }
+
+    /// A service without a health check is complete before its programs run: each is waited for until it was started once.
+    async fn wait_for_programs(&self, deadline: Instant) -> anyhow::Result<()> {
+        for (instance, pids) in &self.pids {
+            let mut program = pids.program.clone();
+            tokio::time::timeout_at(deadline, program.changed())
+                .await
+                .with_context(|| format!("{instance} was not started in time"))?
+                .with_context(|| format!("nobody starts {instance} any more"))?;
+        }
+        Ok(())
     }
 
     async fn start_control_plane(
@@ -237,6 +266,7 @@ impl Running {
         self.programs.stop().await;
         self.control_plane.stop().await;
         self.tasks.drain(Duration::ZERO).await;
+        self.watch.stop();
     }
 }
 
@@ -344,6 +374,7 @@ async fn wait_for_all(
     }
 }
 
+const DID_NOT_START: &str = "the mesh did not start";
 /// The operator that `up` logs in as.
 const OPERATOR: &str = "admin";
 const POLL: Duration = Duration::from_millis(20);

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use weft_daemon::files;
 
 use crate::context;
+use crate::failure::SaysNo;
 
 /// The folders of one mesh on this host, held by a lock so that one `up` uses them at a time.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ pub(super) struct State {
     pub(super) key_file: PathBuf,
     /// Not the runtime folder that keys should lie in: what to tell the user.
     pub(super) warning: Option<String>,
-    lock: File,
+    /// Held as long as this lives.
+    _lock: Lock,
 }
 
 impl State {
@@ -31,7 +33,7 @@ impl State {
         files::private_folder(&folder)
             .with_context(|| format!("cannot use the state folder {}", folder.display()))?;
         files::private_folder(&folder.join("logs"))?;
-        let lock = lock(&folder)?;
+        let lock = Lock::take(&folder)?;
         let (runtime, warning) = runtime_folder(&folder)?;
         forget_another_mesh(&folder, &runtime)?;
         let key_file = wrapping_key()?;
@@ -40,7 +42,7 @@ impl State {
             runtime,
             key_file,
             warning,
-            lock,
+            _lock: lock,
         })
     }
 
@@ -54,35 +56,45 @@ impl State {
     pub(super) fn log_file(&self, name: &str) -> PathBuf {
         self.folder.join("logs").join(format!("{name}.log"))
     }
+}
 
-    /// Nothing of the lock stays behind.
-    pub(super) fn close(self) {
-        let _ = std::fs::remove_file(self.folder.join(LOCK));
-        drop(self.lock);
+/// Keeps a second `up` away from a state. The file goes with it; one that a dead process left locks nobody out.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// The file may be removed by the one that held it, so what was locked must still be what is there.
+    fn take(state: &Path) -> anyhow::Result<Self> {
+        let path = state.join(LOCK);
+        loop {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                bail!(SaysNo(format!(
+                    "another `meshctl up` runs with the state in {}; stop it, or use --state",
+                    state.display()
+                )));
+            }
+            let held = file.metadata()?.ino();
+            if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
+                return Ok(Self { path, _file: file });
+            }
+        }
     }
 }
 
-/// Takes the lock; the file may be removed by the one that held it, so what was locked must still be what is there.
-fn lock(folder: &Path) -> anyhow::Result<File> {
-    let path = folder.join(LOCK);
-    loop {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!(
-                "another `meshctl up` runs with the state in {}; stop it, or use --state",
-                folder.display()
-            );
-        }
-        let held = file.metadata()?.ino();
-        if std::fs::metadata(&path).is_ok_and(|there| there.ino() == held) {
-            return Ok(file);
-        }
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Removed while it is held: what another process locks from now on is its own file.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -148,10 +160,12 @@ fn short_name(state: &Path) -> String {
 /// The key that wraps what the control plane stores, made once.
 fn wrapping_key() -> anyhow::Result<PathBuf> {
     let Some(folder) = context::config_folder() else {
-        bail!("neither XDG_CONFIG_HOME nor HOME is set: there is no place for the wrapping key");
+        bail!(SaysNo::new(
+            "neither XDG_CONFIG_HOME nor HOME is set: there is no place for the wrapping key"
+        ));
     };
     std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
+        .with_context(|| SaysNo(format!("cannot make {}", folder.display())))?;
     let path = folder.join("state.key");
     if !path.exists() {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
@@ -170,10 +184,28 @@ fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
         .fill(bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))
+        .map_err(|_| SaysNo::new("the system gives no random bytes").into())
 }
 
 const LOCK: &str = "up.lock";
 /// Tells one state from another that had the same place.
 const MARK: &str = "mesh-id";
 const MARK_LIMIT: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_once_goes_with_its_holder_and_is_not_inherited_from_the_dead() {
+        let state = tempfile::tempdir().expect("a folder");
+        // As a killed process leaves it: a file that nobody holds.
+        std::fs::write(state.path().join(LOCK), "").expect("written");
+        let first = Lock::take(state.path()).expect("nobody holds it");
+        let refused = Lock::take(state.path()).expect_err("it is held");
+        assert!(refused.to_string().contains("another"), "{refused}");
+        drop(first);
+        assert!(!state.path().join(LOCK).exists());
+        Lock::take(state.path()).expect("it is free again");
+    }
+}
