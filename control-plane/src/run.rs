@@ -62,6 +62,7 @@ pub enum RunError {
 
 /// Runs until `shutdown` resolves or a vital part fails.
 pub async fn run(config: Config, shutdown: impl Future) -> Result<(), RunError> {
+    weft_daemon::raise_open_files();
     let folder = StateFolder::lock(&config.state)?;
     private_folder(&config.runtime)?;
     let store = Store::open(&folder.store())?;

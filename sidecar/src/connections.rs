@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{HeaderLookup, HeaderValue, HttpRequest};
 
@@ -42,7 +43,23 @@ pub struct Live {
     /// The other end, once it is verified.
     pub peer: Option<Arc<Proof>>,
     pub target: ServicePort,
+    /// On the server side: how the port was declared when the connection was taken.
+    pub declared: Option<DeclaredPort>,
     pub carries: Carries,
+}
+
+/// What an inbound exchange came over.
+#[derive(Clone)]
+pub struct Inlet {
+    pub peer: Arc<Proof>,
+    pub declared: DeclaredPort,
+}
+
+/// A service port's declaration, as far as it says where bytes go and as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeclaredPort {
+    pub protocol: Protocol,
+    pub target_port: u16,
 }
 
 /// What passes, and so which question keeps it alive.
@@ -106,6 +123,7 @@ impl Connections {
             .table
             .entries
             .iter()
+            .filter(|entry| !entry.cut.token.is_cancelled())
             .filter_map(|entry| {
                 Some((
                     Arc::clone(&entry.cut),
@@ -164,6 +182,9 @@ impl Drop for Registered {
 fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(), Refusal> {
     if let Some(peer) = &live.peer {
         peer.admit(enforced)?;
+    }
+    if let Some(declared) = live.declared {
+        enforce::admit_port(enforced, &live.target, declared)?;
     }
     let parties = Parties {
         side: live.side,
@@ -230,6 +251,7 @@ mod tests {
             source: id("shop/web"),
             peer: Some(peer),
             target: target(port),
+            declared: None,
             carries,
         }
     }

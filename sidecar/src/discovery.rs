@@ -2,6 +2,7 @@
 //!
 //! What is unreadable is refused by name, and everything readable of the same response is in force before the refusal is sent.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl Discovery {
             Ok(Err(status)) => return Ended::Unreached(status),
             Err(_) => return Ended::Unreached(Status::deadline_exceeded("no answer")),
         };
-        self.keeper.set_connected(true);
+        let mut untold: BTreeSet<&str> = type_url::ALL.into_iter().collect();
         loop {
             let leave = self.leave.clone();
             let next = async {
@@ -135,6 +136,10 @@ impl Discovery {
             };
             let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
             let problems = self.keeper.apply(response);
+            // Whoever only opens a stream has said nothing yet.
+            if untold.remove(type_url.as_str()) && untold.is_empty() {
+                self.keeper.set_connected(true);
+            }
             let answer = self.answer(type_url, nonce, &problems);
             if timeout(SEND_TIMEOUT, requests.send(answer)).await.is_err() {
                 return Ended::Lost(Status::deadline_exceeded("it does not read"));

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
-use weft_catalog::{Port, Protocol};
+use weft_catalog::Port;
 use weft_identity::{
     DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host,
     parse_server_name,
@@ -16,6 +16,7 @@ use weft_policy::{
 };
 
 use crate::config::Config;
+use crate::connections::DeclaredPort;
 use crate::view::Enforced;
 
 /// Which end of the connection this sidecar is.
@@ -68,7 +69,7 @@ pub struct Refusal {
 pub struct Target {
     pub service: ServiceName,
     pub port: DnsLabel,
-    pub protocol: Protocol,
+    pub declared: DeclaredPort,
     /// Where the application listens.
     pub app: SocketAddr,
 }
@@ -141,9 +142,25 @@ pub fn inbound_target(
     Ok(Target {
         service: named.service,
         port: named.port,
-        protocol: port.protocol,
+        declared: declared(port),
         app,
     })
+}
+
+/// Whether the port is declared as it was: what is no longer declared, or leads elsewhere now, is no longer reachable.
+pub fn admit_port(
+    enforced: &Enforced,
+    target: &ServicePort,
+    as_before: DeclaredPort,
+) -> Result<(), Refusal> {
+    let now = enforced
+        .inbound
+        .get(&target.service)
+        .and_then(|offered| port_named(&offered.view.ports, &target.port));
+    match now {
+        Some(port) if declared(port) == as_before => Ok(()),
+        Some(_) | None => Err(Refusal::new(Reason::UnknownTarget)),
+    }
 }
 
 /// Whether this peer may be spoken with at all. Asked after every handshake, full or resumed, in both roles.
@@ -268,6 +285,7 @@ fn prepare<'a>(
         Side::Server => enforced
             .inbound
             .get(&target.service)
+            .filter(|service| port_named(&service.view.ports, &target.port).is_some())
             .map(|service| &service.policy)
             .ok_or_else(|| Refusal::new(Reason::UnknownTarget))?,
     };
@@ -302,13 +320,19 @@ fn named_port<'a>(
         .inbound
         .get_key_value(&named.service)
         .ok_or_else(unknown)?;
-    let port = offered
-        .view
-        .ports
-        .iter()
-        .find(|port| port.name == named.port)
-        .ok_or_else(unknown)?;
+    let port = port_named(&offered.view.ports, &named.port).ok_or_else(unknown)?;
     Ok((service, port))
+}
+
+fn port_named<'p>(ports: &'p [Port], name: &DnsLabel) -> Option<&'p Port> {
+    ports.iter().find(|port| port.name == *name)
+}
+
+fn declared(port: &Port) -> DeclaredPort {
+    DeclaredPort {
+        protocol: port.protocol,
+        target_port: port.target_port,
+    }
 }
 
 fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {

@@ -15,19 +15,19 @@ use weft_identity::SpiffeId;
 use weft_policy::Reason;
 
 use crate::access_log::Record;
-use crate::connections::{Carries, Live, Registered};
+use crate::connections::{Carries, Inlet, Live, Registered};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Side, Target};
 use crate::http::exchange::{Exchange, Route};
 use crate::http::server::{self, Aborted, Arrived, Handler};
 use crate::http::{Body, Version, headers, refusal};
-use crate::listener::Shared;
+use crate::listener::{Place, Shared};
 use crate::tcp::{self, Reset as _};
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Peer, TlsError};
 use crate::upstream::version_of;
 
 /// Serves one connection that the inbound listener accepted.
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr) {
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Arc<Place>) {
     let Some((stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else {
         return;
     };
@@ -42,19 +42,20 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr) {
         stream,
         peer: Arc::new(peer),
         from,
+        place,
     };
     match (target, speaks) {
         (target, Speaks::Http(version))
             if target
                 .as_ref()
-                .is_ok_and(|target| target.protocol.is_http()) =>
+                .is_ok_and(|target| target.declared.protocol.is_http()) =>
         {
             Box::pin(inbound.http(target, version)).await;
         }
-        (Ok(target), Speaks::Opaque) if !target.protocol.is_http() => {
+        (Ok(target), Speaks::Opaque) if !target.declared.protocol.is_http() => {
             Box::pin(inbound.tcp(target)).await
         }
-        (Ok(target), Speaks::Unsaid) => match target.protocol {
+        (Ok(target), Speaks::Unsaid) => match target.declared.protocol {
             Protocol::Tcp => Box::pin(inbound.tcp(target)).await,
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
                 Box::pin(inbound.http(Ok(target), Version::Http1)).await;
@@ -96,6 +97,7 @@ struct Inbound {
     stream: TlsStream<TcpStream>,
     peer: Arc<Peer>,
     from: SocketAddr,
+    place: Arc<Place>,
 }
 
 impl Inbound {
@@ -131,8 +133,9 @@ impl Inbound {
             .as_ref()
             .ok()
             .map(|target| self.register(target, Carries::Requests));
-        // Whoever no rule names is refused request by request, with an answer; what was allowed once is cut when that ends.
-        let cuts = target
+        // Whoever no rule names is refused request by request, with an answer, and not for long; what was allowed once is cut when
+        // that ends.
+        let is_admitted = target
             .as_ref()
             .is_ok_and(|target| !matches!(self.admit(target), Admission::Deny(_)));
         let handler = Arc::new(InboundHttp {
@@ -140,11 +143,22 @@ impl Inbound {
             peer: Arc::clone(&self.peer),
             target,
         });
-        let ending = end_of_requests(Arc::clone(&shared), Arc::clone(&self.peer));
-        let serving = server::serve(self.stream, version, shared.terms(), handler, ending);
+        let life = if is_admitted {
+            None
+        } else {
+            Some(REFUSED_LIFE)
+        };
+        let ending = end_of_requests(Arc::clone(&shared), Arc::clone(&self.peer), life);
+        let serving = server::serve(
+            self.stream,
+            version,
+            shared.terms(self.place),
+            handler,
+            ending,
+        );
         tokio::select! {
             () = Box::pin(serving) => {}
-            () = cut(registered.filter(|_| cuts)) => {}
+            () = cut(registered.filter(|_| is_admitted)) => {}
         }
     }
 
@@ -154,13 +168,20 @@ impl Inbound {
             source: self.peer.id().clone(),
             peer: Some(Arc::clone(&self.peer.proof)),
             target: target.service_port(),
+            declared: Some(target.declared),
             carries,
         })
     }
 
     fn admit(&self, target: &Target) -> Admission {
         let enforced = self.shared.current.load();
-        if let Err(refusal) = self.peer.proof.admit(&enforced) {
+        let service_port = target.service_port();
+        let still = self
+            .peer
+            .proof
+            .admit(&enforced)
+            .and_then(|()| enforce::admit_port(&enforced, &service_port, target.declared));
+        if let Err(refusal) = still {
             return Admission::Deny(refusal);
         }
         let source = self.peer.id();
@@ -169,7 +190,7 @@ impl Inbound {
             enforce::Parties {
                 side: Side::Server,
                 source,
-                target: &target.service_port(),
+                target: &service_port,
             },
             Timestamp::now(),
         )
@@ -220,13 +241,19 @@ struct InboundHttp {
 
 impl Handler for InboundHttp {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
-        let exchange = Exchange::begin(&self.shared, Side::Server, self.peer.id().clone(), arrived);
+        let inlet = self.target.as_ref().ok().map(|target| Inlet {
+            peer: Arc::clone(&self.peer.proof),
+            declared: target.declared,
+        });
+        let source = self.peer.id().clone();
+        let exchange = Exchange::begin(&self.shared, source, arrived).over(inlet);
         let target = match &self.target {
             Ok(target) => target,
             // A fault of the request comes first, as it does where the target is known: no answer tells the two apart.
             Err(refusal) => {
                 let refusal = exchange.malformed().unwrap_or_else(|| refusal.clone());
-                return Ok(exchange.refuse(&refusal, "", ""));
+                // The target may be known a moment later: a connection that was refused for it is not kept.
+                return Ok(refusal::closing(exchange.refuse(&refusal, "", "")));
             }
         };
         if let Err(error) = self.may_begin() {
@@ -243,7 +270,7 @@ impl Handler for InboundHttp {
         let headers = &mut permitted.head_mut().headers;
         headers::write_client_cert(headers, own, self.peer.id(), &self.peer.leaf_sha256);
         // An HTTP port of the workload always speaks one version.
-        let version = version_of(target.protocol).unwrap_or(Version::Http1);
+        let version = version_of(target.declared.protocol).unwrap_or(Version::Http1);
         permitted
             .forward(Route::App {
                 address: target.app,
@@ -322,12 +349,13 @@ fn log_refusal(
     }
 }
 
-/// Resolves when the connection should take no further request: the process drains, or an SVID is about to expire.
-async fn end_of_requests(shared: Arc<Shared>, peer: Arc<Peer>) {
+/// Resolves when the connection should take no further request: the process drains, an SVID is about to expire, or its time is over.
+async fn end_of_requests(shared: Arc<Shared>, peer: Arc<Peer>, life: Option<Duration>) {
     let left = Timestamp::now().duration_until(peer.expires());
     let left = Duration::try_from(left)
         .unwrap_or_default()
-        .saturating_sub(BEFORE_EXPIRY);
+        .saturating_sub(BEFORE_EXPIRY)
+        .min(life.unwrap_or(Duration::MAX));
     tokio::select! {
         () = shared.closing() => {}
         () = tokio::time::sleep(left) => {}
@@ -343,5 +371,7 @@ async fn cut(registered: Option<Registered>) {
     }
 }
 
+/// How long whoever is refused as a whole may keep a place: long enough to be told why.
+const REFUSED_LIFE: Duration = Duration::from_secs(10);
 /// The client's side stops earlier, so that this rarely surprises anyone.
 const BEFORE_EXPIRY: Duration = Duration::from_secs(2);

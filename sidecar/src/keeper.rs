@@ -25,6 +25,9 @@ pub(crate) struct Keeper {
     readiness: Readiness,
     received: Received,
     connected: bool,
+    /// When the house was last kept, by the clock since boot; and until when a connection is not taken for hearing somebody.
+    kept: Duration,
+    doubtful_until: Duration,
     /// `None`: not heard since this process started, and no snapshot says when.
     heard: Option<Moment>,
     /// A change, or a new key, that the snapshot lacks.
@@ -47,6 +50,8 @@ impl Keeper {
             readiness,
             received,
             connected: false,
+            kept: Duration::ZERO,
+            doubtful_until: Duration::ZERO,
             heard: None,
             dirty: false,
             written_at: None,
@@ -94,13 +99,16 @@ impl Keeper {
     pub(crate) fn apply(&mut self, response: xds::DeltaDiscoveryResponse) -> Vec<Problem> {
         let problems = self.received.take(response);
         let now = Moment::now();
-        self.heard = Some(now);
+        if self.connected {
+            self.heard = Some(now);
+        }
         self.dirty = true;
         self.enforce(now);
         problems
     }
 
-    /// The control plane is heard from now on, or no longer.
+    /// The control plane is heard from now on, or no longer. Heard is who has told everything: what was told before a silence, together
+    /// with a part of what is true now, is no view.
     pub(crate) fn set_connected(&mut self, connected: bool) {
         self.connected = connected;
         self.sidecar
@@ -109,6 +117,7 @@ impl Keeper {
             .set(connected.into());
         if connected {
             let now = Moment::now();
+            self.kept = now.since_boot;
             self.heard = Some(now);
             if self.sidecar.current.load().stale {
                 self.enforce(now);
@@ -140,9 +149,7 @@ impl Keeper {
 
     fn keep(&mut self) {
         let now = Moment::now();
-        if self.connected {
-            self.heard = Some(now);
-        }
+        self.note_hearing(now);
         let turned_stale = !self.sidecar.current.load().stale && self.is_stale(now);
         let expired = self.next_expiry.is_some_and(|expiry| expiry <= now.wall);
         if turned_stale {
@@ -155,6 +162,18 @@ impl Keeper {
         }
         if self.snapshot_due() == Duration::ZERO {
             self.write_snapshot(now);
+        }
+    }
+
+    /// A connection is a hearing, but for one that slept with its host: whether it is alive shows a while after waking.
+    fn note_hearing(&mut self, now: Moment) {
+        let gap = now.since_boot.saturating_sub(self.kept);
+        self.kept = now.since_boot;
+        if gap > LONGEST_NAP * 2 {
+            self.doubtful_until = now.since_boot + PROOF_OF_LIFE;
+        }
+        if self.connected && now.since_boot >= self.doubtful_until {
+            self.heard = Some(now);
         }
     }
 
@@ -255,6 +274,8 @@ const JUST_AFTER: Duration = Duration::from_millis(1);
 const COALESCE: Duration = Duration::from_millis(200);
 const REWRITE_EVERY: Duration = Duration::from_secs(10);
 const LONGEST_NAP: Duration = Duration::from_secs(10);
+/// A dead connection is noticed within this.
+const PROOF_OF_LIFE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -296,6 +317,58 @@ mod tests {
         keeper.heard = Some(silent_for(max_stale + Duration::from_secs(1)));
         keeper.keep();
         assert!(is_stale());
+    }
+
+    #[tokio::test]
+    async fn row_18_a_host_that_slept_has_heard_nobody_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let sidecar = Authority::new().sidecar(API, "").await;
+        let mut received = received(Vec::new());
+        let max_stale = Duration::from_secs(600);
+        assert!(
+            received
+                .take(response(2, &[("mesh", mesh(max_stale))]))
+                .is_empty()
+        );
+        let mut keeper = Keeper::new(
+            Arc::clone(&sidecar),
+            runtime,
+            Readiness::default(),
+            received,
+        );
+        keeper.set_connected(true);
+        let before = keeper.heard.unwrap();
+        let after = |sleep| Moment {
+            wall: before.wall + sleep,
+            since_boot: before.since_boot + sleep,
+        };
+        keeper.note_hearing(after(Duration::from_secs(3600)));
+        assert_eq!(keeper.heard, Some(before));
+        assert!(keeper.is_stale(after(Duration::from_secs(3600))));
+        // A connection that is still there a while later is alive.
+        let naps = (1..=4).map(|nap| Duration::from_secs(3600) + LONGEST_NAP * nap);
+        let last = naps
+            .inspect(|sleep| keeper.note_hearing(after(*sleep)))
+            .last();
+        assert_eq!(keeper.heard, last.map(after));
+    }
+
+    #[tokio::test]
+    async fn row_18_a_part_of_a_view_does_not_end_a_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let sidecar = Authority::new().sidecar(API, "").await;
+        let mut keeper = Keeper::new(
+            Arc::clone(&sidecar),
+            runtime,
+            Readiness::default(),
+            received(Vec::new()),
+        );
+        keeper.apply(response(3, &[("mesh", mesh(Duration::from_secs(600)))]));
+        assert!(sidecar.current.load().stale);
+        keeper.set_connected(true);
+        assert!(!sidecar.current.load().stale);
     }
 
     fn mesh(max_stale: Duration) -> v1::MeshSettings {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Sidecar;
 use crate::config::{Config, Upstream};
@@ -76,7 +76,8 @@ pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
             listener,
             shared: Arc::clone(&shared),
         };
-        let serve = |shared, stream, _| outbound::serve(shared, stream, Entrance::Proxy);
+        let serve =
+            |shared, stream, _, place| outbound::serve(shared, stream, Entrance::Proxy, place);
         tasks.vital("HTTP proxy listener", proxy.run(serve));
     }
     for (upstream, listener) in listeners.upstreams {
@@ -85,8 +86,9 @@ pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
             listener,
             shared: Arc::clone(&shared),
         };
-        let serve = move |shared, stream, _| {
-            outbound::serve(shared, stream, Entrance::Upstream(upstream.target.clone()))
+        let serve = move |shared, stream, _, place| {
+            let entrance = Entrance::Upstream(upstream.target.clone());
+            outbound::serve(shared, stream, entrance, place)
         };
         tasks.vital("upstream listener", listener.run(serve));
     }
@@ -105,7 +107,8 @@ impl Shared {
         })
     }
 
-    pub fn terms(&self) -> Terms {
+    /// On what terms a connection that holds this place is served.
+    pub fn terms(&self, place: Arc<Place>) -> Terms {
         let limits = &self.config.limits;
         Terms {
             streams: limits.streams,
@@ -114,6 +117,7 @@ impl Shared {
                 time: Duration::from_secs(limits.head_seconds),
             },
             tasks: self.tasks.clone(),
+            place,
         }
     }
 
@@ -141,7 +145,7 @@ struct Listener {
 impl Listener {
     async fn run<S, F>(self, serve: S) -> Result<(), io::Error>
     where
-        S: Fn(Arc<Shared>, TcpStream, SocketAddr) -> F + Send,
+        S: Fn(Arc<Shared>, TcpStream, SocketAddr, Arc<Place>) -> F + Send,
         F: Future<Output = ()> + Send + 'static,
     {
         let mut closing = pin!(self.shared.closing());
@@ -159,13 +163,13 @@ impl Listener {
                     }
                 },
             };
-            door.take(stream, |stream| {
-                serve(Arc::clone(&self.shared), stream, from)
+            door.take(stream, |stream, place| {
+                serve(Arc::clone(&self.shared), stream, from, place)
             });
         }
         for (stream, from) in waiting(self.listener)? {
-            door.take(stream, |stream| {
-                serve(Arc::clone(&self.shared), stream, from)
+            door.take(stream, |stream, place| {
+                serve(Arc::clone(&self.shared), stream, from, place)
             });
         }
         Ok(())
@@ -209,27 +213,48 @@ impl Door {
         }
     }
 
-    fn take<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream) -> F)
+    fn take<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream, Arc<Place>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.accepted.inc();
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
             self.over_limit.inc();
             return;
         };
         // Only latency suffers where it cannot be set.
         let _ = stream.set_nodelay(true);
-        self.open.inc();
-        let (open, served) = (self.open.clone(), serve(stream));
+        let place = Arc::new(Place::of(permit, &self.open));
+        let served = serve(stream, Arc::clone(&place));
         self.shared.tasks.connection(
             self.name,
             Box::pin(async move {
+                let _place = place;
                 served.await;
-                open.dec();
-                drop(place);
             }),
         );
+    }
+}
+
+/// One of a listener's places, held by whatever a connection became.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Place {
+    fn of(permit: OwnedSemaphorePermit, open: &Gauge) -> Self {
+        open.inc();
+        Self {
+            _permit: permit,
+            open: open.clone(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
     }
 }
 

@@ -22,7 +22,7 @@ use crate::http::exchange::{Exchange, Route};
 use crate::http::guard::IDLE_TIMEOUT;
 use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
 use crate::http::upgrade::Upgrade;
-use crate::listener::Shared;
+use crate::listener::{Place, Shared};
 use crate::tcp::{self, Reset as _};
 use crate::upstream::version_of;
 use crate::view::{Enforced, OutboundService};
@@ -37,7 +37,7 @@ pub enum Entrance {
 }
 
 /// Serves one connection of the application.
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance) {
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, place: Arc<Place>) {
     let protocol = match &entrance {
         Entrance::Proxy => Some(Protocol::Http),
         Entrance::Upstream(target) => declared(&shared.current.load(), target),
@@ -66,7 +66,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance) {
                     Box::pin(server::serve(
                         stream,
                         version,
-                        shared.terms(),
+                        shared.terms(place),
                         handler,
                         ending,
                     ))
@@ -90,6 +90,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
         side: Side::Client,
         source: shared.config.own_id.clone(),
         peer: None,
+        declared: None,
         target: target.clone(),
         carries: Carries::Bytes,
     });
@@ -125,7 +126,7 @@ struct OutboundHttp {
 impl Handler for OutboundHttp {
     async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
         let source = self.shared.config.own_id.clone();
-        let exchange = Exchange::begin(&self.shared, Side::Client, source, arrived);
+        let exchange = Exchange::begin(&self.shared, source, arrived);
         let target = match &self.entrance {
             Entrance::Upstream(target) => target.clone(),
             Entrance::Proxy => match named(&self.shared.current.load(), &exchange) {

@@ -100,8 +100,25 @@ async fn live(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each connection that is passed on is two sockets; what is left over is for the control plane, the snapshot and the pages.
+fn check_open_files(config: &Config) {
+    let Some(allowed) = weft_daemon::raise_open_files() else {
+        return;
+    };
+    let listeners = 2 + config.upstreams.len();
+    let wanted = 2 * listeners * config.limits.connections + RESERVED_FILES;
+    if u64::try_from(wanted).unwrap_or(u64::MAX) > allowed {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "the limit of open files is lower than what limits.connections can need: raise it (LimitNOFILE, ulimit -Hn), or lower limits.connections"
+        );
+    }
+}
+
 /// Brings everything up; returns how long a drain may take.
 async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
+    check_open_files(&config);
     // The first draw seeds the generator, which takes long: before anybody waits for a handshake.
     let mut seed = [0; 1];
     aws_lc_rs::rand::fill(&mut seed)
@@ -274,3 +291,6 @@ fn tell(text: &str) {
 
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_POLL: Duration = Duration::from_millis(20);
+
+/// Open files beside the connections of listeners.
+const RESERVED_FILES: usize = 64;

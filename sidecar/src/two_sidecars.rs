@@ -38,6 +38,7 @@ use weft_wire::{InboundView, OutboundView};
 
 mod expired;
 mod http2;
+mod inlets;
 mod lost;
 mod requests;
 
@@ -148,6 +149,45 @@ impl Pair {
             .outbound
             .insert(service(), Arc::new(OutboundService { view, policy }));
         self.client.current.publish(Arc::new(enforced));
+    }
+
+    /// Another declaration of the port on the server side; none: it is gone.
+    fn server_declares(&self, port: Option<Port>) {
+        let before = self.server.current.load_full();
+        let offered = &before.inbound[&service()];
+        let view = InboundView {
+            ports: port.into_iter().collect(),
+            ..offered.view.clone()
+        };
+        let policy = offered.policy.clone();
+        let mut enforced = copy_of(&before);
+        enforced
+            .inbound
+            .insert(service(), Arc::new(InboundService { view, policy }));
+        self.server_enforces(enforced);
+    }
+
+    fn server_revokes_serial(&self, serial: [u8; 16]) {
+        let mut enforced = copy_of(&self.server.current.load_full());
+        enforced.revocations = Arc::new(Revocations {
+            serials: HashSet::from([weft_identity::Serial::new(&serial)]),
+            ..Revocations::default()
+        });
+        self.server_enforces(enforced);
+    }
+
+    fn server_enforces(&self, enforced: Enforced) {
+        let enforced = Arc::new(enforced);
+        self.server.current.publish(Arc::clone(&enforced));
+        self.server.connections.recheck(&enforced, Timestamp::now());
+    }
+
+    /// Connections that hold a place of the server's inbound listener.
+    fn places_held(&self) -> i64 {
+        let label = crate::metrics::ListenerLabel {
+            listener: "inbound",
+        };
+        self.server.metrics.open.get_or_create(&label).get()
     }
 
     fn server_revokes(&self, id: &str) {

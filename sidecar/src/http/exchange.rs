@@ -20,7 +20,7 @@ use super::server::{Arrived, RequestFraming};
 use super::strict::Malformed;
 use super::upgrade::{self, Tunnel, Upgrade};
 use crate::access_log::Record;
-use crate::connections::{Carries, Live, OwnedRequest};
+use crate::connections::{Carries, Inlet, Live, OwnedRequest};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Permit, Refusal, Side};
 use crate::listener::Shared;
@@ -33,6 +33,8 @@ pub struct Exchange {
     pub source: SpiffeId,
     pub head: request::Parts,
     pub upgrade: Upgrade,
+    /// On the server side: what the request came over.
+    inlet: Option<Inlet>,
     content: Option<Incoming>,
     framing: Option<RequestFraming>,
     downstream: Option<OnUpgrade>,
@@ -41,7 +43,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Takes out of a request what must not pass, before anyone looks at it.
-    pub fn begin(shared: &Arc<Shared>, side: Side, source: SpiffeId, arrived: Arrived) -> Self {
+    pub fn begin(shared: &Arc<Shared>, source: SpiffeId, arrived: Arrived) -> Self {
         let Arrived {
             mut request,
             malformed,
@@ -68,15 +70,24 @@ impl Exchange {
         let shared = Arc::clone(shared);
         Self {
             shared,
-            side,
+            side: Side::Client,
             source,
             head,
             upgrade,
+            inlet: None,
             content: Some(content),
             framing,
             downstream,
             malformed,
         }
+    }
+
+    /// On the server side: what the request came over must stay believed and declared while it is open.
+    #[must_use]
+    pub fn over(mut self, inlet: Option<Inlet>) -> Self {
+        self.side = Side::Server;
+        self.inlet = inlet;
+        self
     }
 
     /// The authority that the request names; a malformed request names none.
@@ -95,7 +106,8 @@ impl Exchange {
         let registered = Arc::new(self.shared.connections.register(Live {
             side: self.side,
             source: self.source.clone(),
-            peer: None,
+            peer: self.inlet.as_ref().map(|inlet| Arc::clone(&inlet.peer)),
+            declared: self.inlet.as_ref().map(|inlet| inlet.declared),
             target: target.clone(),
             carries: Carries::Request(self.owned()),
         }));
@@ -197,6 +209,10 @@ impl Exchange {
             connect: self.upgrade.is_connect(),
         };
         let enforced = self.shared.current.load();
+        if let Some(inlet) = &self.inlet {
+            inlet.peer.admit(&enforced)?;
+            enforce::admit_port(&enforced, target, inlet.declared)?;
+        }
         let (parties, now) = (self.parties(target), Timestamp::now());
         if self.side == Side::Server {
             enforce::audit_matches(&enforced, parties, Some(&request), now, |rule| {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::strict::{Framing, MAX_TRAILERS, Malformed, Step};
+use crate::listener::Place;
 use crate::tcp::Reset;
 
 /// A connection without any request is closed after this. Longer than any pool keeps one, so that the pool's side closes first.
@@ -35,6 +36,8 @@ pub struct Guard<S: Reset> {
     end: End,
     heads: HeadLimits,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    /// Also while the connection is a tunnel.
+    place: Option<Arc<Place>>,
     /// This side sent its end; the peer's is waited for until then.
     lingering: Option<Pin<Box<Sleep>>>,
 }
@@ -154,9 +157,16 @@ impl<S: Reset> Guard<S> {
             end: End::Open,
             heads,
             timer: None,
+            place: None,
             lingering: None,
         };
         (guard, control)
+    }
+
+    /// Holds a listener's place as long as the connection lives, whatever it becomes.
+    pub fn holding(mut self, place: Arc<Place>) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// Judges what is buffered. `true`: some bytes may pass now.

@@ -78,14 +78,42 @@ pub fn authority(head: &request::Parts) -> Result<Option<&str>, Ambiguous> {
         (Some(_), Some(_)) => return Err(Ambiguous),
     };
     let named = head.uri.authority().map(http::uri::Authority::as_str);
+    if ![named, host].into_iter().flatten().all(is_authority) {
+        return Err(Ambiguous);
+    }
     match (named, host) {
-        (Some(named), _) if named.contains('@') => Err(Ambiguous),
         (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => Err(Ambiguous),
         (named, host) => Ok(host.or(named)),
     }
 }
 
-/// `Host` and the request's target, or two `Host`s, disagree.
+/// `uri-host [":" port]` (RFC 9110 §7.2), and nothing that another reader could take for another host: no user, no junk after the host.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, port))) => (
+            address.parse::<std::net::Ipv6Addr>().is_ok(),
+            port.strip_prefix(':').map_or(port.is_empty(), is_port),
+        ),
+        Some(None) => return false,
+        None => {
+            let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+            let is_name = !name.is_empty() && name.bytes().all(is_name_byte);
+            (is_name, is_port(port))
+        }
+    };
+    host && port
+}
+
+fn is_port(text: &str) -> bool {
+    (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// RFC 3986 §3.2.2, `reg-name`.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=,".contains(&byte)
+}
+
+/// `Host` and the request's target, or two `Host`s, disagree, or one of them is no host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the authority is ambiguous")]
 pub struct Ambiguous;
@@ -254,13 +282,21 @@ mod tests {
             &'static [(&'static str, &'static str)],
             Result<Option<&'static str>, Ambiguous>,
         );
-        let cases: [Case; 7] = [
+        let cases: [Case; 15] = [
             ("/", &[], Ok(None)),
             ("/", &[("host", "a:80")], Ok(Some("a:80"))),
             ("http://a/", &[], Ok(Some("a"))),
             ("http://a/", &[("host", "A")], Ok(Some("A"))),
             ("http://a/", &[("host", "b")], Err(Ambiguous)),
             ("http://u@a/", &[], Err(Ambiguous)),
+            ("/", &[("host", "a.internal:x.b.example")], Err(Ambiguous)),
+            ("/", &[("host", "orders.shop:x")], Err(Ambiguous)),
+            ("/", &[("host", "orders.shop:")], Err(Ambiguous)),
+            ("/", &[("host", "a/b.example")], Err(Ambiguous)),
+            ("/", &[("host", "a b")], Err(Ambiguous)),
+            ("/", &[("host", "[::1]:80")], Ok(Some("[::1]:80"))),
+            ("/", &[("host", "[::1]x")], Err(Ambiguous)),
+            ("/", &[("host", "::1")], Err(Ambiguous)),
             ("/", &[("host", "a"), ("host", "a")], Err(Ambiguous)),
         ];
         for (uri, headers, expected) in cases {

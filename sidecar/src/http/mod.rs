@@ -7,6 +7,7 @@ pub mod client;
 pub mod exchange;
 pub mod guard;
 pub mod headers;
+mod preface;
 pub mod refusal;
 pub mod server;
 pub mod strict;

@@ -21,8 +21,10 @@ use super::client::{
     CONNECTION_WINDOW, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
 };
 use super::guard::{Control, Guard, HeadLimits, OpenRequest};
+use super::preface::Prefaced;
 use super::strict::Malformed;
 use super::{Body, Version};
+use crate::listener::Place;
 use crate::tcp::Reset;
 
 /// Answers the requests of one connection.
@@ -63,6 +65,8 @@ pub struct Terms {
     pub streams: u32,
     pub heads: HeadLimits,
     pub tasks: Tasks,
+    /// The listener's place that the connection holds, and that a tunnel which it becomes holds on to.
+    pub place: Arc<Place>,
 }
 
 /// Serves one connection until its end. When `ending` resolves, no further request is taken.
@@ -93,6 +97,7 @@ where
     E: Future<Output = ()> + Send,
 {
     let (guard, control) = Guard::new(stream, terms.heads);
+    let guard = guard.holding(terms.place);
     let count = AtomicU64::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
         let malformed = control.fault_at(count.fetch_add(1, Ordering::Relaxed));
@@ -161,6 +166,7 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    let stream = Prefaced::new(stream, terms.heads.time);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         served = connection.as_mut() => return served,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion, request, response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,7 +15,7 @@ use crate::access_log::Record;
 use crate::connections::Registered;
 use crate::enforce::{Permit, Refusal, Side};
 use crate::http::client::await_continue;
-use crate::http::refusal::{self, Form};
+use crate::http::refusal;
 use crate::http::server::Aborted;
 use crate::http::upgrade::{self, Tunnel, Upgrade};
 use crate::http::{Body, Kept, Version, headers};
@@ -152,6 +153,14 @@ impl Permitted {
             | (Upgrade::To(_) | Upgrade::Connect, Version::Http2) => return None,
         }
         let content = self.exchange.content.take();
+        let has_content = content
+            .as_ref()
+            .is_some_and(|content| !http_body::Body::is_end_stream(content));
+        if version == Version::Http1 && has_content && !head.headers.contains_key(CONTENT_LENGTH) {
+            // Of some methods hyper would take the content away, unseen, where nothing says that there is one.
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers.insert(TRANSFER_ENCODING, chunked);
+        }
         let body = content.map_or_else(Body::empty, |content| {
             Body::passing(content, &self.registered)
         });
@@ -258,12 +267,10 @@ impl Permitted {
         let downstream = asked.then(|| self.exchange.become_tunnel()).flatten();
         let Some(downstream) = downstream else {
             // A response that switches without being asked leaves no way to go on.
-            self.note_status(StatusCode::BAD_GATEWAY);
-            return refusal::failed(
-                Form::Json,
+            return refusal::closing(self.fail(
                 StatusCode::BAD_GATEWAY,
                 "the upstream switched protocols unasked",
-            );
+            ));
         };
         self.note_status(response.status());
         let upstream = hyper::upgrade::on(&mut response);
