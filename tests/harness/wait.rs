@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Tries until it gives `Ok`; fails the test with the last `Err` after ten seconds.
+/// Tries until it gives `Ok`; fails the test with the last `Err` after half a minute: machines are busy.
 pub async fn eventually<T, E: Debug, F: Future<Output = Result<T, E>>>(
     what: &str,
     attempt: impl FnMut() -> F,
 ) -> T {
-    eventually_within(Duration::from_secs(10), what, attempt).await
+    eventually_within(Duration::from_secs(30), what, attempt).await
 }
 
 /// Tries until it gives `Ok`; fails the test with the last `Err` after `limit`.

@@ -77,9 +77,11 @@ async fn a_mesh_killed_without_warning_leaves_no_grandchild() {
     })
     .await;
     let again = mesh.start_again().await;
-    assert!(
-        ports(&again)
+    eventually("the programs listen where they did", || async {
+        let listening = ports(&again)
             .into_iter()
-            .all(|at| TcpStream::connect(at).is_ok())
-    );
+            .all(|at| TcpStream::connect(at).is_ok());
+        listening.then_some(()).ok_or(())
+    })
+    .await;
 }
