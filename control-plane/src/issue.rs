@@ -35,6 +35,8 @@ pub(crate) struct Signed {
 /// Why there is no new SVID.
 #[derive(Debug, thiserror::Error)]
 enum Declined {
+    #[error("the request cannot be read: {0}")]
+    Request(weft_identity::CsrError),
     #[error("no lineage has it")]
     Unknown,
     #[error("the lineage is another identity's")]
@@ -77,8 +79,10 @@ impl Issuance for Issuer {
             .get::<Caller>()
             .cloned()
             .ok_or_else(|| Status::unauthenticated("no verified identity"))?;
-        let key = read_csr(&request.get_ref().csr)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let key = match read_csr(&request.get_ref().csr) {
+            Ok(key) => key,
+            Err(error) => return Err(self.refuse(&caller, Declined::Request(error)).await),
+        };
         let (ca, asked, now) = (Arc::clone(&self.ca), caller.clone(), Timestamp::now());
         let written = self
             .store
@@ -87,18 +91,23 @@ impl Issuance for Issuer {
             .map_err(IssueError::into_status)?;
         match written.value {
             Ok(signed) => Ok(Response::new(signed.into_message(&self.ca))),
-            Err(why) => {
-                self.auditor
-                    .refused(Event {
-                        actor: caller.id.to_string(),
-                        action: "renew",
-                        subject: caller.id.to_string(),
-                        detail: format!("serial {}: {why}", caller.serial),
-                    })
-                    .await;
-                Err(why.status())
-            }
+            Err(why) => Err(self.refuse(&caller, why).await),
         }
+    }
+}
+
+impl Issuer {
+    /// Records the refusal; answers what the caller is told.
+    async fn refuse(&self, caller: &Caller, why: Declined) -> Status {
+        self.auditor
+            .refused(Event {
+                actor: caller.id.to_string(),
+                action: "renew",
+                subject: caller.id.to_string(),
+                detail: format!("serial {}: {why}", caller.serial),
+            })
+            .await;
+        why.status()
     }
 }
 
@@ -223,6 +232,7 @@ impl Declined {
     /// A caller is told only whether to ask again.
     fn status(&self) -> Status {
         match self {
+            Declined::Request(error) => Status::invalid_argument(error.to_string()),
             Declined::Hasty => Status::resource_exhausted("too many renewals: ask again later"),
             Declined::Unknown
             | Declined::OtherIdentity

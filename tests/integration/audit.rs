@@ -8,7 +8,7 @@ use weft_wire::v1::operations_client::OperationsClient;
 use weft_wire::v1::registration_client::RegistrationClient;
 use weft_wire::v1::resources_client::ResourcesClient;
 
-use crate::rows_trust::join;
+use crate::rows_trust::{join, renew};
 
 const TARGET: &str = "shop/api:http";
 
@@ -96,6 +96,12 @@ async fn whatever_is_refused_leaves_a_record_and_what_is_only_tried_leaves_none(
         ..Default::default()
     };
     operations.revoke(request).await.expect_err("no lineage");
+    let web = join(&mesh, "shop/web").await;
+    let unread = renew(&mesh, &web, b"no request").await;
+    let unread = unread.expect_err("it is no request").code();
+    assert_eq!(unread, Code::InvalidArgument);
+    mesh.audited("renew", "refused", &["/ns/shop/sa/web", "cannot be read"])
+        .await;
     for (action, mentions) in [
         ("apply", "Allow/shop/wrong"),
         ("delete", "Allow/shop/nothing"),
