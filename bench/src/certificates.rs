@@ -1,5 +1,6 @@
-//! The peers' certificates: one P-256 authority, and one leaf a side with its SPIFFE ID and a DNS name.
+//! The peers' certificates, all P-256: a root, an intermediate, and one leaf a side with its SPIFFE ID and a DNS name.
 //!
+//! As long a chain as Weft's own, for each certificate in it is a signature to verify.
 //! Weft does not use them: its control plane issues its own.
 
 use std::path::{Path, PathBuf};
@@ -33,13 +34,13 @@ pub(crate) struct Leaf {
 
 /// Makes them in `folder`.
 pub(crate) fn make(folder: &Path) -> anyhow::Result<Certificates> {
-    let authority = authority().context("cannot make the authority")?;
+    let (root, intermediate) = authorities().context("cannot make the authorities")?;
     let path = folder.join("authority.pem");
-    write(&path, &authority.pem())?;
+    write(&path, &root.pem())?;
     Ok(Certificates {
         authority: path,
-        a: leaf(folder, "a", &authority)?,
-        b: leaf(folder, "b", &authority)?,
+        a: leaf(folder, "a", &intermediate)?,
+        b: leaf(folder, "b", &intermediate)?,
     })
 }
 
@@ -58,21 +59,27 @@ impl Leaf {
     }
 }
 
-fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
-    let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "bench authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authorities() -> Result<(Authority, Authority), rcgen::Error> {
+    let root = CertifiedIssuer::self_signed(authority("bench root", 1), key()?)?;
+    let below = CertifiedIssuer::signed_by(authority("bench intermediate", 0), key()?, &root)?;
+    Ok((root, below))
 }
 
-fn leaf(
-    folder: &Path,
-    side: &str,
-    authority: &CertifiedIssuer<'static, KeyPair>,
-) -> anyhow::Result<Leaf> {
+fn authority(name: &str, below: u8) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+}
+
+fn leaf(folder: &Path, side: &str, authority: &Authority) -> anyhow::Result<Leaf> {
     let spiffe_id = format!("spiffe://bench.test/ns/bench/sa/{side}");
     let name = format!("{side}.bench.test");
     let (certificate, key) = issue(&spiffe_id, &name, authority)
@@ -93,7 +100,7 @@ fn leaf(
 fn issue(
     spiffe_id: &str,
     name: &str,
-    authority: &CertifiedIssuer<'static, KeyPair>,
+    authority: &Authority,
 ) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -106,9 +113,11 @@ fn issue(
         ExtendedKeyUsagePurpose::ClientAuth,
         ExtendedKeyUsagePurpose::ServerAuth,
     ];
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key = key()?;
     let certificate = params.signed_by(&key, authority)?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    // The leaf first, then who issued it.
+    let chain = certificate.pem() + &authority.pem();
+    Ok((chain, key.serialize_pem()))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::certificates;
+use crate::folder::Folder;
 use crate::network::Network;
 use crate::options::{Named as _, Options, Plan};
 use crate::peers::{Backend, Cpus, Peer, Setting};
@@ -134,41 +134,4 @@ fn start_backend(
     }
     let process = Process::start("the backend", command, &folder.join("backend.log"))?;
     Ok((backend, process))
-}
-
-/// Where configurations, keys and logs of a run lie: in memory, so that Weft's keys do not reach a disk.
-struct Folder {
-    path: std::path::PathBuf,
-    _removed: Option<TempDir>,
-}
-
-impl Folder {
-    fn make(keep: bool) -> anyhow::Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let made = if memory.is_dir() {
-            tempfile::tempdir_in(memory)
-        } else {
-            tempfile::tempdir()
-        };
-        let made = made.context("cannot make a temporary folder")?;
-        let path = made.path().to_owned();
-        let removed = if keep {
-            report::progress(&format!(
-                "configurations and logs stay in {}",
-                path.display()
-            ));
-            let _ = made.keep();
-            None
-        } else {
-            Some(made)
-        };
-        Ok(Self {
-            path,
-            _removed: removed,
-        })
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
 }

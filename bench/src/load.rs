@@ -112,7 +112,7 @@ pub(crate) enum Group {
 #[expect(clippy::print_stdout, reason = "the outcome is the output")]
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let order: Order = serde_json::from_str(&arguments.order).context("not an order")?;
-    let window = tally::Window::after(order.times, &order.watch);
+    let window = tally::Window::after(order.times, &order.watch)?;
     let outcome = send(&order.kind, order.to, window).await?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod backend;
 mod certificates;
 mod conduct;
+mod folder;
 mod load;
 mod measured;
 mod network;

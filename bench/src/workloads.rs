@@ -255,7 +255,7 @@ impl Figures {
     fn growth(&mut self, outcome: &Outcome) {
         if let [a, b] = outcome.watched.as_slice() {
             let growth =
-                |side: &Watched| mebibytes(side.after.peak.saturating_sub(side.before.rss));
+                |side: &Watched| mebibytes(side.after.peak.saturating_sub(side.at_rest.rss));
             self.add(Metric::RssGrowthA, growth(a));
             self.add(Metric::RssGrowthB, growth(b));
             self.peaks(a, b);
@@ -269,7 +269,7 @@ impl Figures {
 
     fn idle(&mut self, outcome: &Outcome) {
         if let [a, b] = outcome.watched.as_slice() {
-            let grown = [a, b].map(|side| side.after.rss.saturating_sub(side.before.rss));
+            let grown = [a, b].map(|side| side.after.rss.saturating_sub(side.at_rest.rss));
             let grown: u64 = grown.iter().sum();
             let each = count(grown) / count(outcome.done);
             self.add(Metric::BytesPerConnection, each);

@@ -39,7 +39,7 @@ pub(super) async fn run(
     }
     let mut outcome = tally.outcome(
         began.elapsed().as_secs_f64(),
-        watch::between(&before, &after),
+        watch::between(&before, &before, &after),
     );
     outcome.done = u64::try_from(open.len()).unwrap_or(u64::MAX);
     Ok(outcome)

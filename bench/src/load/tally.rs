@@ -19,6 +19,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Window {
     pub bounds: Bounds,
     pub watched: Vec<u32>,
+    /// Before anything was sent.
+    at_rest: watch::Sample,
 }
 
 /// What one task did.
@@ -61,22 +63,24 @@ impl Bounds {
 }
 
 impl Window {
-    pub(crate) fn after(times: Times, watched: &[u32]) -> Self {
+    pub(crate) fn after(times: Times, watched: &[u32]) -> anyhow::Result<Self> {
+        watch::forget_peaks(watched);
+        let at_rest = watch::sample(watched)?;
         let opens = Instant::now() + times.warm_up;
-        Self {
+        Ok(Self {
             bounds: Bounds {
                 opens,
                 closes: opens + times.measured,
             },
             watched: watched.to_owned(),
-        }
+            at_rest,
+        })
     }
 
     /// Watches until the window closes, then collects the tasks. One that does not end soon after is a failure: it waits for an answer
     /// that never came.
     pub(crate) async fn collect(self, mut tasks: JoinSet<Tally>) -> anyhow::Result<Outcome> {
         tokio::time::sleep_until(self.bounds.opens.into()).await;
-        watch::forget_peaks(&self.watched);
         let before = watch::sample(&self.watched)?;
         let opened = Instant::now();
         tokio::time::sleep_until(self.bounds.closes.into()).await;
@@ -97,7 +101,7 @@ impl Window {
                 }
             }
         }
-        Ok(whole.outcome(seconds, watch::between(&before, &after)))
+        Ok(whole.outcome(seconds, watch::between(&self.at_rest, &before, &after)))
     }
 }
 

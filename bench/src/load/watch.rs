@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-/// What one process and its children used while the window was open.
+/// What one process and its children used: CPU time while the window was open, memory since before it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Watched {
     pub cpu: Duration,
-    pub before: Memory,
+    /// Before anything was sent.
+    pub at_rest: Memory,
     pub after: Memory,
 }
 
@@ -17,7 +18,7 @@ pub(crate) struct Watched {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     pub rss: u64,
-    /// The most since the window opened.
+    /// The most since the load began.
     pub peak: u64,
 }
 
@@ -42,16 +43,15 @@ pub(crate) fn forget_peaks(pids: &[u32]) {
     }
 }
 
-/// What happened between two samples of the same processes.
-pub(crate) fn between(before: &Sample, after: &Sample) -> Vec<Watched> {
-    let pairs = before.0.iter().zip(&after.0);
-    pairs
-        .map(|((_, cpu_before, before), (_, cpu_after, after))| Watched {
-            cpu: cpu_after.saturating_sub(*cpu_before),
-            before: *before,
-            after: *after,
-        })
-        .collect()
+/// What happened between two samples of the same processes, and since they were at rest.
+pub(crate) fn between(at_rest: &Sample, before: &Sample, after: &Sample) -> Vec<Watched> {
+    let all = at_rest.0.iter().zip(&before.0).zip(&after.0);
+    all.map(|((rest, before), after)| Watched {
+        cpu: after.1.saturating_sub(before.1),
+        at_rest: rest.2,
+        after: after.2,
+    })
+    .collect()
 }
 
 /// A process and its children: a master and its workers.

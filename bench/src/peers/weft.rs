@@ -19,7 +19,7 @@ use crate::template;
 pub(super) async fn start(setting: &Setting<'_>, folder: &Path) -> anyhow::Result<Pair> {
     let mesh = Mesh::start(setting, folder).await?;
     let network = setting.network;
-    let (entry, entry_tcp) = (network.local()?, network.local()?);
+    let (entry, entry_http2, entry_tcp) = (network.local()?, network.local()?, network.local()?);
     let (inner, unused) = (network.at_b()?, network.local()?);
     let b = mesh.sidecar(
         (&network.b, "app"),
@@ -36,6 +36,7 @@ pub(super) async fn start(setting: &Setting<'_>, folder: &Path) -> anyhow::Resul
         &[
             ("inbound", unused.to_string()),
             ("entry", entry.to_string()),
+            ("entry-http2", entry_http2.to_string()),
             ("entry-tcp", entry_tcp.to_string()),
         ],
     )?;
@@ -44,7 +45,7 @@ pub(super) async fn start(setting: &Setting<'_>, folder: &Path) -> anyhow::Resul
         proxies: Some([a, b]),
         entrances: Entrances {
             http1: entry,
-            http2: entry,
+            http2: entry_http2,
             tcp: Ok(entry_tcp),
         },
         handshakes: Some(Handshakes {
