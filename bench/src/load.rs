@@ -86,6 +86,8 @@ pub(crate) struct Readers {
     pub target: String,
     /// That each reader takes.
     pub bytes_per_second: u32,
+    /// Bytes after which each reader takes nothing more and keeps its connection.
+    pub stops_after: Option<u64>,
 }
 
 /// How a client shakes hands.

@@ -19,6 +19,7 @@ pub(crate) enum Workload {
     HandshakesHybrid,
     HandshakesX25519,
     Mixed,
+    MixedStalled,
 }
 
 /// Every workload, in the order in which a pair is put through them: memory first, while the processes are fresh.
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload::HandshakesHybrid,
     Workload::HandshakesX25519,
     Workload::Mixed,
+    Workload::MixedStalled,
 ];
 
 impl Named for Workload {
@@ -50,6 +52,7 @@ impl Named for Workload {
             Self::HandshakesHybrid => "handshakes-hybrid",
             Self::HandshakesX25519 => "handshakes-x25519",
             Self::Mixed => "mixed",
+            Self::MixedStalled => "mixed-stalled",
         }
     }
 }
@@ -80,6 +83,9 @@ impl Workload {
             }
             Self::Mixed => {
                 "1,000 small requests/s beside two downloads of 64 MB, each read at 40 MB/s; latencies of the small ones"
+            }
+            Self::MixedStalled => {
+                "1,000 small requests/s beside two downloads of 64 MB whose readers stop after 8 MB; latencies of the small ones"
             }
         }
     }
@@ -118,14 +124,8 @@ impl Workload {
                 let handshakes = pair.handshakes.as_ref().ok_or("there is no TLS")?;
                 return Ok((self.handshakes(handshakes), handshakes.to));
             }
-            Self::Mixed => Kind::Mixed {
-                small: small(),
-                readers: Readers {
-                    count: 2,
-                    target: "/bench/size/64000000".to_owned(),
-                    bytes_per_second: 40_000_000,
-                },
-            },
+            Self::Mixed => mixed(None),
+            Self::MixedStalled => mixed(Some(8_000_000)),
         };
         Ok((kind, entrances.http1))
     }
@@ -147,9 +147,13 @@ impl Workload {
     /// How long it runs.
     pub(crate) fn times(self, times: &Times) -> crate::load::Times {
         crate::load::Times {
-            warm_up: times.warm_up,
+            warm_up: match self {
+                // 256 requests in flight are as many handshakes where HTTP/1.1 follows.
+                Self::Http2By8x32 => times.warm_up * 3,
+                _ => times.warm_up,
+            },
             measured: match self {
-                Self::Mixed => times.mixed,
+                Self::Mixed | Self::MixedStalled => times.mixed,
                 _ => times.measured,
             },
         }
@@ -192,7 +196,7 @@ impl Workload {
                 figures.cpu_micros(Metric::CpuMicrosPerHandshake, outcome);
                 figures.latency(outcome);
             }
-            Self::Mixed => {
+            Self::Mixed | Self::MixedStalled => {
                 figures.add(Metric::RequestsPerSecond, rate);
                 figures.latency(outcome);
                 figures.growth(outcome);
@@ -209,6 +213,19 @@ fn small() -> Open {
         connections: CONNECTIONS,
         rate: RATE,
         target: TINY.to_owned(),
+    }
+}
+
+/// The small requests beside downloads.
+fn mixed(stops_after: Option<u64>) -> Kind {
+    Kind::Mixed {
+        small: small(),
+        readers: Readers {
+            count: 2,
+            target: "/bench/size/64000000".to_owned(),
+            bytes_per_second: 40_000_000,
+            stops_after,
+        },
     }
 }
 

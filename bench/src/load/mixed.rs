@@ -19,29 +19,17 @@ pub(super) async fn run(
 ) -> anyhow::Result<Outcome> {
     let mut tasks = JoinSet::new();
     for _ in 0..readers.count {
-        let request = get(&readers.target);
-        tasks.spawn(download(
-            to,
-            request,
-            readers.bytes_per_second,
-            window.bounds,
-        ));
+        tasks.spawn(download(to, readers.clone(), window.bounds));
     }
     open::spawn(&mut tasks, to, small, window.bounds);
     window.collect(tasks).await
 }
 
 /// One download after another until the window closes.
-async fn download(
-    to: SocketAddr,
-    request: Vec<u8>,
-    bytes_per_second: u32,
-    bounds: Bounds,
-) -> Tally {
+async fn download(to: SocketAddr, readers: Readers, bounds: Bounds) -> Tally {
     let mut tally = Tally::default();
     while !bounds.is_over() {
-        if let Err(error) = read_slowly(to, &request, bytes_per_second, (&bounds, &mut tally)).await
-        {
+        if let Err(error) = read_slowly(to, &readers, &bounds, &mut tally).await {
             tally.fail(&format_args!("a download: {error:#}"));
             pause().await;
         }
@@ -51,19 +39,24 @@ async fn download(
 
 async fn read_slowly(
     to: SocketAddr,
-    request: &[u8],
-    bytes_per_second: u32,
-    (bounds, tally): (&Bounds, &mut Tally),
+    readers: &Readers,
+    bounds: &Bounds,
+    tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let mut connection = Connection::open(to).await?;
-    let mut body = connection.begin(request).await?;
+    let mut body = connection.begin(&get(&readers.target)).await?;
     let began = Instant::now();
     let mut taken = 0u64;
     while body.left > 0 && !bounds.is_over() {
         let read = connection.read_more(&mut body).await?;
         tally.received(read, bounds);
         taken += u64::try_from(read).unwrap_or(u64::MAX);
-        let due = Duration::from_micros(taken * 1_000_000 / u64::from(bytes_per_second.max(1)));
+        if readers.stops_after.is_some_and(|most| taken >= most) {
+            tokio::time::sleep_until(bounds.closes.into()).await;
+            return Ok(());
+        }
+        let due =
+            Duration::from_micros(taken * 1_000_000 / u64::from(readers.bytes_per_second.max(1)));
         let ahead = due.saturating_sub(began.elapsed());
         if ahead > GRAIN {
             tokio::time::sleep(ahead).await;

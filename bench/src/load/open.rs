@@ -50,7 +50,7 @@ async fn paced(
             Err(error) => Err(error),
         };
         match exchanged {
-            Ok(bytes) => tally.done(due, bytes, &bounds),
+            Ok(bytes) => tally.answered(due, bytes, &bounds),
             Err(error) => tally.fail(&format_args!("{error:#}")),
         }
         due += every;

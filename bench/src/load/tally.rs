@@ -106,15 +106,25 @@ impl Window {
 }
 
 impl Tally {
-    /// Counts a request that began at `began`, or was due then, and has ended.
+    /// Counts a request of a closed loop that began at `began` and has ended, if all of it lies in the window.
     pub(crate) fn done(&mut self, began: Instant, bytes: usize, bounds: &Bounds) {
-        let now = Instant::now();
-        if began < bounds.opens || now > bounds.closes {
-            return;
+        if began >= bounds.opens && !bounds.is_over() {
+            self.count(began, bytes);
         }
+    }
+
+    /// Counts a request of an open loop that was due at `due` and has ended, if it was due in the window. When it ended does not
+    /// matter: those that take longest would be left out.
+    pub(crate) fn answered(&mut self, due: Instant, bytes: usize, bounds: &Bounds) {
+        if due >= bounds.opens && due < bounds.closes {
+            self.count(due, bytes);
+        }
+    }
+
+    fn count(&mut self, since: Instant, bytes: usize) {
         self.done += 1;
         self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-        let micros = u32::try_from((now - began).as_micros()).unwrap_or(u32::MAX);
+        let micros = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
         self.latencies.push(micros);
     }
 
@@ -185,6 +195,23 @@ mod tests {
         assert_eq!(quantile(&values, 999), 999);
         assert_eq!(quantile(&[7], 990), 7);
         assert_eq!(quantile(&[], 500), 0);
+    }
+
+    #[test]
+    fn an_answer_after_the_window_counts_where_it_was_due_in_it() {
+        let closes = Instant::now();
+        let bounds = Bounds {
+            opens: closes - Duration::from_secs(1),
+            closes,
+        };
+        let due = closes - Duration::from_millis(500);
+        let mut tally = Tally::default();
+        tally.done(due, 1, &bounds);
+        assert_eq!(tally.done, 0, "a closed loop ends with its window");
+        tally.answered(due, 1, &bounds);
+        assert_eq!(tally.done, 1);
+        let outcome = tally.outcome(1.0, Vec::new());
+        assert!(outcome.latency.p50 >= 500_000, "{outcome:?}");
     }
 
     #[test]
