@@ -64,6 +64,9 @@ struct Inner {
 impl Store {
     /// Opens the store in this file, or makes a new one. Refuses one that a newer version wrote.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
+        if !path.exists() {
+            make(path)?;
+        }
         let database = builder().create(path).map_err(StoreError::open)?;
         Self::start(database)
     }
@@ -150,6 +153,20 @@ impl Drop for Inner {
             let _ = thread.join();
         }
     }
+}
+
+/// Makes a store under another name first: whoever is killed meanwhile leaves no half-made one behind.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let unfinished = path.with_extension("new");
+    let failed = |error: std::io::Error| StoreError::open(redb::StorageError::Io(error).into());
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let database = builder().create(&unfinished).map_err(StoreError::open)?;
+    tables::prepare(&database)?;
+    drop(database);
+    std::fs::rename(&unfinished, path).map_err(failed)
 }
 
 fn builder() -> redb::Builder {
