@@ -220,7 +220,7 @@ impl Pair {
 pub(crate) struct Authority {
     root: Root,
     trust_domain: TrustDomain,
-    bundle: Arc<TrustBundle>,
+    pub(crate) bundle: Arc<TrustBundle>,
 }
 
 impl Authority {
@@ -285,7 +285,7 @@ impl Authority {
         self.svid_for(id, key, HOUR)
     }
 
-    fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
+    pub(crate) fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
         let now = Timestamp::now();
         let public_key = read_csr(&key.csr_der).unwrap();
         let intermediate = self
@@ -309,7 +309,7 @@ impl Authority {
         OwnSvid::believe(candidate, id, &self.bundle, now).unwrap()
     }
 
-    fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
+    pub(crate) fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
         let mut enforced = Enforced {
             revision: 1,
             trust_domain: self.trust_domain.clone(),
@@ -329,7 +329,7 @@ impl Authority {
     }
 }
 
-fn copy_of(enforced: &Enforced) -> Enforced {
+pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
     Enforced {
         revision: enforced.revision,
         trust_domain: enforced.trust_domain.clone(),
