@@ -18,7 +18,7 @@ use super::error::TlsError;
 use super::recent::Recent;
 use super::sessions::{Sessions, Tickets};
 use super::verifier::Verifier;
-use super::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Expected};
+use super::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Expected};
 use crate::identity::OwnSvid;
 use crate::view::Current;
 
@@ -47,7 +47,7 @@ struct Clients {
 pub(super) struct ClientKey {
     address: SocketAddr,
     identity: SpiffeId,
-    alpn: &'static [u8],
+    protocols: Vec<&'static [u8]>,
     bundle: [u8; 32],
 }
 
@@ -90,7 +90,7 @@ impl Configs {
         let key = ClientKey {
             address,
             identity: expected.identity.clone(),
-            alpn: expected.alpn,
+            protocols: expected.protocols.to_vec(),
             bundle: *self.current.load().bundle.digest(),
         };
         let mut clients = self.clients();
@@ -127,7 +127,7 @@ impl Configs {
             .map_err(TlsError::Config)?
             .with_client_cert_verifier(Arc::new(self.verifier(None)))
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP]
+        config.alpn_protocols = [ALPN_MUX, ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP]
             .map(<[u8]>::to_vec)
             .into();
         config.session_storage = Arc::new(Sessions::new());
@@ -147,7 +147,11 @@ impl Configs {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = vec![expected.alpn.to_vec()];
+        config.alpn_protocols = expected
+            .protocols
+            .iter()
+            .map(|name| name.to_vec())
+            .collect();
         config.resumption = Resumption::store(Arc::new(Tickets::default()))
             .tls12_resumption(Tls12Resumption::Disabled);
         config.send_ticket_request = Some(TicketRequest {

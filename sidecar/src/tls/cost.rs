@@ -117,6 +117,7 @@ impl Pair {
         for _ in 0..rounds {
             let connecting = async {
                 let stream = TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let own = Arc::clone(&self.client.shared.identity.load());
                 let configs = &self.client.shared.configs;
                 let (_, config) = configs.client(&own, address, &expected).unwrap();
@@ -128,6 +129,7 @@ impl Pair {
             };
             let accepting = async {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let mut stream = self.server.accept(stream).await.unwrap().0;
                 stream.write_u8(1).await.unwrap();
                 stream.flush().await.unwrap();
@@ -142,7 +144,7 @@ impl Pair {
         Expected {
             identity: &self.expected,
             server_name: "main.api.shop.weft.local",
-            alpn: ALPN_HTTP2,
+            protocols: &[ALPN_HTTP2],
         }
     }
 

@@ -30,6 +30,7 @@ pub use error::TlsError;
 pub use peer::Peer;
 
 use crate::identity::{Identity, OwnSvid};
+use crate::read_ahead::ReadAhead;
 use crate::view::Current;
 use chains::Chains;
 use config::Configs;
@@ -40,6 +41,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ALPN_TCP: &[u8] = b"weft-tcp";
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 pub const ALPN_HTTP2: &[u8] = b"h2";
+/// Many streams over one connection.
+pub const ALPN_MUX: &[u8] = b"weft/1";
 
 /// Makes connections of both roles; clones share it.
 #[derive(Clone)]
@@ -58,7 +61,8 @@ struct Shared {
 pub struct Expected<'a> {
     pub identity: &'a SpiffeId,
     pub server_name: &'a str,
-    pub alpn: &'static [u8],
+    /// Those that this side can speak there, the best first.
+    pub protocols: &'a [&'static [u8]],
 }
 
 impl Tls {
@@ -83,9 +87,10 @@ impl Tls {
     pub async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Result<(server::TlsStream<TcpStream>, Peer), TlsError> {
+    ) -> Result<(server::TlsStream<ReadAhead>, Peer), TlsError> {
         let cached = self.shared.configs.server(&self.shared.identity.load())?;
-        let accepting = TlsAcceptor::from(Arc::clone(&cached.config)).accept(stream);
+        let accepting =
+            TlsAcceptor::from(Arc::clone(&cached.config)).accept(ReadAhead::new(stream));
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting)
             .await
             .map_err(|_| TlsError::Timeout)?;
@@ -100,7 +105,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         expected: &Expected<'_>,
-    ) -> Result<(client::TlsStream<TcpStream>, Peer), TlsError> {
+    ) -> Result<(client::TlsStream<ReadAhead>, Peer), TlsError> {
         let own = Arc::clone(&self.shared.identity.load());
         let address = stream.peer_addr().map_err(TlsError::Handshake)?;
         let (key, config) = self.shared.configs.client(&own, address, expected)?;
@@ -119,15 +124,16 @@ impl Tls {
         stream: TcpStream,
         expected: &Expected<'_>,
         own: Arc<OwnSvid>,
-    ) -> Result<(client::TlsStream<TcpStream>, Peer), TlsError> {
+    ) -> Result<(client::TlsStream<ReadAhead>, Peer), TlsError> {
         let name = ServerName::try_from(expected.server_name.to_owned())
             .map_err(|_| TlsError::ServerName)?;
-        let connecting = connector.connect(name, stream);
+        let connecting = connector.connect(name, ReadAhead::new(stream));
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| TlsError::Timeout)?;
         let stream = stream.map_err(TlsError::Handshake)?;
-        if stream.get_ref().1.alpn_protocol() != Some(expected.alpn) {
+        let agreed = stream.get_ref().1.alpn_protocol();
+        if !agreed.is_some_and(|agreed| expected.protocols.contains(&agreed)) {
             return Err(TlsError::Protocol);
         }
         let peer = self.check(stream.get_ref().1, Purpose::ServerAuth, own)?;

@@ -54,7 +54,7 @@ impl Ends {
         let expected = Expected {
             identity: &self.server.sidecar.config.own_id,
             server_name,
-            alpn,
+            protocols: &[alpn],
         };
         let connecting = async {
             let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
