@@ -17,7 +17,7 @@ use crate::bootstrap::chain_of;
 use crate::identity::OwnSvid;
 use crate::received::{Problem, Received};
 use crate::runtime::Runtime;
-use crate::snapshot::{MacKey, Moment, Snapshot};
+use crate::snapshot::{Hearing, MacKey, Moment, Seal, Snapshot};
 
 pub(crate) struct Keeper {
     sidecar: Arc<Sidecar>,
@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     heard: Option<Moment>,
     /// A change, or a new key, that the snapshot lacks.
     dirty: bool,
+    /// Of the snapshot that this process wrote last.
+    seal: Option<Seal>,
     written_at: Option<tokio::time::Instant>,
     next_expiry: Option<Timestamp>,
     announced: bool,
@@ -54,6 +56,7 @@ impl Keeper {
             doubtful_until: Duration::ZERO,
             heard: None,
             dirty: false,
+            seal: None,
             written_at: None,
             next_expiry: None,
             announced: false,
@@ -62,12 +65,16 @@ impl Keeper {
 
     /// Serves from the snapshot of an earlier process, if it is genuine and recent enough.
     pub(crate) fn restore(&mut self, previous: Option<MacKey>) {
+        let refuse = |error| tracing::warn!(error = %chain_of(&error), "the snapshot is refused");
         let content = match self.runtime.read_snapshot() {
             Ok(content) => content,
             Err(error) if error.is_not_found() => return,
-            Err(error) => {
-                return tracing::warn!(error = %chain_of(&error), "the snapshot is refused");
-            }
+            Err(error) => return refuse(error),
+        };
+        let hearing = match self.runtime.read_hearing() {
+            Ok(hearing) => Some(hearing),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return refuse(error),
         };
         let keys: Vec<MacKey> = mac_key(&self.sidecar.identity.load())
             .into_iter()
@@ -78,16 +85,17 @@ impl Keeper {
             self.sidecar.config.own_id.clone(),
             Arc::clone(&self.sidecar.current.load().bundle),
         );
-        let opened = Snapshot::open(&content, &keys).and_then(|snapshot| {
-            restored.restore(snapshot.revision, snapshot.resources.clone());
-            snapshot
-                .check_age(restored.mesh().max_stale(), now)
-                .map(|()| snapshot)
-        });
+        let opened =
+            Snapshot::open(&content, hearing.as_deref(), &keys).and_then(|mut snapshot| {
+                restored.restore(snapshot.revision, std::mem::take(&mut snapshot.resources));
+                snapshot
+                    .check_age(restored.mesh().max_stale(), now)
+                    .map(|()| (snapshot.revision, snapshot.heard))
+            });
         match opened {
-            Ok(snapshot) => {
-                tracing::info!(revision = snapshot.revision, heard_at = %snapshot.heard.wall, "serving from the snapshot");
-                self.heard = Some(snapshot.heard);
+            Ok((revision, heard)) => {
+                tracing::info!(revision, heard_at = %heard.wall, "serving from the snapshot");
+                self.heard = Some(heard);
                 self.received = restored;
                 self.enforce(now);
             }
@@ -217,15 +225,32 @@ impl Keeper {
         if !self.received.is_complete() {
             return;
         }
-        self.dirty = false;
-        let snapshot = Snapshot {
-            heard,
-            written: now,
-            revision: self.received.revision(),
-            resources: self.received.stored(),
-        };
         // The folder is in memory, so that this does not wait for a disk.
-        if let Err(error) = self.runtime.write_snapshot(&snapshot.seal(&key)) {
+        let written = match self.seal.filter(|_| !self.dirty) {
+            Some(of) => {
+                let written = now;
+                let hearing = Hearing { heard, written, of };
+                self.runtime.write_hearing(&hearing.seal(&key))
+            }
+            None => {
+                let snapshot = Snapshot {
+                    heard,
+                    written: now,
+                    revision: self.received.revision(),
+                    resources: self.received.stored(),
+                };
+                let (content, seal) = snapshot.seal(&key);
+                let written = self.runtime.write_snapshot(&content);
+                if written.is_ok() {
+                    // What was heard before is told by the snapshot itself, and may be under a key that is gone.
+                    self.runtime.forget_hearing();
+                }
+                self.seal = written.is_ok().then_some(seal);
+                written
+            }
+        };
+        self.dirty = false;
+        if let Err(error) = written {
             tracing::warn!(error = %chain_of(&error), "the snapshot cannot be written");
         }
     }
@@ -369,6 +394,62 @@ mod tests {
         assert!(sidecar.current.load().stale);
         keeper.set_connected(true);
         assert!(!sidecar.current.load().stale);
+    }
+
+    #[tokio::test]
+    async fn while_nothing_changes_only_the_hearing_is_written_and_the_next_process_believes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::open(folder.path()).unwrap();
+        let sidecar = Authority::new().sidecar(API, "").await;
+        let new_keeper = |received| {
+            Keeper::new(
+                Arc::clone(&sidecar),
+                runtime.clone(),
+                Readiness::default(),
+                received,
+            )
+        };
+        let mut keeper = new_keeper(received(Vec::new()));
+        keeper.apply(response(2, &[("mesh", mesh(Duration::from_secs(600)))]));
+        keeper.set_connected(true);
+        let write = |keeper: &mut Keeper, after: Duration| {
+            let now = Moment::now();
+            let later = Moment {
+                wall: now.wall - after,
+                since_boot: now.since_boot - after,
+            };
+            keeper.heard = Some(later);
+            keeper.write_snapshot(now);
+            later
+        };
+        let seconds = Duration::from_secs;
+        write(&mut keeper, seconds(30));
+        let whole = runtime.read_snapshot().unwrap();
+        assert!(runtime.read_hearing().is_err());
+        let heard = write(&mut keeper, seconds(20));
+        assert_eq!(runtime.read_snapshot().unwrap(), whole);
+        let restored = || {
+            let mut keeper = new_keeper(received(Vec::new()));
+            keeper.restore(None);
+            keeper.heard
+        };
+        assert_eq!(restored(), Some(heard));
+
+        // A change is written whole, and what was heard before it is told by no second file.
+        keeper.apply(response(3, &[("mesh", mesh(Duration::from_secs(601)))]));
+        let heard = write(&mut keeper, seconds(10));
+        assert_ne!(runtime.read_snapshot().unwrap(), whole);
+        assert!(runtime.read_hearing().is_err());
+        assert_eq!(restored(), Some(heard));
+
+        // row 18: an edited hearing refuses the snapshot as an edited snapshot does.
+        let heard = write(&mut keeper, seconds(5));
+        assert_eq!(restored(), Some(heard));
+        let mut edited = runtime.read_hearing().unwrap();
+        let last = edited.len() - 1;
+        edited[last] ^= 1;
+        runtime.write_hearing(&edited).unwrap();
+        assert_eq!(restored(), None);
     }
 
     fn mesh(max_stale: Duration) -> v1::MeshSettings {
