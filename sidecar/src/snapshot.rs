@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
-use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -218,7 +217,7 @@ mod base64_bytes {
     use serde::{Deserializer, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Base64Display::new(bytes, &BASE64))
+        serializer.serialize_str(&BASE64.encode(bytes))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
