@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hearing_of_another_snapshot_says_nothing_about_this_one() {
+    fn row_18_a_hearing_of_another_snapshot_says_nothing_about_this_one() {
         let (sealed, seal) = snapshot().seal(&key());
         let mut other = snapshot();
         other.revision += 1;
