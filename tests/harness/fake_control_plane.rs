@@ -116,6 +116,8 @@ impl FakeControlPlane {
         let tls = TlsAcceptor::from(own.server_config("h2"));
         let serving = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                // As the real one does: an answer must not wait until the one before it is acknowledged.
+                let _ = socket.set_nodelay(true);
                 let (tls, routes) = (tls.clone(), routes.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = tls.accept(socket).await else {
