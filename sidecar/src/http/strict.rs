@@ -195,21 +195,8 @@ impl Framing {
         Ok(Step::PassHead(end))
     }
 
-    /// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error.
     fn section_end(&mut self, input: &[u8]) -> Result<Option<usize>, Malformed> {
-        let mut from = self.searched;
-        while let Some(at) = memchr::memchr(b'\n', input.get(from..).unwrap_or_default()) {
-            let line = input.get(..from + at).unwrap_or_default();
-            if !line.ends_with(b"\r") {
-                return Err(Malformed::BareLineFeed);
-            }
-            from += at + 1;
-            if line == b"\r" || line.ends_with(b"\r\n\r") {
-                return Ok(Some(from));
-            }
-        }
-        self.searched = from;
-        Ok(None)
+        section_end(input, &mut self.searched)
     }
 
     fn body(&mut self, input: &[u8], left: u64) -> Step {
@@ -301,12 +288,40 @@ impl Framing {
     }
 }
 
+/// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error. `searched` bytes were looked at
+/// before.
+pub fn section_end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, Malformed> {
+    let mut from = *searched;
+    while let Some(at) = memchr::memchr(b'\n', input.get(from..).unwrap_or_default()) {
+        let line = input.get(..from + at).unwrap_or_default();
+        if !line.ends_with(b"\r") {
+            return Err(Malformed::BareLineFeed);
+        }
+        from += at + 1;
+        if line == b"\r" || line.ends_with(b"\r\n\r") {
+            return Ok(Some(from));
+        }
+    }
+    *searched = from;
+    Ok(None)
+}
+
+/// A value of `Host`, as far as its bytes go.
+pub fn check_host(value: &[u8]) -> Result<(), Malformed> {
+    if value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
+        return Err(Malformed::Host);
+    }
+    Ok(())
+}
+
 struct Head {
     body: BodyLength,
     leaves_http: bool,
 }
 
-enum BodyLength {
+/// Where a request's content ends, as its head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
     Fixed(u64),
     Chunked,
 }
@@ -314,7 +329,8 @@ enum BodyLength {
 /// Reads a whole head, its last empty line included.
 fn read_head(head: &[u8]) -> Result<Head, Malformed> {
     let mut lines = lines(head);
-    let (method, version_1_1) = read_request_line(lines.next().unwrap_or_default())?;
+    let line = read_request_line(lines.next().unwrap_or_default())?;
+    let version_1_1 = line.is_1_1;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
         if count >= MAX_HEADERS {
@@ -334,12 +350,18 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
     };
     Ok(Head {
         body,
-        leaves_http: seen.upgrade || method == b"CONNECT",
+        leaves_http: seen.upgrade || line.method == b"CONNECT",
     })
 }
 
+pub struct RequestLine<'l> {
+    pub method: &'l [u8],
+    pub target: &'l [u8],
+    pub is_1_1: bool,
+}
+
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
-fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
+pub fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -354,11 +376,16 @@ fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
     if !is_token(method) || !target_is_clean {
         return Err(Malformed::RequestLine);
     }
-    match version {
-        b"HTTP/1.1" => Ok((method, true)),
-        b"HTTP/1.0" => Ok((method, false)),
-        _ => Err(Malformed::Version),
-    }
+    let is_1_1 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        _ => return Err(Malformed::Version),
+    };
+    Ok(RequestLine {
+        method,
+        target,
+        is_1_1,
+    })
 }
 
 /// The headers that decide framing and routing, each of which may stand once.
@@ -385,9 +412,7 @@ impl Seen {
             if std::mem::replace(&mut self.host, true) {
                 return Err(Malformed::TwoHosts);
             }
-            if value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
-                return Err(Malformed::Host);
-            }
+            check_host(value)?;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.upgrade = true;
         }
@@ -396,7 +421,7 @@ impl Seen {
 }
 
 /// `name ":" OWS value OWS`, without a space before the colon (RFC 9112 §5.1) and without folding (§5.2).
-fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+pub fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if line
         .first()
         .is_some_and(|byte| matches!(byte, b' ' | b'\t'))
@@ -418,7 +443,7 @@ fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((name, trim(value)))
 }
 
-fn read_length(value: &[u8]) -> Result<u64, Malformed> {
+pub fn read_length(value: &[u8]) -> Result<u64, Malformed> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| digits);
     text.and_then(|text| text.parse().ok())
@@ -426,7 +451,7 @@ fn read_length(value: &[u8]) -> Result<u64, Malformed> {
 }
 
 /// `1*HEXDIG [chunk-ext]`; an extension begins with `;` and holds neither control characters nor blanks before it.
-fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+pub fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
@@ -468,8 +493,38 @@ fn is_token(name: &[u8]) -> bool {
 }
 
 fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN
+        .get(usize::from(byte))
+        .is_some_and(|is_token| *is_token)
 }
+
+/// RFC 9110 §5.6.2, `tchar`.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let is_sign = matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        );
+        table[byte as usize] = byte.is_ascii_alphanumeric() || is_sign;
+        byte += 1;
+    }
+    table
+};
 
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
