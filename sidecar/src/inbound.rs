@@ -40,7 +40,6 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pla
     let connection = stream.get_ref().1;
     let peer = Arc::new(peer);
     if connection.alpn_protocol() == Some(ALPN_MUX) {
-        let stream = Stream::TlsServer(Box::new(stream));
         return Box::pin(serve_streams(shared, stream, peer, from, place)).await;
     }
     let speaks = Speaks::of(connection.alpn_protocol());
@@ -58,7 +57,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pla
 /// Serves the streams of one shared connection, each like a connection of its own.
 async fn serve_streams(
     shared: Arc<Shared>,
-    stream: Stream,
+    stream: TlsStream<ReadAhead>,
     peer: Arc<Peer>,
     from: SocketAddr,
     place: Arc<Place>,
@@ -68,7 +67,7 @@ async fn serve_streams(
         return;
     }
     let mux = Mux::new(Role::Server);
-    mux::start(&shared, &mux, stream);
+    mux::start(&shared, &mux, Box::new(stream));
     let mut ending = pin!(end_of_requests(
         Arc::clone(&shared),
         Arc::clone(&peer),
@@ -231,7 +230,7 @@ impl Inbound {
             }
             Err(refusal) => http1::Way::nowhere(&self.shared, self.peer.id().clone(), refusal),
         };
-        http1::Connection::new(way, self.stream, terms)
+        http1::Connection::new(way, Side::new(self.stream), terms)
             .serve()
             .await;
     }

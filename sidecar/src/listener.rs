@@ -243,8 +243,6 @@ impl Door {
             self.over_limit.inc();
             return;
         };
-        // Only latency suffers where it cannot be set.
-        let _ = stream.set_nodelay(true);
         let place = Arc::new(Place::of(permit, &self.open));
         let served = serve(stream, Arc::clone(&place));
         self.shared.tasks.connection(
@@ -301,10 +299,12 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
+    let bound = TcpListener::bind(address).await.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })
+    })?;
+    // Those that are accepted have it from their listener. Only latency suffers where it cannot be set.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(&bound, true);
+    Ok(bound)
 }
 
 const AFTER_ACCEPT_FAILED: Duration = Duration::from_millis(100);

@@ -47,7 +47,8 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
     };
     match (protocol, entrance) {
         (Some(Protocol::Tcp), Entrance::Upstream(target)) => {
-            Box::pin(serve_tcp(shared, stream, target)).await
+            let side = http1::Side::new(Stream::Tcp(stream));
+            Box::pin(serve_tcp(shared, side, target)).await
         }
         (protocol, entrance) => {
             // What no rule opens has no known protocol: it is refused in the words that the client speaks.
@@ -56,11 +57,12 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
             } else {
                 UNKNOWN_PROTOCOL_TIMEOUT
             };
-            match (server::sniff(&stream, patience).await, entrance) {
+            let mut side = http1::Side::new(Stream::Tcp(stream));
+            match (server::sniff(&mut side, patience).await, entrance) {
                 (Some(Sniffed::Http(Version::Http1)), Entrance::Upstream(target))
                     if protocol == Some(Protocol::Http) =>
                 {
-                    Box::pin(serve_http1(shared, stream, target, place)).await;
+                    Box::pin(serve_http1(shared, side, target, place)).await;
                 }
                 (Some(Sniffed::Http(version)), entrance) => {
                     let handler = Arc::new(OutboundHttp {
@@ -72,7 +74,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                         async move { shared.closing().await }
                     };
                     Box::pin(server::serve(
-                        stream,
+                        side,
                         version,
                         shared.terms(place),
                         handler,
@@ -81,7 +83,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                     .await;
                 }
                 (_, Entrance::Upstream(target)) if protocol.is_none() => {
-                    Box::pin(serve_tcp(shared, stream, target)).await;
+                    Box::pin(serve_tcp(shared, side, target)).await;
                 }
                 (Some(Sniffed::Opaque), Entrance::Upstream(target)) => {
                     refuse_connection(&shared, &Refusal::new(Reason::WrongProtocol), &target);
@@ -95,7 +97,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
 /// Requests of HTTP/1.1 to a service that speaks it too.
 async fn serve_http1(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    side: http1::Side,
     target: ServicePort,
     place: Arc<Place>,
 ) {
@@ -117,13 +119,11 @@ async fn serve_http1(
         is_refused: false,
     };
     let way = http1::Way::out(&shared, target);
-    http1::Connection::new(way, Stream::Tcp(stream), terms)
-        .serve()
-        .await;
+    http1::Connection::new(way, side, terms).serve().await;
 }
 
 /// Bytes that the mesh does not look into.
-async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) {
+async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort) {
     let registered = shared.connections.register(Live {
         side: Side::Client,
         source: shared.config.own_id.clone(),
@@ -154,9 +154,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
         return;
     }
     let _record = record(&shared, &target, &permit);
-    let downstream = http1::Side::new(Stream::Tcp(stream));
-    let ended =
-        tcp::splice_sides(downstream, http1::Side::new(upstream), &permit, &registered).await;
+    let ended = tcp::splice_sides(stream, http1::Side::new(upstream), &permit, &registered).await;
     tracing::debug!(?ended, %target, "an outbound connection ended");
 }
 

@@ -3,27 +3,32 @@
 //! The buffer is held only while it holds bytes.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::buffers::{self, Scratch};
+use crate::buffers::Scratch;
 
 /// Under TLS, instead of the socket alone.
 pub struct ReadAhead {
     socket: TcpStream,
-    ahead: Vec<u8>,
-    taken: usize,
+    /// What was read and not handed out yet.
+    ahead: Option<Ahead>,
+}
+
+struct Ahead {
+    buffer: Scratch,
+    waiting: Range<usize>,
 }
 
 impl ReadAhead {
     pub fn new(socket: TcpStream) -> Self {
         Self {
             socket,
-            ahead: Vec::new(),
-            taken: 0,
+            ahead: None,
         }
     }
 
@@ -32,13 +37,13 @@ impl ReadAhead {
     }
 
     fn hand_out(&mut self, out: &mut ReadBuf<'_>) {
-        let rest = self.ahead.get(self.taken..).unwrap_or_default();
-        let count = rest.len().min(out.remaining());
-        out.put_slice(rest.get(..count).unwrap_or_default());
-        self.taken += count;
-        if self.taken == self.ahead.len() {
-            buffers::give_back(std::mem::take(&mut self.ahead));
-            self.taken = 0;
+        let Some(ahead) = &mut self.ahead else { return };
+        let count = ahead.waiting.len().min(out.remaining());
+        let part = ahead.waiting.start..ahead.waiting.start + count;
+        out.put_slice(ahead.buffer.bytes().get(part).unwrap_or_default());
+        ahead.waiting.start += count;
+        if ahead.waiting.is_empty() {
+            self.ahead = None;
         }
     }
 }
@@ -50,20 +55,14 @@ impl AsyncRead for ReadAhead {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.ahead.is_empty() {
+        if this.ahead.is_none() {
             // Nobody takes a buffer before there is something for it.
             ready!(this.socket.poll_read_ready(cx))?;
-            let mut scratch = Scratch::take();
-            let mut read = ReadBuf::new(scratch.bytes());
+            let mut buffer = Scratch::take();
+            let mut read = ReadBuf::new(buffer.bytes());
             ready!(Pin::new(&mut this.socket).poll_read(cx, &mut read))?;
-            let filled = read.filled();
-            let (now, later) = filled.split_at(filled.len().min(out.remaining()));
-            out.put_slice(now);
-            if !later.is_empty() {
-                this.ahead = buffers::take();
-                this.ahead.extend_from_slice(later);
-            }
-            return Poll::Ready(Ok(()));
+            let waiting = 0..read.filled().len();
+            this.ahead = Some(Ahead { buffer, waiting });
         }
         this.hand_out(out);
         Poll::Ready(Ok(()))

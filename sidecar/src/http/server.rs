@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{Method, Request, Response, header};
@@ -14,7 +15,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use weft_daemon::{Executor, Tasks};
 
 use super::client::{
@@ -24,6 +24,7 @@ use super::guard::{Control, Guard, HeadLimits, OpenRequest};
 use super::preface::Prefaced;
 use super::strict::Malformed;
 use super::{Body, Version};
+use crate::http1::Side;
 use crate::listener::Place;
 use crate::tcp::Reset;
 
@@ -176,34 +177,20 @@ where
     connection.await
 }
 
-/// What the first bytes of a plain connection say, without taking them.
-pub async fn sniff(stream: &TcpStream, limit: Duration) -> Option<Sniffed> {
-    tokio::time::timeout(limit, async {
-        let mut first = [0; PREFACE.len()];
+/// What the first bytes of a plain connection say.
+pub async fn sniff(side: &mut Side, limit: Duration) -> Option<Sniffed> {
+    let reading = std::future::poll_fn(|cx| {
         loop {
-            let count = stream.peek(&mut first).await.ok()?;
-            let seen = first.get(..count)?;
-            if seen.is_empty() {
-                return None;
+            match Sniffed::of(side.unused()) {
+                Some(sniffed) => return Poll::Ready(Some(sniffed)),
+                None => match ready!(side.poll_more(cx)) {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return Poll::Ready(None),
+                },
             }
-            if !PREFACE.starts_with(seen) {
-                let is_http = seen.first().is_some_and(u8::is_ascii_alphabetic);
-                return Some(if is_http {
-                    Sniffed::Http(Version::Http1)
-                } else {
-                    Sniffed::Opaque
-                });
-            }
-            if count == PREFACE.len() {
-                return Some(Sniffed::Http(Version::Http2));
-            }
-            // The rest of the preface is on its way; a socket that has bytes is always ready, so wait by the clock.
-            tokio::time::sleep(SNIFF_AGAIN).await;
         }
-    })
-    .await
-    .ok()
-    .flatten()
+    });
+    tokio::time::timeout(limit, reading).await.ok().flatten()
 }
 
 /// What a connection seems to speak.
@@ -213,9 +200,26 @@ pub enum Sniffed {
     Opaque,
 }
 
+impl Sniffed {
+    /// None: more must come before anything can be said.
+    fn of(seen: &[u8]) -> Option<Self> {
+        let first = seen.first()?;
+        if seen.starts_with(PREFACE) {
+            return Some(Self::Http(Version::Http2));
+        }
+        if PREFACE.starts_with(seen) {
+            return None;
+        }
+        Some(if first.is_ascii_alphabetic() {
+            Self::Http(Version::Http1)
+        } else {
+            Self::Opaque
+        })
+    }
+}
+
 /// RFC 9113 §3.4, its first line.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-const SNIFF_AGAIN: Duration = Duration::from_millis(2);
 /// Streams that a peer may reset before they were looked at; more ends the connection.
 const PENDING_RESETS: usize = 32;
 /// Streams that errors of the peer may make this side reset; more ends the connection.

@@ -15,9 +15,10 @@ use weft_policy::Reason;
 use super::answer;
 use super::content::{Content, Piece};
 use super::exchange::{Ended, Exchange, NO_RESPONSE, Parts};
-use super::flow::{Flow, Framed, Side};
+use super::flow::{Flow, Framed};
 use super::head::{RequestHead, ResponseHead};
 use super::request::Way;
+use super::side::Side;
 use super::timer::Timer;
 use crate::access_log::Record;
 use crate::connections::{InTurn, Registered};
@@ -27,6 +28,7 @@ use crate::http::guard::{HeadLimits, IDLE_TIMEOUT};
 use crate::http::refusal::{self, Form};
 use crate::http::strict::{self, Malformed};
 use crate::outlets::{Home, Lease};
+use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 
 /// One client's connection, whose requests all go one way.
@@ -46,6 +48,10 @@ pub struct Connection {
     /// The head of the request that is being served.
     head: Vec<u8>,
     has_served: bool,
+    /// The whole of the last request was read.
+    is_all_read: bool,
+    /// The client sends no more.
+    is_half_closed: bool,
 }
 
 /// What a connection is served on.
@@ -73,15 +79,17 @@ enum Then {
     Tunnel(Box<(Side, Permit, Option<Record>)>),
     /// Everything was said.
     Close,
+    /// The same, but the client may be sending yet.
+    Linger,
     /// Something was not: nobody may take the part for the whole.
     Reset,
 }
 
 impl Connection {
-    pub fn new(way: Way, stream: crate::stream::Stream, terms: Terms) -> Self {
+    pub fn new(way: Way, down: Side, terms: Terms) -> Self {
         Self {
             way,
-            down: Side::new(stream),
+            down,
             registered: terms.registered,
             in_turn: terms.in_turn,
             heads: terms.heads,
@@ -92,6 +100,8 @@ impl Connection {
             timer: Timer::default(),
             head: Vec::new(),
             has_served: false,
+            is_all_read: false,
+            is_half_closed: false,
         }
     }
 
@@ -115,7 +125,8 @@ impl Connection {
                     let (up, permit, record) = *tunnel;
                     return Box::pin(self.tunnel(up, permit, record)).await;
                 }
-                Then::Close => return self.close().await,
+                Then::Close => return self.end().await,
+                Then::Linger => return self.close().await,
                 Then::Reset => return self.down.stream.reset(),
             }
         }
@@ -157,7 +168,10 @@ impl Connection {
             };
             match self.down.poll_more(cx) {
                 Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::End),
+                Poll::Ready(Ok(false) | Err(_)) => {
+                    self.is_half_closed = true;
+                    return Poll::Ready(Next::End);
+                }
                 // Whoever was taken is answered once, also when nothing new should begin.
                 Poll::Pending if is_idle && self.has_served && self.registered.ends() => {
                     return Poll::Ready(Next::End);
@@ -261,7 +275,9 @@ impl Connection {
             closes,
         };
         let mut exchange = Exchange::new(parts, head, permit);
-        poll_fn(|cx| exchange.poll(cx)).await
+        let ended = poll_fn(|cx| exchange.poll(cx)).await;
+        self.is_all_read = exchange.sending.is_read();
+        ended
     }
 
     /// A stream to where the request goes, never over a connection whose SVIDs have expired.
@@ -296,7 +312,11 @@ impl Connection {
         if let Some((up, home)) = up {
             home.take_back(up.into_stream());
         }
-        if goes_on { Then::GoOn } else { Then::Close }
+        match goes_on {
+            true => Then::GoOn,
+            false if self.is_all_read && self.down.unused().is_empty() => Then::Close,
+            false => Then::Linger,
+        }
     }
 
     /// Copies between both sides until one ends or policy no longer allows it.
@@ -370,7 +390,7 @@ impl Connection {
         let patience = tokio::time::timeout(IDLE_TIMEOUT, poll_fn(|cx| flow.poll_lead(down, cx)));
         match patience.await {
             Ok(Ok(())) if !closes => Then::GoOn,
-            Ok(Ok(())) => Then::Close,
+            Ok(Ok(())) => Then::Linger,
             Ok(Err(_)) | Err(_) => Then::Reset,
         }
     }
@@ -385,6 +405,10 @@ impl Connection {
 
     /// Ends a connection on which nothing is open.
     async fn end(mut self) {
+        // Who has gone needs no end said; on a shared connection it is one word all the same.
+        if self.is_half_closed && matches!(self.down.stream, Stream::Tcp(_)) {
+            return;
+        }
         let _ = poll_fn(|cx| Pin::new(&mut self.down.stream).poll_shutdown(cx)).await;
     }
 

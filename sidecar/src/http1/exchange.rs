@@ -3,8 +3,9 @@
 use std::task::{Context, Poll, ready};
 
 use super::content::Content;
-use super::flow::{Broken, Flow, Framed, Side};
+use super::flow::{Broken, Flow, Framed};
 use super::head::{Declared, RequestHead, ResponseHead, write_upgrade};
+use super::side::Side;
 use crate::buffers;
 use crate::connections::Registered;
 use crate::enforce::Permit;

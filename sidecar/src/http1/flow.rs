@@ -9,56 +9,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite as _;
 
 use super::content::{Content, Piece, clean_trailers};
+use super::side::{MOST_READ, Side};
 use crate::buffers;
 use crate::http::strict::Malformed;
 use crate::stream::Stream;
-
-/// A connection, and what was read from it and not used yet.
-pub struct Side {
-    pub stream: Stream,
-    buffer: Vec<u8>,
-    used: usize,
-}
-
-impl Side {
-    pub fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            used: 0,
-        }
-    }
-
-    /// The connection alone. What was read from it is forgotten.
-    pub fn into_stream(self) -> Stream {
-        let Self { stream, buffer, .. } = self;
-        buffers::give_back(buffer);
-        stream
-    }
-
-    /// What waits to be used.
-    pub fn unused(&self) -> &[u8] {
-        self.buffer.get(self.used..).unwrap_or_default()
-    }
-
-    /// So many bytes were used. The buffer goes back when nothing is left in it.
-    pub fn consume(&mut self, count: usize) {
-        self.used += count;
-        if self.used >= self.buffer.len() {
-            buffers::give_back(std::mem::take(&mut self.buffer));
-            self.used = 0;
-        }
-    }
-
-    /// Reads more behind what waits. `Ok(false)`: the peer sends no more.
-    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.used > 0 && self.buffer.len() == self.buffer.capacity() {
-            self.buffer.drain(..self.used);
-            self.used = 0;
-        }
-        self.stream.poll_fill(cx, &mut self.buffer, MOST_READ)
-    }
-}
 
 /// How content is framed for the next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,7 +250,5 @@ impl Drop for Flow {
     }
 }
 
-/// Read at a time, and held of one direction at most.
-const MOST_READ: usize = 64 * 1024;
 /// What is copied to leave with the head in one piece.
 const SMALL: usize = 4 * 1024;

@@ -13,9 +13,10 @@ pub mod exchange;
 pub mod flow;
 pub mod head;
 pub mod request;
+pub mod side;
 pub mod timer;
 
 pub use connection::Connection;
-pub use flow::Side;
 pub use head::{RequestHead, ResponseHead};
 pub use request::{Inlet, Way};
+pub use side::Side;

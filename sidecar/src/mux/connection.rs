@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::frame::Fault;
@@ -35,7 +35,7 @@ pub enum Ended {
 /// Serves the connection until its end, and tells its streams then.
 pub async fn run<S>(mux: &Mux, io: S) -> Ended
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncBufRead + AsyncWrite + Unpin,
 {
     let closing = Closing(Arc::clone(&mux.shared));
     let turn = Turns {
@@ -73,7 +73,7 @@ struct Turns<S> {
     watch: Watch,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Turns<S> {
+impl<S: AsyncBufRead + AsyncWrite + Unpin> Future for Turns<S> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -109,19 +109,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Turns<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Turns<S> {
+impl<S: AsyncBufRead + AsyncWrite + Unpin> Turns<S> {
     /// Hands out what came, as much as is one connection's turn.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let mut scratch = buffers::Scratch::take();
         for _ in 0..READS_A_TURN {
-            let mut read = ReadBuf::new(scratch.bytes());
-            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+            match Pin::new(&mut self.io).poll_fill_buf(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(Ended::Io(error)),
-                Poll::Ready(Ok(())) if read.filled().is_empty() => return Err(Ended::ByPeer),
-                Poll::Ready(Ok(())) => {
+                Poll::Ready(Ok([])) => return Err(Ended::ByPeer),
+                Poll::Ready(Ok(read)) => {
                     self.watch.heard();
-                    let received = self.shared.state().receive(read.filled());
+                    let count = read.len();
+                    let received = self.shared.state().receive(read);
+                    Pin::new(&mut self.io).consume(count);
                     received.map_err(Ended::Fault)?;
                 }
             }
@@ -206,8 +206,8 @@ impl Watch {
     }
 }
 
-/// Reads of one turn, each of at most one scratch buffer.
-const READS_A_TURN: usize = 8;
+/// Pieces that are read in one turn, each of at most one TLS record.
+const READS_A_TURN: usize = 32;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// A peer that left so many questions unanswered is gone.
 const MOST_UNANSWERED: u32 = 2;

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use state::State;
+use tokio::io::{AsyncBufRead, AsyncWrite};
 
 use crate::Sidecar;
-use crate::stream::Stream;
 
 pub use connection::{Ended, run};
 pub use frame::Carried;
@@ -101,7 +101,10 @@ impl Mux {
 }
 
 /// Serves a connection in a task of its own.
-pub fn start(sidecar: &Sidecar, mux: &Mux, stream: Stream) {
+pub fn start<S>(sidecar: &Sidecar, mux: &Mux, stream: S)
+where
+    S: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mux = mux.clone();
     sidecar.tasks.connection("weft/1", async move {
         let ended = run(&mux, stream).await;

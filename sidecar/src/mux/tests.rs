@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::credit::FLOOR;
@@ -48,7 +48,7 @@ impl Pair {
 fn end(role: Role, io: DuplexStream) -> (Mux, JoinHandle<Ended>) {
     let mux = Mux::new(role);
     let running = mux.clone();
-    let runs = tokio::spawn(async move { run(&running, io).await });
+    let runs = tokio::spawn(async move { run(&running, BufReader::new(io)).await });
     (mux, runs)
 }
 

@@ -152,7 +152,7 @@ impl SharedConnections {
         }
         let mux = Mux::new(Role::Client);
         let stream = mux.open(carried, name).ok_or(DialError::Name)?;
-        mux::start(&self.sidecar, &mux, Stream::TlsClient(Box::new(tls)));
+        mux::start(&self.sidecar, &mux, Box::new(tls));
         let (watched, registered) = (
             mux.clone(),
             self.sidecar
