@@ -12,6 +12,8 @@ use http::{HeaderMap, Version, request};
 use weft_identity::SpiffeId;
 use weft_policy::{HeaderLookup, HeaderValue as PolicyValue};
 
+use super::strict;
+
 /// The values of a header that is a comma-separated list, over all its lines, without empty members.
 pub fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let lines = headers
@@ -67,6 +69,12 @@ pub fn write_client_cert(
 /// Whether Content-Length stands more than once. Readers of HTTP/2 take equal ones for one, and an HTTP/1.1 backend would get them all.
 pub fn repeats_length(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+}
+
+/// Whether a header could be taken for one that says where the content ends; over HTTP/2 nobody has looked before.
+pub fn disguise_framing(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys();
+    names.any(|name| strict::disguises_framing(name.as_str().as_bytes()))
 }
 
 /// The one authority that a request names, in `Host`, in its target, or equally in both.
@@ -273,6 +281,22 @@ mod tests {
         );
         remove_client_cert(&mut headers);
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn row_05_names_that_gateways_take_for_framing_are_seen() {
+        for name in ["content_length", "Transfer_Encoding"] {
+            assert!(
+                disguise_framing(&map(&[("x-a", "b"), (name, "5")])),
+                "{name}"
+            );
+        }
+        let names = [
+            ("content-length", "5"),
+            ("x_content_length", "5"),
+            ("content_lengths", "5"),
+        ];
+        assert!(!disguise_framing(&map(&names)));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub enum Malformed {
     TransferEncoding,
     #[error("Content-Length and Transfer-Encoding are both given")]
     LengthAndEncoding,
+    #[error("Content-Length or Transfer-Encoding is spelled with `_`")]
+    DisguisedFraming,
     #[error("a chunk's size is malformed")]
     ChunkSize,
     #[error("a chunk does not end with CR LF")]
@@ -372,6 +374,9 @@ struct Seen {
 
 impl Seen {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        if disguises_framing(name) {
+            return Err(Malformed::DisguisedFraming);
+        }
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.replace(read_length(value)?).is_some() {
                 return Err(Malformed::TwoContentLengths);
@@ -416,6 +421,17 @@ fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         return Err(Malformed::HeaderValue);
     }
     Ok((name, trim(value)))
+}
+
+/// Whether a name is that of a framing header but for `_`, which gateways read as `-` (RFC 3875 §4.1.18).
+pub fn disguises_framing(name: &[u8]) -> bool {
+    let is_like = |framing: &[u8]| {
+        let same = |(byte, other): (&u8, &u8)| {
+            byte.eq_ignore_ascii_case(other) || (*byte, *other) == (b'_', b'-')
+        };
+        name.len() == framing.len() && name.iter().zip(framing).all(same)
+    };
+    name.contains(&b'_') && FRAMING.into_iter().any(is_like)
 }
 
 fn read_length(value: &[u8]) -> Result<u64, Malformed> {
@@ -475,6 +491,8 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
 }
 
+const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,7 +546,7 @@ mod tests {
 
     #[test]
     fn row_05_ambiguous_heads_are_refused() {
-        let cases: [(&str, Malformed); 32] = [
+        let cases: [(&str, Malformed); 36] = [
             (
                 "Content-Length: 5\r\nContent-Length: 5",
                 Malformed::TwoContentLengths,
@@ -576,6 +594,13 @@ mod tests {
             ("Transfer-Encoding:\u{b}chunked", Malformed::HeaderValue),
             ("Transfer-Encoding : chunked", Malformed::HeaderName),
             ("Content-Length : 5", Malformed::HeaderName),
+            ("Content_Length: 5", Malformed::DisguisedFraming),
+            ("CONTENT_LENGTH: 5", Malformed::DisguisedFraming),
+            ("Transfer_Encoding: chunked", Malformed::DisguisedFraming),
+            (
+                "Content-Length: 5\r\ntransfer_encoding: chunked",
+                Malformed::DisguisedFraming,
+            ),
             ("X: a\r\n b", Malformed::FoldedHeader),
             (
                 "X: a\r\n\tTransfer-Encoding: chunked",

@@ -45,6 +45,8 @@ const FIELDS: &[&[(&str, &str)]] = &[
     &[("content-length", "+3")],
     &[("content-length", "0")],
     &[("content-length", "7")],
+    &[("content_length", "3")],
+    &[("transfer_encoding", "chunked")],
     &[("host", "admin.shop")],
     &[("host", "api.shop"), ("host", "api.shop")],
     &[("x-a", "b\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: api.shop")],
