@@ -308,6 +308,12 @@ struct Head {
     leaves_http: bool,
 }
 
+struct RequestLine<'h> {
+    method: &'h [u8],
+    target: &'h [u8],
+    version_1_1: bool,
+}
+
 enum BodyLength {
     Fixed(u64),
     Chunked,
@@ -316,7 +322,11 @@ enum BodyLength {
 /// Reads a whole head, its last empty line included.
 fn read_head(head: &[u8]) -> Result<Head, Malformed> {
     let mut lines = lines(head);
-    let (method, version_1_1) = read_request_line(lines.next().unwrap_or_default())?;
+    let RequestLine {
+        method,
+        target,
+        version_1_1,
+    } = read_request_line(lines.next().unwrap_or_default())?;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
         if count >= MAX_HEADERS {
@@ -325,7 +335,9 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
         let (name, value) = read_header(line)?;
         seen.note(name, value)?;
     }
-    if version_1_1 && !seen.host {
+    // HTTP/1.0 may leave it out, but what goes on is HTTP/1.1 and must name one: then the target has to.
+    let target_names_host = !matches!(target.first(), Some(b'/' | b'*'));
+    if !seen.host && (version_1_1 || !target_names_host) {
         return Err(Malformed::NoHost);
     }
     let body = match (seen.length, seen.chunked) {
@@ -341,7 +353,7 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
 }
 
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
-fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
+fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -353,14 +365,41 @@ fn read_request_line(line: &[u8]) -> Result<(&[u8], bool), Malformed> {
         && target
             .iter()
             .all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
-    if !is_token(method) || !target_is_clean {
+    if !is_token(method) || !target_is_clean || !has_a_form(target, method) {
         return Err(Malformed::RequestLine);
     }
-    match version {
-        b"HTTP/1.1" => Ok((method, true)),
-        b"HTTP/1.0" => Ok((method, false)),
-        _ => Err(Malformed::Version),
+    let version_1_1 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        _ => return Err(Malformed::Version),
+    };
+    Ok(RequestLine {
+        method,
+        target,
+        version_1_1,
+    })
+}
+
+/// Whether the target has one of the four forms, and the one that goes with its method (RFC 9112 §3.2): of any other, the path is
+/// what its reader makes of it.
+fn has_a_form(target: &[u8], method: &[u8]) -> bool {
+    if method == b"CONNECT" {
+        return !target.contains(&b'/') && target != b"*";
     }
+    if target == b"*" {
+        return method == b"OPTIONS";
+    }
+    target.starts_with(b"/") || after_scheme(target).is_some_and(is_host_byte)
+}
+
+/// The first byte of an absolute target's authority.
+fn after_scheme(target: &[u8]) -> Option<u8> {
+    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+    let after = |scheme: &[u8]| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    schemes.into_iter().find_map(after)?.first().copied()
 }
 
 /// The headers that decide framing and routing, each of which may stand once.
@@ -523,9 +562,12 @@ mod tests {
 
     #[test]
     fn well_framed_messages_pass_whole_in_pieces_of_any_size() {
-        let cases: [&[u8]; 7] = [
+        let cases: [&[u8]; 10] = [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"GET / HTTP/1.0\r\n\r\n",
+            b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET HTTPS://[::1]/a HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+            b"CONNECT a:80 HTTP/1.0\r\n\r\n",
+            b"GET http://a/ HTTP/1.0\r\n\r\n",
             b"GET / HTTP/1.1\r\nhost:a\r\n\r\nGET /b HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -625,7 +667,17 @@ mod tests {
 
     #[test]
     fn row_05_request_lines_and_hosts_with_two_readings_are_refused() {
-        let cases: [(&str, Malformed); 15] = [
+        let cases: [(&str, Malformed); 26] = [
+            ("GET a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET a:80 HTTP/1.1\r\nHost: a:80", Malformed::RequestLine),
+            ("GET * HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET ?b HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:/a/ HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:///a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:// HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET file://a/ HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("CONNECT /a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("CONNECT * HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET  / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET / HTTP/1.1 \r\nHost: a", Malformed::RequestLine),
             ("GET /\tHTTP/1.1\r\nHost: a", Malformed::RequestLine),
@@ -638,6 +690,7 @@ mod tests {
             ("GET /", Malformed::RequestLine),
             ("\r\nGET / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET / HTTP/1.1\r\nX: y", Malformed::NoHost),
+            ("GET / HTTP/1.0\r\nX: y", Malformed::NoHost),
             ("GET / HTTP/1.1\r\nHost: ", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: a/b", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: u@a", Malformed::Host),
@@ -649,7 +702,7 @@ mod tests {
                 "{head:?}"
             );
         }
-        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let old = "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(judge(old.as_bytes()), Err(Malformed::TransferEncoding));
     }
 
