@@ -18,7 +18,7 @@ use weft_tests::documents::{allow, allow_http};
 use weft_tests::{Mesh, Sidecar, SidecarSpec, eventually, get};
 
 use backends::{BackEnd, KINDS};
-use lane::{Lane, WAYS};
+use lane::{Lane, Ran, WAYS};
 use table::Rules;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,11 +30,10 @@ async fn row_05_three_backends_read_exactly_the_requests_that_policy_permits() {
         .lanes
         .iter()
         .map(|(lane, _)| lane.run(&cases, &stage.web, stage.apps.inbound));
-    let mut problems = join_all(runs).await.concat();
-
-    let heard = stage.finish().await;
-    for heard in &heard {
-        problems.extend(judge::compare(&cases, heard));
+    let ran = join_all(runs).await;
+    let mut problems: Vec<String> = ran.iter().flat_map(|ran| ran.problems.clone()).collect();
+    for heard in stage.finish(ran).await {
+        problems.extend(judge::compare(&cases, &heard));
     }
     let count = problems.len();
     assert!(
@@ -108,7 +107,7 @@ impl Stage {
     }
 
     /// Ends everything in the order of the bytes' way, so that all is written down; gives what was.
-    async fn finish(mut self) -> Vec<judge::Heard> {
+    async fn finish(mut self, ran: Vec<Ran>) -> Vec<judge::Heard> {
         self.web.process.terminate(Duration::from_secs(20));
         self.apps.process.terminate(Duration::from_secs(20));
         let mut records = BTreeMap::new();
@@ -116,8 +115,10 @@ impl Stage {
             records.append(&mut backend.finish().await);
         }
         let log = self.apps.process.log();
-        let heard = self.lanes.into_iter().map(|(lane, port)| judge::Heard {
+        let lanes = self.lanes.into_iter().zip(ran);
+        let heard = lanes.map(|((lane, port), ran)| judge::Heard {
             lane,
+            went_on: ran.went_on,
             permitted: judge::permitted(&log, lane),
             records: records.remove(&port).unwrap_or_default(),
         });

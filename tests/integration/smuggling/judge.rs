@@ -11,6 +11,8 @@ use super::table::{Case, Rules, Wanted};
 /// All that is known of one lane at the end.
 pub(super) struct Heard {
     pub(super) lane: Lane,
+    /// The marks of the cases after which the connection went on.
+    pub(super) went_on: Vec<String>,
     /// Method and path of each request that the server side let through.
     pub(super) permitted: Vec<(String, String)>,
     pub(super) records: Vec<Record>,
@@ -36,79 +38,110 @@ pub(super) fn permitted(log: &str, lane: Lane) -> Vec<(String, String)> {
 
 pub(super) fn compare(cases: &[Case], heard: &Heard) -> Vec<String> {
     let lane = heard.lane;
-    let cases = || cases.iter().filter(|case| case.rules == lane.rules);
-    let wanted: Vec<Wanted> = cases().flat_map(Case::permitted).collect();
-    let begun: Vec<&Wanted> = cases().filter_map(|case| case.begins.as_ref()).collect();
-    let may_begin: Vec<String> = begun.iter().map(|begun| seen_by_policy(begun)).collect();
+    let cases: Vec<&Case> = cases
+        .iter()
+        .filter(|case| case.rules == lane.rules)
+        .collect();
+    let mut problems = of_policy(&cases, heard);
+    problems.extend(of_whole_requests(&cases, heard));
+    problems.extend(of_the_rest(&cases, heard));
+    problems
+        .iter()
+        .map(|problem| format!("{}: {problem}", lane.service()))
+        .collect()
+}
+
+/// Where policy permitted something else than the table says.
+fn of_policy(cases: &[&Case], heard: &Heard) -> Vec<String> {
+    let wanted: Vec<Wanted> = cases
+        .iter()
+        .flat_map(|case| case.permitted(heard.went_on(case)))
+        .collect();
+    let begins = cases.iter().filter_map(|case| case.begins.as_ref());
+    let begins: Vec<String> = begins.map(seen_by_policy).collect();
     let permitted = heard
         .permitted
         .iter()
         .map(|(method, path)| (path, format!("{method} {path}")));
-    let delivered: Vec<Wanted> = cases().flat_map(|case| case.delivered(lane.to)).collect();
-    let turned_down = cases()
-        .filter(|case| case.except.contains(&lane.to))
-        .count();
-
-    let mut problems = differences(
+    differences(
+        cases,
         "policy permitted",
         wanted
             .iter()
             .map(|wanted| (&wanted.target, seen_by_policy(wanted))),
-        permitted.filter(|(_, text)| !may_begin.contains(text)),
-    );
-    let whole = || heard.records.iter().filter(|record| record.complete);
-    problems.extend(differences(
+        permitted.filter(|(_, text)| !begins.contains(text)),
+    )
+}
+
+/// Where the back end read something else than the table says.
+fn of_whole_requests(cases: &[&Case], heard: &Heard) -> Vec<String> {
+    let to = heard.lane.to;
+    let wanted: Vec<Wanted> = cases
+        .iter()
+        .flat_map(|case| case.delivered(heard.went_on(case), to))
+        .collect();
+    let line = |method: &str, target: &str, length: u64, host: &str| {
+        format!("{method} {target} {length} {host}")
+    };
+    let whole = heard.records.iter().filter(|record| record.complete);
+    let mut found = differences(
+        cases,
         "the back end read",
-        delivered.iter().map(|wanted| {
+        wanted.iter().map(|wanted| {
             (
                 &wanted.target,
                 line(&wanted.method, &wanted.target, wanted.length, &wanted.host),
             )
         }),
-        whole().map(|record| {
+        whole.clone().map(|record| {
             (
                 &record.target,
                 line(&record.method, &record.target, record.length, &record.host),
             )
         }),
-    ));
-
-    let mut unreadable = 0;
-    for record in &heard.records {
-        let mut permitted = wanted.iter().chain(begun.iter().copied());
-        let is_permitted = permitted
-            .any(|wanted| wanted.method == record.method && wanted.target == record.target);
-        if record.method.is_empty() || record.target.is_empty() {
-            unreadable += 1;
-        } else if !record.complete && !is_permitted {
-            problems.push(format!(
-                "the back end read a part of what nobody permitted: {record:?}"
-            ));
-        }
-        if record.complete {
-            problems.extend(odd(record, lane).map(|what| format!("{what}: {record:?}")));
-        }
+    );
+    for record in whole {
+        found.extend(odd(record, heard.lane).map(|what| format!("{what}: {record:?}")));
     }
-    if unreadable > turned_down {
-        problems.push(format!(
-            "{unreadable} times the back end could not read a request: {:?}",
-            heard.records
+    found
+}
+
+/// What the back end read in part, or could not read, that is not explained by the table.
+fn of_the_rest(cases: &[&Case], heard: &Heard) -> Vec<String> {
+    let explained = |record: &&Record| {
+        let mut wanted = cases
+            .iter()
+            .flat_map(|case| case.passes.iter().chain(&case.begins));
+        wanted.any(|wanted| wanted.method == record.method && wanted.target == record.target)
+    };
+    let parts = heard.records.iter().filter(|record| !record.complete);
+    let (unreadable, parts): (Vec<&Record>, Vec<&Record>) =
+        parts.partition(|record| record.method.is_empty() || record.target.is_empty());
+    let parts = parts.into_iter().filter(|record| !explained(record));
+    let mut found: Vec<String> = parts
+        .map(|record| format!("the back end read a part of what nobody permitted: {record:?}"))
+        .collect();
+    let turned_down = cases
+        .iter()
+        .filter(|case| case.except.contains(&heard.lane.to))
+        .count();
+    if unreadable.len() > turned_down {
+        found.push(format!(
+            "the back end could not read a request: {unreadable:?}"
         ));
     }
-    let name = |mark: &str| {
-        cases()
-            .find(|case| mark.contains(&case.mark))
-            .map_or("", |case| &case.name)
-            .to_owned()
-    };
-    problems
-        .iter()
-        .map(|problem| format!("{}: {}: {problem}", lane.service(), name(problem)))
-        .collect()
+    found
+}
+
+impl Heard {
+    fn went_on(&self, case: &Case) -> bool {
+        self.went_on.contains(&case.mark)
+    }
 }
 
 /// Groups both sides by the mark of their case, and tells where they differ.
 fn differences<'t>(
+    cases: &[&Case],
     what: &str,
     wanted: impl Iterator<Item = (&'t String, String)>,
     got: impl Iterator<Item = (&'t String, String)>,
@@ -125,7 +158,11 @@ fn differences<'t>(
         wanted.sort();
         got.sort();
         if wanted != got {
-            found.push(format!("{mark}: {what} {got:?}, not {wanted:?}"));
+            let name = cases
+                .iter()
+                .find(|case| case.mark == mark)
+                .map_or("", |case| &case.name);
+            found.push(format!("{name} ({mark}): {what} {got:?}, not {wanted:?}"));
         }
     }
     found
@@ -143,10 +180,6 @@ fn mark(target: &str) -> String {
 fn seen_by_policy(wanted: &Wanted) -> String {
     let path = wanted.target.split('?').next().unwrap_or_default();
     format!("{} {}", wanted.method.escape_debug(), path.escape_debug())
-}
-
-fn line(method: &str, target: &str, length: u64, host: &str) -> String {
-    format!("{method} {target} {length} {host}")
 }
 
 /// What is wrong with a request that arrived, whatever was sent.

@@ -18,6 +18,15 @@ pub(super) struct Lane {
     pub(super) rules: Rules,
 }
 
+/// What became of a lane's cases, as the client saw it.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    /// What was wrong with the answers.
+    pub(super) problems: Vec<String>,
+    /// The marks of the cases after which a further request was answered.
+    pub(super) went_on: Vec<String>,
+}
+
 /// How the bytes get to the server side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -53,38 +62,47 @@ impl Lane {
         format!("shop/{}:http", self.service())
     }
 
-    /// Sends every case of its rules; gives what was wrong with the answers.
-    pub(super) async fn run(
-        self,
-        cases: &[Case],
-        web: &Sidecar,
-        inbound: SocketAddr,
-    ) -> Vec<String> {
+    /// Sends every case of its rules.
+    pub(super) async fn run(self, cases: &[Case], web: &Sidecar, inbound: SocketAddr) -> Ran {
         let svid = Svid::of_sidecar(&web.runtime);
-        let mut problems = Vec::new();
+        let mut ran = Ran::default();
         for case in cases.iter().filter(|case| case.rules == self.rules) {
             let answer = match self.way {
                 Way::Own => {
                     let upstream = TcpStream::connect(web.upstream(&self.target())).await;
-                    exchange(upstream.expect("a listener"), case).await
+                    let upstream = upstream.expect("a listener");
+                    upstream.set_nodelay(true).expect("an open socket");
+                    exchange(upstream, case, self.pieces()).await
                 }
                 Way::Straight => {
                     let name = format!("http.{}.shop.test.example", self.service());
                     let stream = svid.connect(inbound, &name, "http/1.1").await;
-                    exchange(stream.expect("a good handshake"), case).await
+                    exchange(stream.expect("a good handshake"), case, self.pieces()).await
                 }
             };
-            let problem = answer.and_then(|answer| self.check(case, &answer));
-            problems.extend(
-                problem
-                    .err()
-                    .map(|what| format!("{}: {}: {what}", self.service(), case.name)),
-            );
+            match answer.and_then(|answer| self.check(case, &answer)) {
+                Ok(goes_on) if goes_on => ran.went_on.push(case.mark.clone()),
+                Ok(_) => {}
+                Err(what) => {
+                    ran.problems
+                        .push(format!("{}: {}: {what}", self.service(), case.name))
+                }
+            }
         }
-        problems
+        ran
     }
 
-    fn check(self, case: &Case, answer: &[u8]) -> Result<(), String> {
+    /// In how many writes a case leaves: where one ends must never matter. Each back end has its own number.
+    fn pieces(self) -> usize {
+        match self.to {
+            Kind::Nginx => 1,
+            Kind::Python => 7,
+            Kind::Node => 100,
+        }
+    }
+
+    /// Whether the connection went on, if all is well.
+    fn check(self, case: &Case, answer: &[u8]) -> Result<bool, String> {
         let text = String::from_utf8_lossy(answer);
         let statuses = statuses(answer);
         let (passed, rest) = statuses
@@ -101,6 +119,7 @@ impl Lane {
         let rest_is_right = match case.then {
             Then::GoesOn => rest == [200],
             Then::Denied => rest == [403, 200],
+            Then::DeniedEarly => matches!(rest, [403] | [403, 200]),
             Then::NotCanonical => rest == [400, 200],
             Then::Misdirected => rest == [421, 200],
             Then::Connect => rest == [403],
@@ -113,30 +132,42 @@ impl Lane {
             return Err(format!("{:?}, but {statuses:?} in {text:?}", case.then));
         }
         let canary = format!("GET {}", case.canary().target);
-        if case.then.goes_on() && !text.ends_with(&canary) {
+        let goes_on = case.then.goes_on() && rest.last() == Some(&200);
+        if goes_on && !text.ends_with(&canary) {
             return Err(format!("the last answer is another request's: {text:?}"));
         }
-        Ok(())
+        Ok(goes_on)
     }
 }
 
-/// Sends case and canary and reads until the peer ends the connection.
+/// Sends case and canary in so many pieces, and reads until the peer ends the connection.
 async fn exchange(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     case: &Case,
+    pieces: usize,
 ) -> Result<Vec<u8>, String> {
+    let bytes = case.bytes();
     let mut answer = Vec::new();
-    let whole = async {
-        // Whoever refuses may hang up in the middle.
-        let _ = stream.write_all(&case.bytes()).await;
-        let _ = stream.flush().await;
-        if case.then == Then::Cut {
-            let _ = stream.shutdown().await;
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let write = async {
+        for piece in bytes.chunks(bytes.len().div_ceil(pieces)) {
+            // Whoever refuses may hang up in the middle.
+            if writing.write_all(piece).await.is_err() || writing.flush().await.is_err() {
+                return;
+            }
         }
-        let _ = stream.read_to_end(&mut answer).await;
+        if case.then == Then::Cut {
+            let _ = writing.shutdown().await;
+        }
     };
-    let ended = tokio::time::timeout(LIMIT, whole).await;
-    ended.map_err(|_| format!("no end after {:?}", String::from_utf8_lossy(&answer)))?;
+    let whole = async { tokio::join!(write, reading.read_to_end(&mut answer)) };
+    let ended = tokio::time::timeout(LIMIT, whole).await.is_ok();
+    if !ended {
+        return Err(format!(
+            "no end after {:?}",
+            String::from_utf8_lossy(&answer)
+        ));
+    }
     Ok(answer)
 }
 

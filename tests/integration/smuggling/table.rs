@@ -49,6 +49,8 @@ pub(super) enum Then {
     GoesOn,
     /// 403, and the connection stays open.
     Denied,
+    /// 403 before the content has come: the connection may stay open or end.
+    DeniedEarly,
     /// 400 because of the path, and the connection stays open.
     NotCanonical,
     /// 421, and the connection stays open.
@@ -148,24 +150,31 @@ impl Case {
         [self.send.as_slice(), canary.as_bytes()].concat()
     }
 
-    /// What policy permits, all in all; beside it may stand what only begins, if the client's side did not end it before.
-    pub(super) fn permitted(&self) -> Vec<Wanted> {
-        let canary = self.then.goes_on().then(|| self.canary());
+    /// What policy permits, all in all, where the connection went `on`; beside it may stand what only begins, if the client's
+    /// side did not end it before.
+    pub(super) fn permitted(&self, on: bool) -> Vec<Wanted> {
+        let canary = on.then(|| self.canary());
         self.passes.iter().cloned().chain(canary).collect()
     }
 
     /// What this back end must have got whole.
-    pub(super) fn delivered(&self, to: Kind) -> Vec<Wanted> {
-        let canary = self.then.goes_on().then(|| self.canary());
-        let passes = self.passes.iter().filter(|_| !self.except.contains(&to));
-        passes.cloned().chain(canary).collect()
+    pub(super) fn delivered(&self, on: bool, to: Kind) -> Vec<Wanted> {
+        let mut permitted = self.permitted(on);
+        if self.except.contains(&to) {
+            permitted.drain(..self.passes.len());
+        }
+        permitted
     }
 }
 
 impl Then {
     pub(super) fn goes_on(self) -> bool {
         match self {
-            Self::GoesOn | Self::Denied | Self::NotCanonical | Self::Misdirected => true,
+            Self::GoesOn
+            | Self::Denied
+            | Self::DeniedEarly
+            | Self::NotCanonical
+            | Self::Misdirected => true,
             Self::Connect | Self::Refused | Self::Closed | Self::Ends | Self::Cut => false,
         }
     }
