@@ -1,5 +1,6 @@
 //! The table: what is sent, where the idea comes from, and what must come of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -104,11 +105,19 @@ pub(super) fn cases() -> Vec<Case> {
         let text = std::fs::read_to_string(file).expect("a file");
         let rows: Vec<Row> = serde_saphyr::from_str(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        rows
+        let theme = file.file_stem().unwrap_or_default().to_string_lossy();
+        rows.into_iter().map(move |mut row| {
+            row.name = format!("{theme}: {}", row.name);
+            row
+        })
     });
-    rows.enumerate()
+    let cases: Vec<Case> = rows
+        .enumerate()
         .map(|(number, row)| row.numbered(number))
-        .collect()
+        .collect();
+    let names: BTreeSet<&String> = cases.iter().map(|case| &case.name).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    cases
 }
 
 impl Row {
