@@ -3,18 +3,20 @@
 //! The order is: register first, then check. Whoever swaps the policy swaps first and re-checks then, so that each connection is judged by
 //! the new policy by one of the two.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Context;
 
 use dashmap::DashMap;
+use futures_util::task::AtomicWaker;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId};
-use weft_policy::{HeaderLookup, HeaderValue, HttpRequest};
+use weft_policy::{HeaderLookup, HeaderValue, HttpRequest, Reason};
 
 use crate::enforce::{self, Admission, Parties, Refusal, Side};
+use crate::http1::RequestHead;
 use crate::proof::Proof;
 use crate::view::Enforced;
 
@@ -28,11 +30,18 @@ pub struct Connections {
 struct Table {
     entries: DashMap<u64, Entry>,
     next: AtomicU64,
+    ends: AtomicBool,
 }
 
 struct Entry {
-    live: Live,
+    watched: Watched,
     cut: Arc<Cut>,
+}
+
+enum Watched {
+    Live(Live),
+    /// A connection that many streams share: each of them is live for itself, and all end with the peer.
+    Peer(Arc<Proof>),
 }
 
 /// What must stay allowed while a connection or a request lives.
@@ -70,6 +79,92 @@ pub enum Carries {
     Requests,
     /// One open request, or the tunnel that it became.
     Request(OwnedRequest),
+    /// Requests one after the other: the open one must stay allowed.
+    InTurn(Arc<InTurn>),
+}
+
+/// The requests of one HTTP/1.1 connection, of which one at a time is open.
+pub struct InTurn {
+    /// The connection itself lives only while any request might be allowed.
+    connection_too: AtomicBool,
+    open: Mutex<OpenRequest>,
+}
+
+#[derive(Default)]
+struct OpenRequest {
+    /// As it came; empty while no request is open.
+    head: Vec<u8>,
+    /// Whom it was sent to, on the client side.
+    upstream: Option<Arc<Proof>>,
+}
+
+impl InTurn {
+    pub fn new(connection_too: bool) -> Arc<Self> {
+        Arc::new(Self {
+            connection_too: AtomicBool::new(connection_too),
+            open: Mutex::default(),
+        })
+    }
+
+    /// No request of the connection is allowed now: it is refused request by request, and not cut for that.
+    pub fn spare_connection(&self) {
+        self.connection_too.store(false, Ordering::Release);
+    }
+
+    /// A request is open from now on. Check it afterwards, never before.
+    pub fn open(&self, head: &[u8]) {
+        let mut open = self.lock();
+        open.head.clear();
+        open.head.extend_from_slice(head);
+        open.upstream = None;
+    }
+
+    /// Whom the open request goes to is verified now; check it afterwards.
+    pub fn verified(&self, upstream: Arc<Proof>) {
+        self.lock().upstream = Some(upstream);
+    }
+
+    /// No request is open.
+    pub fn close(&self) {
+        let mut open = self.lock();
+        open.head.clear();
+        open.upstream = None;
+        if open.head.capacity() > KEPT_HEAD {
+            open.head = Vec::new();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OpenRequest> {
+        // Every change is whole before it can panic.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn still_allowed(
+        &self,
+        enforced: &Enforced,
+        parties: Parties<'_>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if self.connection_too.load(Ordering::Acquire)
+            && let Admission::Deny(refusal) = enforce::admit_connection(enforced, parties, now)
+        {
+            return Err(refusal);
+        }
+        let open = self.lock();
+        if open.head.is_empty() {
+            return Ok(());
+        }
+        if let Some(upstream) = &open.upstream {
+            upstream.admit(enforced)?;
+        }
+        let mut request = RequestHead::default();
+        request
+            .read(&open.head)
+            .map_err(|why| Refusal::new(Reason::Malformed).because(why.to_string()))?;
+        let headers = request.headers(&open.head);
+        enforce::admit_request(enforced, parties, &request.asked(&open.head, &headers), now)
+            .map(|_| ())
+    }
 }
 
 /// A request's head, kept as long as the request is open.
@@ -89,6 +184,9 @@ pub struct OwnedRequest {
 struct Cut {
     token: CancellationToken,
     refusal: OnceLock<Refusal>,
+    is_cut: AtomicBool,
+    /// Of the one task that serves requests in turn.
+    watcher: AtomicWaker,
 }
 
 /// A place in the table; dropping it leaves the table.
@@ -101,12 +199,21 @@ pub struct Registered {
 impl Connections {
     /// Enters the table. Check afterwards, never before.
     pub fn register(&self, live: Live) -> Registered {
+        self.enter(Watched::Live(live))
+    }
+
+    /// Enters a connection whose streams enter for themselves. Check the peer afterwards, never before.
+    pub fn register_peer(&self, peer: Arc<Proof>) -> Registered {
+        self.enter(Watched::Peer(peer))
+    }
+
+    fn enter(&self, watched: Watched) -> Registered {
         let key = self.table.next.fetch_add(1, Ordering::Relaxed);
         let cut = Arc::new(Cut::default());
         self.table.entries.insert(
             key,
             Entry {
-                live,
+                watched,
                 cut: Arc::clone(&cut),
             },
         );
@@ -127,16 +234,26 @@ impl Connections {
             .filter_map(|entry| {
                 Some((
                     Arc::clone(&entry.cut),
-                    still_allowed(&entry.live, enforced, now).err()?,
+                    entry.watched.still_allowed(enforced, now).err()?,
                 ))
             })
             .collect();
         for (cut, refusal) in &refused {
             // An earlier refusal stays the reason.
             let _ = cut.refusal.set(refusal.clone());
+            cut.is_cut.store(true, Ordering::Release);
             cut.token.cancel();
+            cut.watcher.wake();
         }
         refused.len()
+    }
+
+    /// From now on nothing new should begin: whoever waits for a request ends.
+    pub fn end(&self) {
+        self.table.ends.store(true, Ordering::Release);
+        for entry in &self.table.entries {
+            entry.cut.watcher.wake();
+        }
     }
 
     /// How many connections and requests are live.
@@ -153,29 +270,60 @@ impl Registered {
     /// Resolves when the connection must end, with the reason.
     pub async fn cut(&self) -> Refusal {
         self.cut.token.cancelled().await;
-        self.cut
-            .refusal
-            .get()
-            .cloned()
-            .unwrap_or_else(|| Refusal::new(weft_policy::Reason::NoRule))
+        self.cut.why()
     }
 
     /// Whether it must end.
     pub fn is_cut(&self) -> bool {
-        self.cut.token.is_cancelled()
+        self.cut.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Why it must end, if it must.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.is_cut().then(|| self.cut.why())
+    }
+
+    /// Has this task woken when the connection must end, or nothing new should begin on it.
+    pub fn watch(&self, cx: &Context<'_>) {
+        self.cut.watcher.register(cx.waker());
+    }
+
+    /// Whether nothing new should begin on it.
+    pub fn ends(&self) -> bool {
+        self.table.ends.load(Ordering::Acquire)
     }
 
     /// The peer is verified now; check it afterwards.
     pub fn verified(&self, peer: Arc<Proof>) {
-        if let Some(mut entry) = self.table.entries.get_mut(&self.key) {
-            entry.live.peer = Some(peer);
+        if let Some(mut entry) = self.table.entries.get_mut(&self.key)
+            && let Watched::Live(live) = &mut entry.watched
+        {
+            live.peer = Some(peer);
         }
+    }
+}
+
+impl Cut {
+    fn why(&self) -> Refusal {
+        self.refusal
+            .get()
+            .cloned()
+            .unwrap_or_else(|| Refusal::new(Reason::NoRule))
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         self.table.entries.remove(&self.key);
+    }
+}
+
+impl Watched {
+    fn still_allowed(&self, enforced: &Enforced, now: Timestamp) -> Result<(), Refusal> {
+        match self {
+            Self::Live(live) => still_allowed(live, enforced, now),
+            Self::Peer(peer) => peer.admit(enforced),
+        }
     }
 }
 
@@ -197,13 +345,14 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
             let request = request.as_request();
             enforce::admit_request(enforced, parties, &request, now).map(|_| ())
         }
+        Carries::InTurn(in_turn) => in_turn.still_allowed(enforced, parties, now),
         Carries::Requests => match connection() {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
             Admission::Deny(refusal) => Err(refusal),
         },
         Carries::Bytes => match connection() {
             Admission::Allow(_) => Ok(()),
-            Admission::NeedsHttp => Err(Refusal::new(weft_policy::Reason::NoRule)),
+            Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
             Admission::Deny(refusal) => Err(refusal),
         },
     }
@@ -238,11 +387,13 @@ impl HeaderLookup for OwnedRequest {
     }
 }
 
+/// A head that is longer is not kept for the next request's.
+const KEPT_HEAD: usize = 4 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture::{id, peer, received, rule, target};
-    use weft_policy::Reason;
 
     fn live(port: &str, carries: Carries) -> Live {
         let (peer, _) = peer("shop/web");

@@ -3,27 +3,33 @@
 //! This side is the authority. The verdict is about the service that the peer's server name names, never about `Host`.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use weft_catalog::Protocol;
 use weft_identity::SpiffeId;
 use weft_policy::Reason;
 
 use crate::access_log::Record;
-use crate::connections::{Carries, Inlet, Live, Registered};
+use crate::connections::{Carries, InTurn, Inlet, Live, Registered};
 use crate::decisions::{Peer as RefusedPeer, Refused};
-use crate::enforce::{self, Admission, Permit, Refusal, Side, Target};
+use crate::enforce::{self, Admission, Permit, Refusal, Target};
 use crate::http::exchange::{Exchange, Route};
 use crate::http::server::{self, Aborted, Arrived, Handler};
 use crate::http::{Body, Version, headers, refusal};
+use crate::http1::{self, Side};
 use crate::listener::{Place, Shared};
+use crate::mux::{self, Carried, Mux, Role};
+use crate::read_ahead::ReadAhead;
+use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
-use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Peer, TlsError};
+use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Peer, TlsError};
 use crate::upstream::version_of;
 
 /// Serves one connection that the inbound listener accepted.
@@ -32,43 +38,68 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pla
         return;
     };
     let connection = stream.get_ref().1;
+    let peer = Arc::new(peer);
+    if connection.alpn_protocol() == Some(ALPN_MUX) {
+        let stream = Stream::TlsServer(Box::new(stream));
+        return Box::pin(serve_streams(shared, stream, peer, from, place)).await;
+    }
     let speaks = Speaks::of(connection.alpn_protocol());
-    let target = {
-        let enforced = shared.current.load();
-        enforce::inbound_target(&enforced, &shared.config, connection.server_name())
-    };
+    let server_name = connection.server_name().map(ToOwned::to_owned);
     let inbound = Inbound {
         shared,
-        stream,
-        peer: Arc::new(peer),
+        stream: Stream::TlsServer(Box::new(stream)),
+        peer,
         from,
         place,
     };
-    match (target, speaks) {
-        (target, Speaks::Http(version))
-            if target
-                .as_ref()
-                .is_ok_and(|target| target.declared.protocol.is_http()) =>
-        {
-            Box::pin(inbound.http(target, version)).await;
-        }
-        (Ok(target), Speaks::Opaque) if !target.declared.protocol.is_http() => {
-            Box::pin(inbound.tcp(target)).await
-        }
-        (Ok(target), Speaks::Unsaid) => match target.declared.protocol {
-            Protocol::Tcp => Box::pin(inbound.tcp(target)).await,
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-                Box::pin(inbound.http(Ok(target), Version::Http1)).await;
+    inbound.serve(server_name.as_deref(), speaks).await;
+}
+
+/// Serves the streams of one shared connection, each like a connection of its own.
+async fn serve_streams(
+    shared: Arc<Shared>,
+    stream: Stream,
+    peer: Arc<Peer>,
+    from: SocketAddr,
+    place: Arc<Place>,
+) {
+    let registered = shared.connections.register_peer(Arc::clone(&peer.proof));
+    if peer.proof.admit(&shared.current.load()).is_err() {
+        return;
+    }
+    let mux = Mux::new(Role::Server);
+    mux::start(&shared, &mux, stream);
+    let mut ending = pin!(end_of_requests(
+        Arc::clone(&shared),
+        Arc::clone(&peer),
+        None
+    ));
+    let mut is_ending = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = mux.accept() => accepted,
+            _ = registered.cut() => return mux.abort(),
+            () = ending.as_mut(), if !is_ending => {
+                is_ending = true;
+                mux.go_away();
+                continue;
             }
-        },
-        (Ok(target), Speaks::Http(_) | Speaks::Opaque) => {
-            inbound.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
-        }
-        // Whoever speaks HTTP is told so in HTTP.
-        (Err(refusal), Speaks::Http(version)) => {
-            Box::pin(inbound.http(Err(refusal), version)).await
-        }
-        (Err(refusal), Speaks::Opaque | Speaks::Unsaid) => inbound.refuse(&refusal, None),
+        };
+        let Some(accepted) = accepted else { return };
+        let inbound = Inbound {
+            shared: Arc::clone(&shared),
+            stream: Stream::Mux(accepted.stream),
+            peer: Arc::clone(&peer),
+            from,
+            place: Arc::clone(&place),
+        };
+        let speaks = match accepted.carried {
+            Carried::Http1 => Speaks::Http(Version::Http1),
+            Carried::Tcp => Speaks::Opaque,
+        };
+        shared.tasks.connection("weft/1 stream", async move {
+            inbound.serve(Some(&accepted.server_name), speaks).await;
+        });
     }
 }
 
@@ -94,13 +125,46 @@ impl Speaks {
 
 struct Inbound {
     shared: Arc<Shared>,
-    stream: TlsStream<TcpStream>,
+    stream: Stream,
     peer: Arc<Peer>,
     from: SocketAddr,
     place: Arc<Place>,
 }
 
 impl Inbound {
+    async fn serve(self, server_name: Option<&str>, speaks: Speaks) {
+        let target = {
+            let enforced = self.shared.current.load();
+            enforce::inbound_target(&enforced, &self.shared.config, server_name)
+        };
+        match (target, speaks) {
+            (target, Speaks::Http(version))
+                if target
+                    .as_ref()
+                    .is_ok_and(|target| target.declared.protocol.is_http()) =>
+            {
+                Box::pin(self.http(target, version)).await;
+            }
+            (Ok(target), Speaks::Opaque) if !target.declared.protocol.is_http() => {
+                Box::pin(self.tcp(target)).await
+            }
+            (Ok(target), Speaks::Unsaid) => match target.declared.protocol {
+                Protocol::Tcp => Box::pin(self.tcp(target)).await,
+                Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+                    Box::pin(self.http(Ok(target), Version::Http1)).await;
+                }
+            },
+            (Ok(target), Speaks::Http(_) | Speaks::Opaque) => {
+                self.refuse(&Refusal::new(Reason::WrongProtocol), Some(&target));
+            }
+            // Whoever speaks HTTP is told so in HTTP.
+            (Err(refusal), Speaks::Http(version)) => {
+                Box::pin(self.http(Err(refusal), version)).await
+            }
+            (Err(refusal), Speaks::Opaque | Speaks::Unsaid) => self.refuse(&refusal, None),
+        }
+    }
+
     /// Bytes: judged once, and again whenever policy changes.
     async fn tcp(self, target: Target) {
         let registered = self.register(&target, Carries::Bytes);
@@ -113,7 +177,7 @@ impl Inbound {
             }
             Admission::Deny(refusal) => return self.refuse(&refusal, Some(&target)),
         };
-        let app = match self.shared.upstreams.connect_app(target.app).await {
+        let app = match self.shared.outlets.connect_app(target.app).await {
             Ok(app) => app,
             Err(error) => {
                 tracing::warn!(%error, app = %target.app, "the application cannot be reached");
@@ -122,12 +186,64 @@ impl Inbound {
             }
         };
         let _record = self.record(&target, &permit);
-        let ended = tcp::splice(self.stream, app, &permit, &registered).await;
+        let ended =
+            tcp::splice_sides(Side::new(self.stream), Side::new(app), &permit, &registered).await;
         tracing::debug!(?ended, from = %self.from, "an inbound connection ended");
+    }
+
+    /// Requests of HTTP/1.1 to an application that speaks it too, or to a target that is not known: each is judged.
+    async fn http1(self, target: Result<Target, Refusal>) {
+        let in_turn = InTurn::new(true);
+        let (registered, is_admitted) = match &target {
+            Ok(target) => {
+                let registered = self.register(target, Carries::InTurn(Arc::clone(&in_turn)));
+                (
+                    registered,
+                    !matches!(self.admit(target), Admission::Deny(_)),
+                )
+            }
+            Err(_) => {
+                let proof = Arc::clone(&self.peer.proof);
+                (self.shared.connections.register_peer(proof), false)
+            }
+        };
+        // Whoever no rule names is refused request by request, with an answer, and not for long; what was allowed once is cut when
+        // that ends.
+        if !is_admitted {
+            in_turn.spare_connection();
+        }
+        let life = life_of(&self.peer, (!is_admitted).then_some(REFUSED_LIFE));
+        let terms = http1::connection::Terms {
+            registered,
+            in_turn,
+            heads: self.shared.head_limits(),
+            life: Instant::now() + life,
+            is_refused: !is_admitted,
+        };
+        let way = match target {
+            Ok(target) => {
+                let inlet = http1::Inlet {
+                    peer: Arc::clone(&self.peer),
+                    declared: target.declared,
+                    app: target.app,
+                };
+                http1::Way::into_app(&self.shared, target.service_port(), inlet)
+            }
+            Err(refusal) => http1::Way::nowhere(&self.shared, self.peer.id().clone(), refusal),
+        };
+        http1::Connection::new(way, self.stream, terms)
+            .serve()
+            .await;
     }
 
     /// Requests: each is judged.
     async fn http(self, target: Result<Target, Refusal>, version: Version) {
+        let is_http1 = target
+            .as_ref()
+            .map_or(true, |target| target.declared.protocol == Protocol::Http);
+        if version == Version::Http1 && is_http1 {
+            return Box::pin(self.http1(target)).await;
+        }
         let shared = Arc::clone(&self.shared);
         let registered = target
             .as_ref()
@@ -164,7 +280,7 @@ impl Inbound {
 
     fn register(&self, target: &Target, carries: Carries) -> Registered {
         self.shared.connections.register(Live {
-            side: Side::Server,
+            side: enforce::Side::Server,
             source: self.peer.id().clone(),
             peer: Some(Arc::clone(&self.peer.proof)),
             target: target.service_port(),
@@ -188,7 +304,7 @@ impl Inbound {
         enforce::admit_connection(
             &enforced,
             enforce::Parties {
-                side: Side::Server,
+                side: enforce::Side::Server,
                 source,
                 target: &service_port,
             },
@@ -199,7 +315,7 @@ impl Inbound {
     fn note_trials(&self, target: &Target) {
         let (enforced, target) = (self.shared.current.load(), target.service_port());
         let parties = enforce::Parties {
-            side: Side::Server,
+            side: enforce::Side::Server,
             source: self.peer.id(),
             target: &target,
         };
@@ -222,7 +338,7 @@ impl Inbound {
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
         self.shared.config.access_log.then(|| {
             let mut record = Record::new(
-                Side::Server,
+                enforce::Side::Server,
                 self.peer.id().to_string(),
                 target.service_port().to_string(),
             );
@@ -296,7 +412,7 @@ async fn shake_hands(
     shared: &Shared,
     stream: TcpStream,
     from: SocketAddr,
-) -> Option<(TlsStream<TcpStream>, Peer)> {
+) -> Option<(TlsStream<ReadAhead>, Peer)> {
     let Some(_place) = shared.handshakes.enter(from.ip()).await else {
         shared.metrics.handshake_failures.inc();
         return None;
@@ -328,7 +444,7 @@ fn log_refusal(
     port: &str,
 ) {
     let decision = shared.decisions.refuse(&Refused {
-        side: Side::Server,
+        side: enforce::Side::Server,
         source,
         service,
         port,
@@ -344,22 +460,26 @@ fn log_refusal(
             RefusedPeer::Verified(id) => id.to_string(),
             RefusedPeer::Unauthenticated(address) => address.to_string(),
         };
-        let mut record = Record::new(Side::Server, source, format!("{service}:{port}"));
+        let mut record = Record::new(enforce::Side::Server, source, format!("{service}:{port}"));
         record.refused = Some((decision, refusal.reason));
     }
 }
 
 /// Resolves when the connection should take no further request: the process drains, an SVID is about to expire, or its time is over.
 async fn end_of_requests(shared: Arc<Shared>, peer: Arc<Peer>, life: Option<Duration>) {
-    let left = Timestamp::now().duration_until(peer.expires());
-    let left = Duration::try_from(left)
-        .unwrap_or_default()
-        .saturating_sub(BEFORE_EXPIRY)
-        .min(life.unwrap_or(Duration::MAX));
     tokio::select! {
         () = shared.closing() => {}
-        () = tokio::time::sleep(left) => {}
+        () = tokio::time::sleep(life_of(&peer, life)) => {}
     }
+}
+
+/// How long a connection takes requests: until a moment before an SVID expires.
+fn life_of(peer: &Peer, at_most: Option<Duration>) -> Duration {
+    let left = Timestamp::now().duration_until(peer.expires());
+    Duration::try_from(left)
+        .unwrap_or_default()
+        .saturating_sub(BEFORE_EXPIRY)
+        .min(at_most.unwrap_or(Duration::MAX))
 }
 
 async fn cut(registered: Option<Registered>) {

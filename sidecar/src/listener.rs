@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Sidecar;
+use crate::balance::Balance;
 use crate::config::{Config, Upstream};
 use crate::handshakes::Handshakes;
 use crate::http::guard::HeadLimits;
@@ -23,14 +24,17 @@ use crate::http::server::Terms;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
+use crate::outlets::{Outlets, SharedConnections};
 use crate::tls::Tls;
-use crate::upstream::Upstreams;
+use crate::upstream::{Dialler, Upstreams};
 
 /// What every connection of this sidecar works with.
 pub struct Shared {
     sidecar: Arc<Sidecar>,
     pub tls: Tls,
+    /// For exchanges that hyper serves.
     pub upstreams: Upstreams,
+    pub outlets: Outlets,
     pub handshakes: Handshakes,
 }
 
@@ -98,13 +102,27 @@ pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
 impl Shared {
     pub fn new(sidecar: &Arc<Sidecar>) -> Arc<Self> {
         let tls = Tls::new(sidecar.identity.clone(), sidecar.current.clone());
-        let upstreams = Upstreams::new(Arc::clone(sidecar), tls.clone());
+        let balance = Balance::default();
+        let dialler = Dialler::new(Arc::clone(sidecar), tls.clone());
+        let streams = Arc::new(SharedConnections::new(Arc::clone(sidecar), dialler.clone()));
+        let upstreams = Upstreams::new(dialler.clone(), Arc::clone(&streams), balance.clone());
+        let outlets = Outlets::new(Arc::clone(sidecar), dialler, streams, balance);
         Arc::new(Self {
             sidecar: Arc::clone(sidecar),
             tls,
             upstreams,
+            outlets,
             handshakes: Handshakes::default(),
         })
+    }
+
+    /// What one HTTP/1.1 head may cost.
+    pub fn head_limits(&self) -> HeadLimits {
+        let limits = &self.config.limits;
+        HeadLimits {
+            bytes: limits.head_bytes,
+            time: Duration::from_secs(limits.head_seconds),
+        }
     }
 
     /// On what terms a connection that holds this place is served.
@@ -112,10 +130,7 @@ impl Shared {
         let limits = &self.config.limits;
         Terms {
             streams: limits.streams,
-            heads: HeadLimits {
-                bytes: limits.head_bytes,
-                time: Duration::from_secs(limits.head_seconds),
-            },
+            heads: self.head_limits(),
             tasks: self.tasks.clone(),
             place,
         }
@@ -267,12 +282,15 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
         tokio::select! {
             () = closing.as_mut() => {
                 shared.upstreams.close();
+                shared.outlets.close();
+                shared.connections.end();
                 return Ok(());
             }
             changed = changes.changed(), if watching => watching = changed.is_ok(),
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
         shared.upstreams.sweep();
+        shared.outlets.sweep();
     }
 }
 

@@ -9,20 +9,23 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use weft_catalog::{Port, Protocol};
 use weft_identity::{DnsLabel, ServiceName, ServicePort, parse_mesh_host};
 use weft_policy::Reason;
 
 use crate::access_log::Record;
-use crate::connections::{Carries, Live};
+use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Side};
-use crate::http::Body;
 use crate::http::exchange::{Exchange, Route};
 use crate::http::guard::IDLE_TIMEOUT;
 use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
 use crate::http::upgrade::Upgrade;
+use crate::http::{Body, Version};
+use crate::http1;
 use crate::listener::{Place, Shared};
+use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 use crate::upstream::version_of;
 use crate::view::{Enforced, OutboundService};
@@ -54,6 +57,11 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                 UNKNOWN_PROTOCOL_TIMEOUT
             };
             match (server::sniff(&stream, patience).await, entrance) {
+                (Some(Sniffed::Http(Version::Http1)), Entrance::Upstream(target))
+                    if protocol == Some(Protocol::Http) =>
+                {
+                    Box::pin(serve_http1(shared, stream, target, place)).await;
+                }
                 (Some(Sniffed::Http(version)), entrance) => {
                     let handler = Arc::new(OutboundHttp {
                         shared: Arc::clone(&shared),
@@ -84,6 +92,36 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
     }
 }
 
+/// Requests of HTTP/1.1 to a service that speaks it too.
+async fn serve_http1(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    target: ServicePort,
+    place: Arc<Place>,
+) {
+    let _place = place;
+    let in_turn = InTurn::new(false);
+    let registered = shared.connections.register(Live {
+        side: Side::Client,
+        source: shared.config.own_id.clone(),
+        peer: None,
+        declared: None,
+        target: target.clone(),
+        carries: Carries::InTurn(Arc::clone(&in_turn)),
+    });
+    let terms = http1::connection::Terms {
+        registered,
+        in_turn,
+        heads: shared.head_limits(),
+        life: Instant::now() + LIFE,
+        is_refused: false,
+    };
+    let way = http1::Way::out(&shared, target);
+    http1::Connection::new(way, Stream::Tcp(stream), terms)
+        .serve()
+        .await;
+}
+
 /// Bytes that the mesh does not look into.
 async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) {
     let registered = shared.connections.register(Live {
@@ -101,7 +139,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
             return refuse_connection(&shared, &refusal, &target);
         }
     };
-    let connected = Box::pin(shared.upstreams.connect(&service.view.endpoints, &target)).await;
+    let connected = Box::pin(shared.outlets.connect(&service.view.endpoints, &target)).await;
     let Ok((upstream, peer, _pending)) = connected else {
         tracing::warn!(%target, "no endpoint of the service can be reached");
         stream.reset();
@@ -113,7 +151,9 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
         return;
     }
     let _record = record(&shared, &target, &permit);
-    let ended = tcp::splice(stream, upstream, &permit, &registered).await;
+    let downstream = http1::Side::new(Stream::Tcp(stream));
+    let ended =
+        tcp::splice_sides(downstream, http1::Side::new(upstream), &permit, &registered).await;
     tracing::debug!(?ended, %target, "an outbound connection ended");
 }
 
@@ -202,9 +242,8 @@ impl OutboundHttp {
             Ok(permitted) => permitted,
             Err(answer) => return *answer,
         };
-        let upstreams = &self.shared.upstreams;
-        let Ok((upstream, peer, pending)) =
-            upstreams.connect(&service.view.endpoints, &target).await
+        let outlets = &self.shared.outlets;
+        let Ok((upstream, peer, pending)) = outlets.connect(&service.view.endpoints, &target).await
         else {
             return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         };
@@ -320,5 +359,7 @@ fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Reco
 
 const UNREACHABLE: &str = "no endpoint of the service can be reached";
 const DEFAULT_PORT: u16 = 80;
+/// An application's connection is not ended for its age.
+const LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How long the first bytes of a connection to an unknown port are waited for.
 const UNKNOWN_PROTOCOL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -33,6 +33,7 @@ use weft_policy::Reason;
 use crate::enforce::Refusal;
 use crate::identity::{Identity, OwnSvid};
 use crate::proof::Proof;
+use crate::read_ahead::ReadAhead;
 use crate::view::{Current, Enforced};
 
 /// A handshake must be complete after this.
@@ -41,6 +42,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ALPN_TCP: &[u8] = b"weft-tcp";
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 pub const ALPN_HTTP2: &[u8] = b"h2";
+/// Many streams over one connection.
+pub const ALPN_MUX: &[u8] = b"weft/1";
 
 /// The other end of a connection, proven by a handshake.
 pub struct Peer {
@@ -150,7 +153,8 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 pub struct Expected<'a> {
     pub identity: &'a SpiffeId,
     pub server_name: &'a str,
-    pub alpn: &'static [u8],
+    /// Those that this side can speak there, the best first.
+    pub protocols: &'a [&'static [u8]],
 }
 
 impl Tls {
@@ -170,9 +174,10 @@ impl Tls {
     pub async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Result<(server::TlsStream<TcpStream>, Peer), TlsError> {
+    ) -> Result<(server::TlsStream<ReadAhead>, Peer), TlsError> {
         let cached = self.server()?;
-        let accepting = TlsAcceptor::from(Arc::clone(&cached.config)).accept(stream);
+        let accepting =
+            TlsAcceptor::from(Arc::clone(&cached.config)).accept(ReadAhead::new(stream));
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting)
             .await
             .map_err(|_| TlsError::Timeout)?;
@@ -190,17 +195,18 @@ impl Tls {
         &self,
         stream: TcpStream,
         expected: &Expected<'_>,
-    ) -> Result<(client::TlsStream<TcpStream>, Peer), TlsError> {
+    ) -> Result<(client::TlsStream<ReadAhead>, Peer), TlsError> {
         let own = Arc::clone(&self.shared.identity.load());
         let config = self.client(&own, expected)?;
         let name = ServerName::try_from(expected.server_name.to_owned())
             .map_err(|_| TlsError::ServerName)?;
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, ReadAhead::new(stream));
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| TlsError::Timeout)?;
         let stream = stream.map_err(TlsError::Handshake)?;
-        if stream.get_ref().1.alpn_protocol() != Some(expected.alpn) {
+        let agreed = stream.get_ref().1.alpn_protocol();
+        if !agreed.is_some_and(|agreed| expected.protocols.contains(&agreed)) {
             return Err(TlsError::Protocol);
         }
         let peer = self.check(stream.get_ref().1, Purpose::ServerAuth, own)?;
@@ -256,7 +262,7 @@ impl Tls {
             .map_err(TlsError::Config)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.certified))));
-        config.alpn_protocols = [ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP]
+        config.alpn_protocols = [ALPN_MUX, ALPN_HTTP2, ALPN_HTTP1, ALPN_TCP]
             .map(<[u8]>::to_vec)
             .into();
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -283,7 +289,11 @@ impl Tls {
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
                 &own.certified,
             ))));
-        config.alpn_protocols = vec![expected.alpn.to_vec()];
+        config.alpn_protocols = expected
+            .protocols
+            .iter()
+            .map(|name| name.to_vec())
+            .collect();
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)

@@ -184,10 +184,12 @@ impl Pair {
 
     /// Connections that hold a place of the server's inbound listener.
     fn places_held(&self) -> i64 {
-        let label = crate::metrics::ListenerLabel {
-            listener: "inbound",
-        };
-        self.server.metrics.open.get_or_create(&label).get()
+        places(&self.server, "inbound")
+    }
+
+    /// At the listener that the application uses: between the sidecars many share one connection.
+    fn places_of_the_application(&self) -> i64 {
+        places(&self.client, "upstream")
     }
 
     fn server_revokes(&self, id: &str) {
@@ -327,6 +329,11 @@ impl Authority {
         fill(&mut enforced);
         enforced
     }
+}
+
+fn places(sidecar: &Sidecar, listener: &'static str) -> i64 {
+    let label = crate::metrics::ListenerLabel { listener };
+    sidecar.metrics.open.get_or_create(&label).get()
 }
 
 fn copy_of(enforced: &Enforced) -> Enforced {

@@ -20,7 +20,11 @@ use crate::Sidecar;
 use crate::balance::{Balance, Pending};
 use crate::http::Version;
 use crate::http::client::Sender;
-use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_TCP, Expected, Peer, Tls, TlsError};
+use crate::mux::Carried;
+use crate::outlets::SharedConnections;
+use crate::read_ahead::ReadAhead;
+use crate::stream::Stream;
+use crate::tls::{ALPN_HTTP2, Expected, Peer, Tls, TlsError};
 
 /// The pool, and the way to new connections; clones share them.
 #[derive(Clone)]
@@ -30,7 +34,8 @@ pub struct Upstreams {
 
 struct Shared {
     sidecar: Arc<Sidecar>,
-    tls: Tls,
+    dialler: Dialler,
+    streams: Arc<SharedConnections>,
     balance: Balance,
     slots: Mutex<HashMap<Key, Arc<Slot>>>,
     closed: AtomicBool,
@@ -104,13 +109,14 @@ pub enum DialError {
 pub struct Unreachable;
 
 impl Upstreams {
-    pub fn new(sidecar: Arc<Sidecar>, tls: Tls) -> Self {
-        let (balance, slots, closed) =
-            (Balance::default(), Mutex::default(), AtomicBool::new(false));
+    pub fn new(dialler: Dialler, streams: Arc<SharedConnections>, balance: Balance) -> Self {
+        let sidecar = Arc::clone(&dialler.sidecar);
+        let (slots, closed) = (Mutex::default(), AtomicBool::new(false));
         Self {
             shared: Arc::new(Shared {
                 sidecar,
-                tls,
+                dialler,
+                streams,
                 balance,
                 slots,
                 closed,
@@ -144,25 +150,6 @@ impl Upstreams {
         Err(Unreachable)
     }
 
-    /// A connection of its own to one of the endpoints, for bytes that the mesh does not look into.
-    pub async fn connect(
-        &self,
-        endpoints: &[Endpoint],
-        target: &ServicePort,
-    ) -> Result<(TlsStream<TcpStream>, Peer, Pending), Unreachable> {
-        let mut tried = Vec::new();
-        while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
-            match Box::pin(self.dial_mesh(endpoint.address, &endpoint.identity, target, ALPN_TCP))
-                .await
-            {
-                Ok((stream, peer)) => return Ok((stream, peer, pending)),
-                Err(error) => self.pass_over(endpoint, &error),
-            }
-            tried.push(endpoint);
-        }
-        Err(Unreachable)
-    }
-
     /// A connection to the application beside this sidecar.
     pub async fn lease_app(
         &self,
@@ -175,11 +162,6 @@ impl Upstreams {
             mesh: None,
         }))
         .await
-    }
-
-    /// A connection of its own to the application.
-    pub async fn connect_app(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        self.dial(address).await
     }
 
     /// Drops what waits too long or may take no further request.
@@ -216,10 +198,7 @@ impl Upstreams {
     fn pass_over(&self, endpoint: &Endpoint, error: &DialError) {
         self.shared.balance.failed(endpoint);
         self.shared.sidecar.metrics.endpoint_failures.inc();
-        let cause = std::error::Error::source(error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        tracing::warn!(address = %endpoint.address, identity = %endpoint.identity, %error, cause, "an endpoint is passed over");
+        error.tell_of(endpoint);
     }
 
     async fn lease_at(&self, key: Key) -> Result<Lease, DialError> {
@@ -280,16 +259,16 @@ impl Upstreams {
     async fn lease_new(&self, slot: &Slot, key: Key) -> Result<Lease, DialError> {
         let (sender, peer) = match &key.mesh {
             None => {
-                let stream = self.dial(key.address).await?;
+                let stream = self.shared.dialler.dial(key.address).await?;
                 (self.start(key.version, stream).await?, None)
             }
             Some((identity, target)) => {
-                let alpn = match key.version {
-                    Version::Http1 => ALPN_HTTP1,
-                    Version::Http2 => ALPN_HTTP2,
+                let whom = Whom {
+                    address: key.address,
+                    identity,
                 };
-                let (stream, peer) = self.dial_mesh(key.address, identity, target, alpn).await?;
-                (self.start(key.version, stream).await?, Some(Arc::new(peer)))
+                let (stream, peer) = self.new_stream(whom, target, key.version).await?;
+                (self.start(key.version, stream).await?, Some(peer))
             }
         };
         let pooled = Pooled {
@@ -304,6 +283,26 @@ impl Upstreams {
             slot.connections().push(kept);
         }
         Ok(self.lease_of(pooled, key, false))
+    }
+
+    async fn new_stream(
+        &self,
+        whom: Whom<'_>,
+        target: &ServicePort,
+        version: Version,
+    ) -> Result<(Stream, Arc<Peer>), DialError> {
+        if version == Version::Http1 {
+            let opened = self
+                .shared
+                .streams
+                .open(whom, target, Carried::Http1)
+                .await?;
+            return Ok((opened.stream, opened.peer));
+        }
+        let dialler = &self.shared.dialler;
+        let server_name = dialler.server_name(target)?;
+        let (tls, peer) = dialler.dial_mesh(whom, &server_name, &[ALPN_HTTP2]).await?;
+        Ok((Stream::TlsClient(Box::new(tls)), Arc::new(peer)))
     }
 
     fn lease_of(&self, pooled: Pooled, key: Key, reused: bool) -> Lease {
@@ -323,19 +322,10 @@ impl Upstreams {
         if pooled.sender.is_closed() {
             return false;
         }
-        let Some(peer) = &pooled.peer else {
-            return true;
-        };
-        let now = Timestamp::now();
-        let own = self.shared.sidecar.identity.load();
-        let lasts = now
-            .checked_add(EXPIRY_MARGIN)
-            .is_ok_and(|then| then < peer.expires());
-        lasts
-            && peer.is_of(&own)
-            && peer
-                .may_begin(&self.shared.sidecar.current.load(), now)
-                .is_ok()
+        pooled
+            .peer
+            .as_ref()
+            .is_none_or(|peer| is_usable(&self.shared.sidecar, peer))
     }
 
     async fn start<S>(&self, version: Version, stream: S) -> Result<Sender, DialError>
@@ -345,38 +335,6 @@ impl Upstreams {
         Sender::start(version, stream, &self.shared.sidecar.tasks)
             .await
             .map_err(DialError::Http)
-    }
-
-    async fn dial_mesh(
-        &self,
-        address: SocketAddr,
-        identity: &SpiffeId,
-        target: &ServicePort,
-        alpn: &'static [u8],
-    ) -> Result<(TlsStream<TcpStream>, Peer), DialError> {
-        let trust_domain = self.shared.sidecar.current.load().trust_domain.clone();
-        let server_name =
-            weft_identity::server_name(target, &trust_domain).map_err(|_| DialError::Name)?;
-        let stream = self.dial(address).await?;
-        let expected = Expected {
-            identity,
-            server_name: &server_name,
-            alpn,
-        };
-        Box::pin(self.shared.tls.connect(stream, &expected))
-            .await
-            .map_err(DialError::Tls)
-    }
-
-    async fn dial(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        let limit = Duration::from_secs(self.shared.sidecar.config.limits.connect_seconds);
-        let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
-        let stream = connecting
-            .await
-            .map_err(|_| DialError::Timeout)?
-            .map_err(DialError::Connect)?;
-        stream.set_nodelay(true).map_err(DialError::Connect)?;
-        Ok(stream)
     }
 
     fn slot(&self, key: &Key) -> Arc<Slot> {
@@ -399,6 +357,92 @@ impl Upstreams {
             .slots
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address, and the one identity that may answer there.
+#[derive(Debug, Clone, Copy)]
+pub struct Whom<'a> {
+    pub address: SocketAddr,
+    pub identity: &'a SpiffeId,
+}
+
+impl<'a> From<&'a Endpoint> for Whom<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        Self {
+            address: endpoint.address,
+            identity: &endpoint.identity,
+        }
+    }
+}
+
+/// The way to new connections.
+#[derive(Clone)]
+pub struct Dialler {
+    sidecar: Arc<Sidecar>,
+    tls: Tls,
+}
+
+impl Dialler {
+    pub fn new(sidecar: Arc<Sidecar>, tls: Tls) -> Self {
+        Self { sidecar, tls }
+    }
+
+    /// What names a target in a handshake, or in the opening of a stream.
+    pub fn server_name(&self, target: &ServicePort) -> Result<String, DialError> {
+        let trust_domain = &self.sidecar.current.load().trust_domain;
+        weft_identity::server_name(target, trust_domain).map_err(|_| DialError::Name)
+    }
+
+    /// Mutual TLS with an endpoint, and one of the protocols.
+    pub async fn dial_mesh(
+        &self,
+        whom: Whom<'_>,
+        server_name: &str,
+        protocols: &[&'static [u8]],
+    ) -> Result<(TlsStream<ReadAhead>, Peer), DialError> {
+        let stream = self.dial(whom.address).await?;
+        let expected = Expected {
+            identity: whom.identity,
+            server_name,
+            protocols,
+        };
+        Box::pin(self.tls.connect(stream, &expected))
+            .await
+            .map_err(DialError::Tls)
+    }
+
+    pub async fn dial(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
+        let limit = Duration::from_secs(self.sidecar.config.limits.connect_seconds);
+        let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
+        let stream = connecting
+            .await
+            .map_err(|_| DialError::Timeout)?
+            .map_err(DialError::Connect)?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        Ok(stream)
+    }
+}
+
+/// Whether a connection to the peer may take something new: both SVIDs last, this side would present the same one, and the peer would be
+/// believed again.
+pub fn is_usable(sidecar: &Sidecar, peer: &Peer) -> bool {
+    let now = Timestamp::now();
+    let lasts = now
+        .checked_add(EXPIRY_MARGIN)
+        .is_ok_and(|then| then < peer.expires());
+    lasts
+        && peer.is_of(&sidecar.identity.load())
+        && peer.may_begin(&sidecar.current.load(), now).is_ok()
+}
+
+impl DialError {
+    /// Tells the log that an endpoint is passed over.
+    pub fn tell_of(&self, endpoint: &Endpoint) {
+        let cause = std::error::Error::source(self)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::warn!(address = %endpoint.address, identity = %endpoint.identity, error = %self, cause, "an endpoint is passed over");
     }
 }
 
@@ -493,4 +537,4 @@ const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(5);
 /// recommends at least 100). One more than the other side takes would wait unseen.
 const MOST_STREAMS: usize = 100;
 /// Endpoints that are tried for one request.
-const MOST_ENDPOINTS_TRIED: usize = 5;
+pub const MOST_ENDPOINTS_TRIED: usize = 5;

@@ -1,21 +1,29 @@
 //! One body a target: takes any bytes, and panics where a promise does not hold.
 
+mod content;
 mod discovery;
 mod document;
 mod http1;
 mod names;
 mod path;
+mod request_head;
+mod response_head;
+mod weft1;
 
 /// What a target does with an input.
 pub type Body = fn(&[u8]);
 
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Body); 6] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("document", document::document),
     ("path", path::path),
     ("server_name", names::server_name),
     ("join_token", names::join_token),
     ("http1", http1::http1),
+    ("request_head", request_head::request_head),
+    ("response_head", response_head::response_head),
+    ("content", content::content),
+    ("weft1", weft1::weft1),
     ("discovery", discovery::discovery),
 ];
 

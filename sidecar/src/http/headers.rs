@@ -60,10 +60,20 @@ pub fn write_client_cert(
     peer: &SpiffeId,
     peer_leaf_sha256: &str,
 ) {
-    let value = format!("By={own};Hash={peer_leaf_sha256};URI={peer}");
+    let value = client_cert(own, peer, peer_leaf_sha256);
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(CLIENT_CERT, value);
     }
+}
+
+/// The same as one line of an HTTP/1.1 head.
+pub fn client_cert_line(own: &SpiffeId, peer: &SpiffeId, peer_leaf_sha256: &str) -> Vec<u8> {
+    let value = client_cert(own, peer, peer_leaf_sha256);
+    format!("{CLIENT_CERT}: {value}\r\n").into_bytes()
+}
+
+fn client_cert(own: &SpiffeId, peer: &SpiffeId, peer_leaf_sha256: &str) -> String {
+    format!("By={own};Hash={peer_leaf_sha256};URI={peer}")
 }
 
 /// Whether Content-Length stands more than once. Readers of HTTP/2 take equal ones for one, and an HTTP/1.1 backend would get them all.
@@ -108,7 +118,7 @@ pub fn authority(head: &request::Parts) -> Result<Option<&str>, Ambiguous> {
 }
 
 /// `uri-host [":" port]` (RFC 9110 §7.2), and nothing that another reader could take for another host: no user, no junk after the host.
-fn is_authority(text: &str) -> bool {
+pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, port))) => (
             address.parse::<std::net::Ipv6Addr>().is_ok(),

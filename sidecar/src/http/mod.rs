@@ -98,6 +98,14 @@ impl Body {
         Self::of(Content::Whole(Some(bytes.into())))
     }
 
+    /// Content that this side itself made.
+    pub fn as_whole(&self) -> &[u8] {
+        match &self.content {
+            Content::Whole(Some(bytes)) => bytes,
+            Content::Whole(None) | Content::Empty | Content::Passing(_) => &[],
+        }
+    }
+
     /// Passes content on until its end or until the registration is cut.
     pub fn passing(incoming: Incoming, registered: &Arc<Registered>) -> Self {
         if incoming.is_end_stream() {

@@ -197,21 +197,8 @@ impl Framing {
         Ok(Step::PassHead(end))
     }
 
-    /// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error.
     fn section_end(&mut self, input: &[u8]) -> Result<Option<usize>, Malformed> {
-        let mut from = self.searched;
-        while let Some(at) = memchr::memchr(b'\n', input.get(from..).unwrap_or_default()) {
-            let line = input.get(..from + at).unwrap_or_default();
-            if !line.ends_with(b"\r") {
-                return Err(Malformed::BareLineFeed);
-            }
-            from += at + 1;
-            if line == b"\r" || line.ends_with(b"\r\n\r") {
-                return Ok(Some(from));
-            }
-        }
-        self.searched = from;
-        Ok(None)
+        section_end(input, &mut self.searched)
     }
 
     fn body(&mut self, input: &[u8], left: u64) -> Step {
@@ -303,18 +290,40 @@ impl Framing {
     }
 }
 
+/// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error. `searched` bytes were looked at
+/// before.
+pub fn section_end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, Malformed> {
+    let mut from = *searched;
+    while let Some(at) = memchr::memchr(b'\n', input.get(from..).unwrap_or_default()) {
+        let line = input.get(..from + at).unwrap_or_default();
+        if !line.ends_with(b"\r") {
+            return Err(Malformed::BareLineFeed);
+        }
+        from += at + 1;
+        if line == b"\r" || line.ends_with(b"\r\n\r") {
+            return Ok(Some(from));
+        }
+    }
+    *searched = from;
+    Ok(None)
+}
+
+/// A value of `Host`, as far as its bytes go.
+pub fn check_host(value: &[u8]) -> Result<(), Malformed> {
+    if value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
+        return Err(Malformed::Host);
+    }
+    Ok(())
+}
+
 struct Head {
     body: BodyLength,
     leaves_http: bool,
 }
 
-struct RequestLine<'h> {
-    method: &'h [u8],
-    target: &'h [u8],
-    version_1_1: bool,
-}
-
-enum BodyLength {
+/// Where a request's content ends, as its head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
     Fixed(u64),
     Chunked,
 }
@@ -322,11 +331,8 @@ enum BodyLength {
 /// Reads a whole head, its last empty line included.
 fn read_head(head: &[u8]) -> Result<Head, Malformed> {
     let mut lines = lines(head);
-    let RequestLine {
-        method,
-        target,
-        version_1_1,
-    } = read_request_line(lines.next().unwrap_or_default())?;
+    let line = read_request_line(lines.next().unwrap_or_default())?;
+    let version_1_1 = line.is_1_1;
     let mut seen = Seen::default();
     for (count, line) in lines.enumerate() {
         if count >= MAX_HEADERS {
@@ -335,9 +341,7 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
         let (name, value) = read_header(line)?;
         seen.note(name, value)?;
     }
-    // HTTP/1.0 may leave it out, but what goes on is HTTP/1.1 and must name one: then the target has to.
-    let target_names_host = !matches!(target.first(), Some(b'/' | b'*'));
-    if !seen.host && (version_1_1 || !target_names_host) {
+    if line.needs_host() && !seen.host {
         return Err(Malformed::NoHost);
     }
     let body = match (seen.length, seen.chunked) {
@@ -348,12 +352,25 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
     };
     Ok(Head {
         body,
-        leaves_http: seen.upgrade || method == b"CONNECT",
+        leaves_http: seen.upgrade || line.method == b"CONNECT",
     })
 }
 
+pub struct RequestLine<'l> {
+    pub method: &'l [u8],
+    pub target: &'l [u8],
+    pub is_1_1: bool,
+}
+
+impl RequestLine<'_> {
+    /// HTTP/1.0 may leave `Host` out, but what goes on is HTTP/1.1 and must name one: then the target has to.
+    pub fn needs_host(&self) -> bool {
+        self.is_1_1 || self.target.starts_with(b"/") || self.target == b"*"
+    }
+}
+
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
-fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
+pub fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -368,7 +385,7 @@ fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     if !is_token(method) || !target_is_clean || !has_a_form(target, method) {
         return Err(Malformed::RequestLine);
     }
-    let version_1_1 = match version {
+    let is_1_1 = match version {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
         _ => return Err(Malformed::Version),
@@ -376,7 +393,7 @@ fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     Ok(RequestLine {
         method,
         target,
-        version_1_1,
+        is_1_1,
     })
 }
 
@@ -429,9 +446,7 @@ impl Seen {
             if std::mem::replace(&mut self.host, true) {
                 return Err(Malformed::TwoHosts);
             }
-            if value.is_empty() || !value.iter().all(|byte| is_host_byte(*byte)) {
-                return Err(Malformed::Host);
-            }
+            check_host(value)?;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.upgrade = true;
         }
@@ -440,7 +455,7 @@ impl Seen {
 }
 
 /// `name ":" OWS value OWS`, without a space before the colon (RFC 9112 §5.1) and without folding (§5.2).
-fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+pub fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if line
         .first()
         .is_some_and(|byte| matches!(byte, b' ' | b'\t'))
@@ -459,7 +474,20 @@ fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     {
         return Err(Malformed::HeaderValue);
     }
-    Ok((name, trim(value)))
+    let trimmed = trim(value);
+    // A tab may stand around a value, but not every reader takes it away: the message would end elsewhere for those that do not.
+    if trimmed.len() < value.len() && value.contains(&b'\t') && says_where(name) {
+        return Err(Malformed::HeaderValue);
+    }
+    Ok((name, trimmed))
+}
+
+/// Whether a header says where a message ends or where it goes.
+fn says_where(name: &[u8]) -> bool {
+    let framing = FRAMING.into_iter().chain([&b"host"[..]]);
+    framing
+        .into_iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a name is that of a framing header but for `_`, which gateways read as `-` (RFC 3875 §4.1.18).
@@ -473,15 +501,15 @@ pub fn disguises_framing(name: &[u8]) -> bool {
     name.contains(&b'_') && FRAMING.into_iter().any(is_like)
 }
 
-fn read_length(value: &[u8]) -> Result<u64, Malformed> {
+pub fn read_length(value: &[u8]) -> Result<u64, Malformed> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| digits);
     text.and_then(|text| text.parse().ok())
         .ok_or(Malformed::ContentLength)
 }
 
-/// `1*HEXDIG [chunk-ext]`; an extension begins with `;` and holds neither control characters nor blanks before it.
-fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+/// `1*HEXDIG [chunk-ext]`; an extension begins with `;`, holds neither control characters nor blanks before it, and closes its quotes.
+pub fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
@@ -490,7 +518,9 @@ fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let extension_is_clean = match extension {
         [] => true,
         [b';', name, ..] => {
-            is_token_byte(*name) && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
+            is_token_byte(*name)
+                && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
+                && closes_its_quotes(extension)
         }
         _ => false,
     };
@@ -500,6 +530,20 @@ fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     }
     let text = std::str::from_utf8(digits).map_err(|_| Malformed::ChunkSize)?;
     u64::from_str_radix(text, 16).map_err(|_| Malformed::ChunkSize)
+}
+
+/// RFC 9110 §5.6.4: whoever waits for the other quote reads on over the line's end.
+fn closes_its_quotes(extension: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in extension {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 /// The lines before the empty line that ends a section.
@@ -523,8 +567,38 @@ fn is_token(name: &[u8]) -> bool {
 }
 
 fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN
+        .get(usize::from(byte))
+        .is_some_and(|is_token| *is_token)
 }
+
+/// RFC 9110 §5.6.2, `tchar`.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let is_sign = matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        );
+        table[byte as usize] = byte.is_ascii_alphanumeric() || is_sign;
+        byte += 1;
+    }
+    table
+};
 
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
@@ -571,7 +645,7 @@ mod tests {
             b"GET / HTTP/1.1\r\nhost:a\r\n\r\nGET /b HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrail: er\r\nTwo: 2\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA;x=\"y\\\"z;\"\r\n0123456789\r\n0\r\nTrail: er\r\nTwo: 2\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nX:\tpadded \t\r\nContent-Length: 0\r\n\r\n",
         ];
         for case in cases {
@@ -588,7 +662,7 @@ mod tests {
 
     #[test]
     fn row_05_ambiguous_heads_are_refused() {
-        let cases: [(&str, Malformed); 36] = [
+        let cases: [(&str, Malformed); 39] = [
             (
                 "Content-Length: 5\r\nContent-Length: 5",
                 Malformed::TwoContentLengths,
@@ -636,6 +710,9 @@ mod tests {
             ("Transfer-Encoding:\u{b}chunked", Malformed::HeaderValue),
             ("Transfer-Encoding : chunked", Malformed::HeaderName),
             ("Content-Length : 5", Malformed::HeaderName),
+            ("Content-Length:\t5", Malformed::HeaderValue),
+            ("Content-Length: 5 \t", Malformed::HeaderValue),
+            ("Transfer-Encoding: \tchunked", Malformed::HeaderValue),
             ("Content_Length: 5", Malformed::DisguisedFraming),
             ("CONTENT_LENGTH: 5", Malformed::DisguisedFraming),
             ("Transfer_Encoding: chunked", Malformed::DisguisedFraming),
@@ -708,7 +785,7 @@ mod tests {
 
     #[test]
     fn row_05_bad_chunks_are_refused() {
-        let cases: [(&str, Malformed); 18] = [
+        let cases: [(&str, Malformed); 20] = [
             ("+5\r\nhello\r\n", Malformed::ChunkSize),
             ("-5\r\nhello\r\n", Malformed::ChunkSize),
             (" 5\r\nhello\r\n", Malformed::ChunkSize),
@@ -720,6 +797,8 @@ mod tests {
             ("5;\r\nhello\r\n", Malformed::ChunkSize),
             ("5; x\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x\ry\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"y\\\"\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x\0\r\nhello\r\n", Malformed::ChunkSize),
             ("10000000000000000\r\nhello\r\n", Malformed::ChunkSize),
             ("00000000000000005\r\nhello\r\n", Malformed::ChunkSize),

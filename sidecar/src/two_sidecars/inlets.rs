@@ -58,9 +58,9 @@ async fn row_11_a_tunnel_keeps_its_listeners_place() {
     let tunnel = open_tunnel(&mesh).await;
     // Long enough for the connection's own task to have ended.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(mesh.places_held(), 1);
+    assert_eq!(mesh.places_of_the_application(), 1);
     drop(tunnel);
-    while mesh.places_held() > 0 {
+    while mesh.places_of_the_application() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,0 +1,185 @@
+//! What is asked about one request before any of it leaves: is it well formed, may its connection still begin one, does policy allow it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use weft_identity::{ServicePort, SpiffeId};
+use weft_policy::Reason;
+
+use super::head::RequestHead;
+use crate::access_log::Record;
+use crate::connections::DeclaredPort;
+use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
+use crate::enforce::{self, Parties, Permit, Refusal, Side};
+use crate::http::headers;
+use crate::http::upgrade::Upgrade;
+use crate::listener::Shared;
+use crate::metrics::SideLabel;
+use crate::tls::Peer;
+
+/// Which way the requests of one connection go. Everything that is the same for all of them is made once.
+pub struct Way {
+    pub shared: Arc<Shared>,
+    pub side: Side,
+    pub source: SpiffeId,
+    /// An unknown target is refused request by request.
+    pub target: Result<ServicePort, Refusal>,
+    /// On the server side.
+    pub inlet: Option<Inlet>,
+    /// Lines that each forwarded request gets.
+    pub added: Vec<u8>,
+    requests: Counter,
+}
+
+/// What requests came over, and where they go.
+pub struct Inlet {
+    pub peer: Arc<Peer>,
+    pub declared: DeclaredPort,
+    pub app: SocketAddr,
+}
+
+impl Way {
+    /// From the application beside this sidecar to a service.
+    pub fn out(shared: &Arc<Shared>, target: ServicePort) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            side: Side::Client,
+            source: shared.config.own_id.clone(),
+            target: Ok(target),
+            inlet: None,
+            added: Vec::new(),
+            requests: counter(shared, "client"),
+        }
+    }
+
+    /// From a verified peer to the application beside this sidecar, which is told who asks.
+    pub fn into_app(shared: &Arc<Shared>, target: ServicePort, inlet: Inlet) -> Self {
+        let source = inlet.peer.id().clone();
+        let own = &shared.config.own_id;
+        Self {
+            shared: Arc::clone(shared),
+            side: Side::Server,
+            added: headers::client_cert_line(own, &source, &inlet.peer.leaf_sha256),
+            source,
+            target: Ok(target),
+            inlet: Some(inlet),
+            requests: counter(shared, "server"),
+        }
+    }
+
+    /// From a verified peer to what cannot be reached.
+    pub fn nowhere(shared: &Arc<Shared>, source: SpiffeId, refusal: Refusal) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            side: Side::Server,
+            source,
+            target: Err(refusal),
+            inlet: None,
+            added: Vec::new(),
+            requests: counter(shared, "server"),
+        }
+    }
+
+    pub fn count_request(&self) {
+        self.requests.inc();
+    }
+
+    /// Whether the connection may begin a request: it may have outlived an SVID.
+    pub fn may_begin(&self, now: Timestamp) -> Result<(), Refusal> {
+        let Some(inlet) = &self.inlet else {
+            return Ok(());
+        };
+        if inlet.peer.is_expired(now) {
+            self.shared.metrics.requests_on_expired_connection.inc();
+        }
+        let may_begin = inlet.peer.may_begin(&self.shared.current.load(), now);
+        may_begin.map_err(|error| error.refusal())
+    }
+
+    /// Whether the connection may begin no further request.
+    pub fn is_over(&self) -> bool {
+        self.inlet.as_ref().is_some_and(|inlet| {
+            let enforced = self.shared.current.load();
+            inlet.peer.may_begin(&enforced, Timestamp::now()).is_err()
+        })
+    }
+
+    /// The verdict. The request is registered already.
+    pub fn admit(
+        &self,
+        request: &RequestHead,
+        head: &[u8],
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
+        let target = self.target.as_ref().map_err(Clone::clone)?;
+        if request.upgrade == Upgrade::Ambiguous {
+            return Err(
+                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
+            );
+        }
+        let headers = request.headers(head);
+        let asked = request.asked(head, &headers);
+        let enforced = self.shared.current.load();
+        let parties = Parties {
+            side: self.side,
+            source: &self.source,
+            target,
+        };
+        if let Some(inlet) = &self.inlet {
+            inlet.peer.proof.admit(&enforced)?;
+            enforce::admit_port(&enforced, target, inlet.declared)?;
+            enforce::audit_matches(&enforced, parties, Some(&asked), now, |rule| {
+                self.shared.trials.note(rule, &self.source, target);
+            });
+        }
+        enforce::admit_request(&enforced, parties, &asked, now)
+    }
+
+    /// Counts a refusal. A head that could not be read is empty here.
+    pub fn refuse(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
+        let target = self.target.as_ref().ok();
+        let service = target
+            .map(|target| target.service.to_string())
+            .unwrap_or_default();
+        let decision = self.shared.decisions.refuse(&Refused {
+            side: self.side,
+            source: RefusedPeer::Verified(&self.source),
+            service: &service,
+            port: target
+                .map(|target| target.port.as_str())
+                .unwrap_or_default(),
+            method: request.method(head),
+            path: request.path(head),
+            host: request.authority(head).unwrap_or_default(),
+            reason: refusal.reason,
+            revision: self.shared.current.load().revision,
+            detail: &refusal.detail,
+        });
+        if let Some(mut record) = self.record(request, head) {
+            record.status = refusal.status;
+            record.refused = Some((decision, refusal.reason));
+        }
+        decision
+    }
+
+    /// The event of one exchange, where it is asked for.
+    pub fn record(&self, request: &RequestHead, head: &[u8]) -> Option<Record> {
+        self.shared.config.access_log.then(|| {
+            let target = self
+                .target
+                .as_ref()
+                .map_or_else(|_| ":".to_owned(), ToString::to_string);
+            let mut record = Record::new(self.side, self.source.to_string(), target);
+            record.method = request.method(head).to_owned();
+            record.path = request.path(head).to_owned();
+            record
+        })
+    }
+}
+
+fn counter(shared: &Shared, side: &'static str) -> Counter {
+    let label = SideLabel { side };
+    shared.metrics.requests.get_or_create(&label).clone()
+}

@@ -1,0 +1,124 @@
+//! One stream of a `weft/1` connection, used like a socket.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Shared, told};
+use crate::buffers;
+use crate::tcp::Reset;
+
+/// Dropping it before both sides have sent their end resets it.
+pub struct MuxStream {
+    shared: Arc<Shared>,
+    /// None once it is parked.
+    slot: Option<u32>,
+}
+
+impl MuxStream {
+    pub(super) fn new(shared: Arc<Shared>, slot: u32) -> Self {
+        Self {
+            shared,
+            slot: Some(slot),
+        }
+    }
+
+    /// 0 is no slot's number.
+    fn number(&self) -> u32 {
+        self.slot.unwrap_or(0)
+    }
+
+    /// Moves what waits to `into`, which takes over the buffer it waits in where it can. `Ok(false)`: the peer sends no more.
+    pub fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<io::Result<bool>> {
+        told(self.shared.state().poll_read(self.number(), cx, into, most))
+    }
+
+    /// Keeps the slot for the next use by the same target.
+    pub fn park(mut self, server_name: &str) {
+        if let Some(slot) = self.slot.take() {
+            self.shared.state().park(slot, server_name);
+        }
+    }
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.shared.state().detach(slot);
+        }
+    }
+}
+
+impl Reset for MuxStream {
+    fn reset(&self) {
+        if let Some(slot) = self.slot {
+            self.shared.state().detach(slot);
+        }
+    }
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut part = buffers::take();
+        let read = told(self.shared.state().poll_read(
+            self.number(),
+            cx,
+            &mut part,
+            out.remaining(),
+        ));
+        out.put_slice(&part);
+        buffers::give_back(part);
+        ready!(read)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        told(self.shared.state().poll_write(self.number(), cx, &[data]))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut slices: [&[u8]; MOST_PARTS] = [&[]; MOST_PARTS];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = part;
+        }
+        told(self.shared.state().poll_write(self.number(), cx, &slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.state().end(self.number());
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Parts that one write takes.
+const MOST_PARTS: usize = 4;

@@ -1,0 +1,237 @@
+//! Connections between sidecars that many streams share, by endpoint and expected identity.
+//!
+//! Where the other side does not speak `weft/1`, each stream is a connection of its own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use weft_identity::{ServicePort, SpiffeId};
+
+use crate::Sidecar;
+use crate::mux::{self, Carried, Mux, Role};
+use crate::stream::Stream;
+use crate::tls::{ALPN_HTTP1, ALPN_MUX, ALPN_TCP, Peer, TlsError};
+use crate::upstream::{DialError, Dialler, Whom, is_usable};
+
+pub struct SharedConnections {
+    sidecar: Arc<Sidecar>,
+    dialler: Dialler,
+    peers: Mutex<HashMap<(SocketAddr, SpiffeId), Arc<Connections>>>,
+}
+
+/// The connections to one endpoint.
+struct Connections {
+    open: Mutex<Vec<Shared>>,
+    /// One dials for all that wait for a stream.
+    dialling: Semaphore,
+    /// When one last dialled in vain.
+    failed_at: Mutex<Option<Instant>>,
+}
+
+/// A new stream, and what it is kept under.
+pub struct Opened {
+    pub stream: Stream,
+    pub peer: Arc<Peer>,
+    pub name: Arc<str>,
+}
+
+struct Shared {
+    mux: Mux,
+    peer: Arc<Peer>,
+    used: Instant,
+}
+
+impl SharedConnections {
+    pub fn new(sidecar: Arc<Sidecar>, dialler: Dialler) -> Self {
+        Self {
+            sidecar,
+            dialler,
+            peers: Mutex::default(),
+        }
+    }
+
+    /// A stream for HTTP that waits for its next use by the same target.
+    pub fn reuse(
+        &self,
+        whom: Whom<'_>,
+        target: &ServicePort,
+    ) -> Option<(Stream, Arc<Peer>, Arc<str>)> {
+        let server_name = self.dialler.server_name(target).ok()?;
+        let connections = self.connections(whom);
+        let open = connections.open();
+        let usable = open.iter().filter(|shared| self.is_usable(shared));
+        let (stream, peer) = usable
+            .filter_map(|shared| Some((shared.mux.reuse(&server_name)?, &shared.peer)))
+            .next()?;
+        Some((Stream::Mux(stream), Arc::clone(peer), server_name.into()))
+    }
+
+    /// A new stream to an endpoint.
+    pub async fn open(
+        &self,
+        whom: Whom<'_>,
+        target: &ServicePort,
+        carried: Carried,
+    ) -> Result<Opened, DialError> {
+        let server_name: Arc<str> = self.dialler.server_name(target)?.into();
+        let connections = self.connections(whom);
+        if let Some(opened) = self.open_at_once(&connections, carried, &server_name) {
+            return Ok(opened);
+        }
+        let asked = Instant::now();
+        // Nobody closes the semaphore.
+        let _dialling = connections.dialling.acquire().await;
+        if let Some(opened) = self.open_at_once(&connections, carried, &server_name) {
+            return Ok(opened);
+        }
+        // Who waited while another one failed would only fail the same way, one after the other.
+        if connections.failed_since(asked) {
+            return Err(DialError::Neighbour);
+        }
+        let dialled = Box::pin(self.dial(whom, &server_name, carried, &connections)).await;
+        if dialled.is_err() {
+            connections.note_failure();
+        }
+        dialled
+    }
+
+    /// Drops connections that nobody used for so long, and asks those that may take no further stream to end.
+    pub fn sweep(&self, limit: Duration) {
+        self.peers().retain(|_, connections| {
+            let mut open = connections.open();
+            open.retain_mut(|shared| {
+                if shared.mux.busy() > 0 {
+                    shared.used = Instant::now();
+                }
+                let stays = shared.used.elapsed() < limit && self.is_usable(shared);
+                if !stays {
+                    shared.mux.go_away();
+                }
+                stays
+            });
+            !open.is_empty() || Arc::strong_count(connections) > 1
+        });
+    }
+
+    /// Opens nothing more on what is open.
+    pub fn close(&self) {
+        for (_, connections) in self.peers().drain() {
+            connections
+                .open()
+                .drain(..)
+                .for_each(|shared| shared.mux.go_away());
+        }
+    }
+
+    fn open_at_once(
+        &self,
+        connections: &Connections,
+        carried: Carried,
+        server_name: &Arc<str>,
+    ) -> Option<Opened> {
+        let open = connections.open();
+        let usable = open.iter().filter(|shared| self.is_usable(shared));
+        let best = usable.min_by_key(|shared| shared.mux.busy())?;
+        let stream = best.mux.open(carried, server_name)?;
+        Some(Opened {
+            stream: Stream::Mux(stream),
+            peer: Arc::clone(&best.peer),
+            name: Arc::clone(server_name),
+        })
+    }
+
+    fn is_usable(&self, shared: &Shared) -> bool {
+        shared.mux.is_open() && is_usable(&self.sidecar, &shared.peer)
+    }
+
+    async fn dial(
+        &self,
+        whom: Whom<'_>,
+        name: &Arc<str>,
+        carried: Carried,
+        connections: &Connections,
+    ) -> Result<Opened, DialError> {
+        let name = Arc::clone(name);
+        let alone = match carried {
+            Carried::Http1 => ALPN_HTTP1,
+            Carried::Tcp => ALPN_TCP,
+        };
+        let protocols = &[ALPN_MUX, alone];
+        let (tls, peer) = self.dialler.dial_mesh(whom, &name, protocols).await?;
+        let peer = Arc::new(peer);
+        if tls.get_ref().1.alpn_protocol() != Some(ALPN_MUX) {
+            let stream = Stream::TlsClient(Box::new(tls));
+            return Ok(Opened { stream, peer, name });
+        }
+        let mux = Mux::new(Role::Client);
+        let stream = mux.open(carried, &name).ok_or(DialError::Name)?;
+        mux::start(&self.sidecar, &mux, Stream::TlsClient(Box::new(tls)));
+        let (watched, registered) = (
+            mux.clone(),
+            self.sidecar
+                .connections
+                .register_peer(Arc::clone(&peer.proof)),
+        );
+        self.sidecar
+            .tasks
+            .connection("upstream weft/1 watch", async move {
+                tokio::select! {
+                    _ = registered.cut() => watched.abort(),
+                    _ = watched.accept() => {}
+                }
+            });
+        peer.proof
+            .admit(&self.sidecar.current.load())
+            .map_err(|refusal| DialError::Tls(TlsError::Refused(refusal)))?;
+        connections.open().push(Shared {
+            mux,
+            peer: Arc::clone(&peer),
+            used: Instant::now(),
+        });
+        let stream = Stream::Mux(stream);
+        Ok(Opened { stream, peer, name })
+    }
+
+    fn connections(&self, whom: Whom<'_>) -> Arc<Connections> {
+        let key = (whom.address, whom.identity.clone());
+        let mut peers = self.peers();
+        let connections = peers.entry(key).or_insert_with(|| {
+            Arc::new(Connections {
+                open: Mutex::default(),
+                dialling: Semaphore::new(1),
+                failed_at: Mutex::default(),
+            })
+        });
+        Arc::clone(connections)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<(SocketAddr, SpiffeId), Arc<Connections>>> {
+        // Every change of the map is whole before it can panic.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    fn open(&self) -> MutexGuard<'_, Vec<Shared>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_since(&self, asked: Instant) -> bool {
+        let failed_at = self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|failed_at| failed_at > asked)
+    }
+
+    fn note_failure(&self) {
+        let mut failed_at = self
+            .failed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *failed_at = Some(Instant::now());
+    }
+}
