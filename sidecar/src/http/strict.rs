@@ -475,19 +475,20 @@ pub fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         return Err(Malformed::HeaderValue);
     }
     let trimmed = trim(value);
-    // A tab may stand around a value, but not every reader takes it away: the message would end elsewhere for those that do not.
-    if trimmed.len() < value.len() && value.contains(&b'\t') && says_where(name) {
+    if trimmed.len() < value.len() && has_odd_blanks(name, value) {
         return Err(Malformed::HeaderValue);
     }
     Ok((name, trimmed))
 }
 
-/// Whether a header says where a message ends or where it goes.
-fn says_where(name: &[u8]) -> bool {
-    let framing = FRAMING.into_iter().chain([&b"host"[..]]);
-    framing
-        .into_iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
+/// Whether blanks stand around a value that says where a message ends, or where it goes, and not every reader takes them away: tabs, and
+/// behind a host any.
+fn has_odd_blanks(name: &[u8], value: &[u8]) -> bool {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match value.contains(&b'\t') {
+        true => is(b"host") || FRAMING.into_iter().any(is),
+        false => is(b"host") && value.ends_with(b" "),
+    }
 }
 
 /// Whether a name is that of a framing header but for `_`, which gateways read as `-` (RFC 3875 §4.1.18).
@@ -508,42 +509,58 @@ pub fn read_length(value: &[u8]) -> Result<u64, Malformed> {
         .ok_or(Malformed::ContentLength)
 }
 
-/// `1*HEXDIG [chunk-ext]`; an extension begins with `;`, holds neither control characters nor blanks before it, and closes its quotes.
+/// `1*HEXDIG [chunk-ext]`.
 pub fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     let (digits, extension) = line.split_at(digits);
-    let extension_is_clean = match extension {
-        [] => true,
-        [b';', name, ..] => {
-            is_token_byte(*name)
-                && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
-                && closes_its_quotes(extension)
-        }
-        _ => false,
-    };
     // Sixteen digits fit 64 bits; more could only overflow or hide behind zeros.
-    if digits.is_empty() || digits.len() > 16 || !extension_is_clean {
+    if digits.is_empty() || digits.len() > 16 || !is_extension(extension) {
         return Err(Malformed::ChunkSize);
     }
     let text = std::str::from_utf8(digits).map_err(|_| Malformed::ChunkSize)?;
     u64::from_str_radix(text, 16).map_err(|_| Malformed::ChunkSize)
 }
 
-/// RFC 9110 §5.6.4: whoever waits for the other quote reads on over the line's end.
-fn closes_its_quotes(extension: &[u8]) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in extension {
+/// `*( ";" token [ "=" ( token / quoted-string ) ] )`: RFC 9112 §7.1.1 without the blanks, which are for bad senders only and not for
+/// every reader. An open quote or a control character would let some read on over the line's end.
+fn is_extension(mut rest: &[u8]) -> bool {
+    while let Some(after) = rest.strip_prefix(b";") {
+        let name = token_length(after);
+        rest = after.get(name..).unwrap_or_default();
+        let mut is_whole = name > 0;
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let length = quoted_length(value).unwrap_or_else(|| token_length(value));
+            rest = value.get(length..).unwrap_or_default();
+            is_whole &= length > 0;
+        }
+        if !is_whole {
+            return false;
+        }
+    }
+    rest.is_empty()
+}
+
+fn token_length(text: &[u8]) -> usize {
+    let token = text.iter().take_while(|byte| is_token_byte(**byte));
+    token.count()
+}
+
+/// The length of a quoted string at the front, with its quotes (RFC 9110 §5.6.4).
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in text.strip_prefix(b"\"")?.iter().enumerate() {
         match byte {
+            0..b' ' | 0x7f => return None,
             _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 2),
             _ => {}
         }
     }
-    !quoted
+    None
 }
 
 /// The lines before the empty line that ends a section.
@@ -662,7 +679,7 @@ mod tests {
 
     #[test]
     fn row_05_ambiguous_heads_are_refused() {
-        let cases: [(&str, Malformed); 39] = [
+        let cases: [(&str, Malformed); 40] = [
             (
                 "Content-Length: 5\r\nContent-Length: 5",
                 Malformed::TwoContentLengths,
@@ -713,6 +730,7 @@ mod tests {
             ("Content-Length:\t5", Malformed::HeaderValue),
             ("Content-Length: 5 \t", Malformed::HeaderValue),
             ("Transfer-Encoding: \tchunked", Malformed::HeaderValue),
+            ("Host: a ", Malformed::HeaderValue),
             ("Content_Length: 5", Malformed::DisguisedFraming),
             ("CONTENT_LENGTH: 5", Malformed::DisguisedFraming),
             ("Transfer_Encoding: chunked", Malformed::DisguisedFraming),
@@ -768,7 +786,7 @@ mod tests {
             ("\r\nGET / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET / HTTP/1.1\r\nX: y", Malformed::NoHost),
             ("GET / HTTP/1.0\r\nX: y", Malformed::NoHost),
-            ("GET / HTTP/1.1\r\nHost: ", Malformed::Host),
+            ("GET / HTTP/1.1\r\nHost:", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: a/b", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: u@a", Malformed::Host),
         ];
@@ -785,7 +803,7 @@ mod tests {
 
     #[test]
     fn row_05_bad_chunks_are_refused() {
-        let cases: [(&str, Malformed); 20] = [
+        let cases: [(&str, Malformed); 25] = [
             ("+5\r\nhello\r\n", Malformed::ChunkSize),
             ("-5\r\nhello\r\n", Malformed::ChunkSize),
             (" 5\r\nhello\r\n", Malformed::ChunkSize),
@@ -799,6 +817,11 @@ mod tests {
             ("5;x\ry\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x=\"\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x=\"y\\\"\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x \r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x =y\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x={y}\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"y\"z\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x\0\r\nhello\r\n", Malformed::ChunkSize),
             ("10000000000000000\r\nhello\r\n", Malformed::ChunkSize),
             ("00000000000000005\r\nhello\r\n", Malformed::ChunkSize),
