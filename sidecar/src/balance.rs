@@ -33,8 +33,8 @@ struct State {
 
 /// One request at an endpoint; dropping it ends it.
 pub struct Pending {
-    balance: Balance,
-    address: SocketAddr,
+    /// None: nobody counts, because there is no choice.
+    of: Option<(Balance, SocketAddr)>,
 }
 
 impl Balance {
@@ -44,6 +44,10 @@ impl Balance {
         endpoints: &'e [Endpoint],
         tried: &[&Endpoint],
     ) -> Option<(&'e Endpoint, Pending)> {
+        if let [only] = endpoints {
+            // Nothing to weigh: it is asked whatever is pending there or failed.
+            return tried.is_empty().then(|| (only, Pending { of: None }));
+        }
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let count = endpoints.len().max(1);
         let mut state = self.state();
@@ -59,8 +63,7 @@ impl Balance {
         Some((
             best,
             Pending {
-                balance: self.clone(),
-                address: best.address,
+                of: Some((self.clone(), best.address)),
             },
         ))
     }
@@ -110,11 +113,14 @@ impl State {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut state = self.balance.state();
-        if let Some(pending) = state.pending.get_mut(&self.address) {
+        let Some((balance, address)) = &self.of else {
+            return;
+        };
+        let mut state = balance.state();
+        if let Some(pending) = state.pending.get_mut(address) {
             *pending = pending.saturating_sub(1);
             if *pending == 0 {
-                state.pending.remove(&self.address);
+                state.pending.remove(address);
             }
         }
     }

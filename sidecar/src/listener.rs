@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use weft_identity::ServicePort;
 
 use crate::Sidecar;
 use crate::balance::Balance;
@@ -24,9 +25,9 @@ use crate::http::server::Terms;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
-use crate::outlets::{Outlets, SharedConnections};
+use crate::outlets::{Outlets, SharedConnections, Target};
 use crate::tls::Tls;
-use crate::upstream::{Dialler, Upstreams};
+use crate::upstream::{DialError, Dialler, Upstreams};
 
 /// What every connection of this sidecar works with.
 pub struct Shared {
@@ -114,6 +115,11 @@ impl Shared {
             outlets,
             handshakes: Handshakes::default(),
         })
+    }
+
+    /// The service port with its name in handshakes.
+    pub fn named(&self, port: &ServicePort) -> Result<Target, DialError> {
+        Target::of(port.clone(), &self.current.load().trust_domain)
     }
 
     /// What one HTTP/1.1 head may cost.

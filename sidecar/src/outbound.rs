@@ -139,7 +139,10 @@ async fn serve_tcp(shared: Arc<Shared>, stream: TcpStream, target: ServicePort) 
             return refuse_connection(&shared, &refusal, &target);
         }
     };
-    let connected = Box::pin(shared.outlets.connect(&service.view.endpoints, &target)).await;
+    let Ok(named) = shared.named(&target) else {
+        return stream.reset();
+    };
+    let connected = Box::pin(shared.outlets.connect(&service.view.endpoints, &named)).await;
     let Ok((upstream, peer, _pending)) = connected else {
         tracing::warn!(%target, "no endpoint of the service can be reached");
         stream.reset();
@@ -242,8 +245,11 @@ impl OutboundHttp {
             Ok(permitted) => permitted,
             Err(answer) => return *answer,
         };
+        let Ok(named) = self.shared.named(&target) else {
+            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
+        };
         let outlets = &self.shared.outlets;
-        let Ok((upstream, peer, pending)) = outlets.connect(&service.view.endpoints, &target).await
+        let Ok((upstream, peer, pending)) = outlets.connect(&service.view.endpoints, &named).await
         else {
             return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
         };

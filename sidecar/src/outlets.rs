@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use weft_catalog::Endpoint;
-use weft_identity::{ServicePort, SpiffeId};
+use weft_identity::{ServicePort, SpiffeId, TrustDomain};
 
 use crate::Sidecar;
 use crate::balance::{Balance, Pending};
@@ -21,7 +21,6 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
-use shared::Opened;
 pub use shared::SharedConnections;
 
 /// Streams that wait, and the way to new ones; clones share them.
@@ -56,6 +55,23 @@ struct Idle {
     stream: Stream,
     peer: Option<Arc<Peer>>,
     since: Instant,
+}
+
+/// A service port, and what names it in handshakes and openings.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub port: ServicePort,
+    pub name: Arc<str>,
+}
+
+impl Target {
+    pub fn of(port: ServicePort, trust_domain: &TrustDomain) -> Result<Self, DialError> {
+        let name = weft_identity::server_name(&port, trust_domain).map_err(|_| DialError::Name)?;
+        Ok(Self {
+            port,
+            name: name.into(),
+        })
+    }
 }
 
 /// A stream for one exchange.
@@ -103,7 +119,7 @@ impl Outlets {
     pub async fn lease(
         &self,
         endpoints: &[Endpoint],
-        target: &ServicePort,
+        target: &Target,
     ) -> Result<Lease, Unreachable> {
         let mut tried = Vec::new();
         while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
@@ -123,7 +139,7 @@ impl Outlets {
     pub async fn connect(
         &self,
         endpoints: &[Endpoint],
-        target: &ServicePort,
+        target: &Target,
     ) -> Result<(Stream, Arc<Peer>, Pending), Unreachable> {
         let mut tried = Vec::new();
         while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
@@ -134,7 +150,7 @@ impl Outlets {
             )
             .await
             {
-                Ok(opened) => return Ok((opened.stream, opened.peer, pending)),
+                Ok((stream, peer)) => return Ok((stream, peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
             tried.push(endpoint);
@@ -180,17 +196,14 @@ impl Outlets {
         self.inner.shared.close();
     }
 
-    async fn lease_at(
-        &self,
-        endpoint: &Endpoint,
-        target: &ServicePort,
-    ) -> Result<Lease, DialError> {
-        if let Some((stream, peer, name)) = self.inner.shared.reuse(endpoint.into(), target) {
-            return Ok(Lease::of(stream, Some(peer), Place::Parked(name), true));
+    async fn lease_at(&self, endpoint: &Endpoint, target: &Target) -> Result<Lease, DialError> {
+        let parked = || Place::Parked(Arc::clone(&target.name));
+        if let Some((stream, peer)) = self.inner.shared.reuse(endpoint.into(), target) {
+            return Ok(Lease::of(stream, Some(peer), parked(), true));
         }
         let key = || Key {
             address: endpoint.address,
-            mesh: Some((endpoint.identity.clone(), target.clone())),
+            mesh: Some((endpoint.identity.clone(), target.port.clone())),
         };
         if let Some(waiting) = self.known(&key())
             && let Some(lease) = self.take(&waiting)
@@ -201,9 +214,9 @@ impl Outlets {
             .inner
             .shared
             .open(endpoint.into(), target, Carried::Http1);
-        let Opened { stream, peer, name } = Box::pin(opening).await?;
+        let (stream, peer) = Box::pin(opening).await?;
         let place = match &stream {
-            Stream::Mux(_) => Place::Parked(name),
+            Stream::Mux(_) => parked(),
             Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) => {
                 self.place(self.waiting(key()))
             }

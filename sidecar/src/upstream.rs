@@ -21,7 +21,7 @@ use crate::balance::{Balance, Pending};
 use crate::http::Version;
 use crate::http::client::Sender;
 use crate::mux::Carried;
-use crate::outlets::SharedConnections;
+use crate::outlets::{SharedConnections, Target};
 use crate::read_ahead::ReadAhead;
 use crate::stream::Stream;
 use crate::tls::{ALPN_HTTP2, Expected, Peer, Tls, TlsError};
@@ -291,17 +291,16 @@ impl Upstreams {
         target: &ServicePort,
         version: Version,
     ) -> Result<(Stream, Arc<Peer>), DialError> {
+        let target = self.shared.dialler.target(target.clone())?;
         if version == Version::Http1 {
-            let opened = self
+            return self
                 .shared
                 .streams
-                .open(whom, target, Carried::Http1)
-                .await?;
-            return Ok((opened.stream, opened.peer));
+                .open(whom, &target, Carried::Http1)
+                .await;
         }
         let dialler = &self.shared.dialler;
-        let server_name = dialler.server_name(target)?;
-        let (tls, peer) = dialler.dial_mesh(whom, &server_name, &[ALPN_HTTP2]).await?;
+        let (tls, peer) = dialler.dial_mesh(whom, &target.name, &[ALPN_HTTP2]).await?;
         Ok((Stream::TlsClient(Box::new(tls)), Arc::new(peer)))
     }
 
@@ -389,9 +388,8 @@ impl Dialler {
     }
 
     /// What names a target in a handshake, or in the opening of a stream.
-    pub fn server_name(&self, target: &ServicePort) -> Result<String, DialError> {
-        let trust_domain = &self.sidecar.current.load().trust_domain;
-        weft_identity::server_name(target, trust_domain).map_err(|_| DialError::Name)
+    pub fn target(&self, port: ServicePort) -> Result<Target, DialError> {
+        Target::of(port, &self.sidecar.current.load().trust_domain)
     }
 
     /// Mutual TLS with an endpoint, and one of the protocols.

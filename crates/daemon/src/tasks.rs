@@ -4,14 +4,17 @@
 //! - *connection*: serves one peer; a drain waits for it until its deadline;
 //! - *background*: restarted with back-off when it fails or panics.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +28,7 @@ pub struct Tasks {
 
 struct Shared {
     connections: TaskTracker,
+    stops: Arc<Stops>,
     others: TaskTracker,
     /// Cancelled first: no new work, finish what is open.
     draining: CancellationToken,
@@ -66,6 +70,7 @@ impl Tasks {
         Self {
             shared: Arc::new(Shared {
                 connections: TaskTracker::new(),
+                stops: Arc::default(),
                 others: TaskTracker::new(),
                 draining: CancellationToken::new(),
                 stopping: CancellationToken::new(),
@@ -103,10 +108,14 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stopping = self.shared.stopping.clone();
-        self.shared
-            .connections
-            .spawn(run_alone(task, future, stopping));
+        // Not by a second future beside it, which every wake-up would ask in vain.
+        let stops = Arc::clone(&self.shared.stops);
+        let key = stops.reserve();
+        let spawned = self.shared.connections.spawn(async move {
+            let _leaving = Leaving { stops, key };
+            run_alone(task, future).await;
+        });
+        self.shared.stops.enter(key, spawned.abort_handle());
     }
 
     /// Starts a task that serves an onlooker: a drain does not wait for it, and its panic ends it alone.
@@ -115,7 +124,12 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let stopping = self.shared.stopping.clone();
-        self.shared.others.spawn(run_alone(task, future, stopping));
+        self.shared.others.spawn(async move {
+            tokio::select! {
+                () = run_alone(task, future) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
     }
 
     /// Starts a task that is started again, with back-off, when it fails or panics. `Ok` ends it for good.
@@ -175,6 +189,7 @@ impl Tasks {
         let _ = tokio::time::timeout(deadline, self.shared.connections.wait()).await;
         let connections_cut = self.shared.connections.len();
         self.shared.stopping.cancel();
+        self.shared.stops.stop();
         self.shared.others.close();
         self.shared.connections.wait().await;
         self.shared.others.wait().await;
@@ -182,18 +197,74 @@ impl Tasks {
     }
 }
 
-async fn run_alone<F: Future<Output = ()>>(
-    task: &'static str,
-    future: F,
-    stopping: CancellationToken,
-) {
-    tokio::select! {
-        ended = AssertUnwindSafe(future).catch_unwind() => {
-            if let Err(panic) = ended {
-                tracing::error!(task, panic = panic_message(panic.as_ref()), "a connection's task panicked");
-            }
+async fn run_alone<F: Future<Output = ()>>(task: &'static str, future: F) {
+    if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+        tracing::error!(
+            task,
+            panic = panic_message(panic.as_ref()),
+            "a connection's task panicked"
+        );
+    }
+}
+
+/// How each connection's task can be stopped.
+#[derive(Default)]
+struct Stops {
+    next: AtomicU64,
+    handles: Mutex<Handles>,
+}
+
+#[derive(Default)]
+struct Handles {
+    /// None between the reservation of a place and the start of its task.
+    running: HashMap<u64, Option<AbortHandle>>,
+    /// Whoever enters now is stopped at once.
+    stopped: bool,
+}
+
+impl Stops {
+    fn reserve(&self) -> u64 {
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        self.handles().running.insert(key, None);
+        key
+    }
+
+    fn enter(&self, key: u64, handle: AbortHandle) {
+        let mut handles = self.handles();
+        if handles.stopped {
+            handle.abort();
         }
-        () = stopping.cancelled() => {}
+        // It may have left before it entered.
+        if let Some(place) = handles.running.get_mut(&key) {
+            *place = Some(handle);
+        }
+    }
+
+    fn stop(&self) {
+        let mut handles = self.handles();
+        handles.stopped = true;
+        handles
+            .running
+            .values()
+            .flatten()
+            .for_each(AbortHandle::abort);
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        // Every change is whole before it can panic.
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves the table when its task is gone, however it went.
+struct Leaving {
+    stops: Arc<Stops>,
+    key: u64,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.stops.handles().running.remove(&self.key);
     }
 }
 

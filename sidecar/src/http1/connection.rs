@@ -274,8 +274,13 @@ impl Connection {
                 UNREACHABLE
             });
         }
-        let target = self.way.target.as_ref().map_err(|_| UNREACHABLE)?;
-        let service = shared.current.load().outbound.get(&target.service).cloned();
+        let target = self.way.named.as_ref().ok_or(UNREACHABLE)?;
+        let service = shared
+            .current
+            .load()
+            .outbound
+            .get(&target.port.service)
+            .cloned();
         let service = service.ok_or(UNREACHABLE)?;
         let leased = shared.outlets.lease(&service.view.endpoints, target).await;
         let lease = leased.map_err(|_| UNREACHABLE)?;

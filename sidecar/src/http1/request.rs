@@ -17,6 +17,7 @@ use crate::http::headers;
 use crate::http::upgrade::Upgrade;
 use crate::listener::Shared;
 use crate::metrics::SideLabel;
+use crate::outlets::Target;
 use crate::tls::Peer;
 
 /// Which way the requests of one connection go. Everything that is the same for all of them is made once.
@@ -28,6 +29,8 @@ pub struct Way {
     pub target: Result<ServicePort, Refusal>,
     /// On the server side.
     pub inlet: Option<Inlet>,
+    /// On the client side: what names the target; none if it has no name.
+    pub named: Option<Target>,
     /// Lines that each forwarded request gets.
     pub added: Vec<u8>,
     requests: Counter,
@@ -47,6 +50,7 @@ impl Way {
             shared: Arc::clone(shared),
             side: Side::Client,
             source: shared.config.own_id.clone(),
+            named: shared.named(&target).ok(),
             target: Ok(target),
             inlet: None,
             added: Vec::new(),
@@ -65,6 +69,7 @@ impl Way {
             source,
             target: Ok(target),
             inlet: Some(inlet),
+            named: None,
             requests: counter(shared, "server"),
         }
     }
@@ -77,6 +82,7 @@ impl Way {
             source,
             target: Err(refusal),
             inlet: None,
+            named: None,
             added: Vec::new(),
             requests: counter(shared, "server"),
         }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use weft_identity::{ServicePort, SpiffeId};
+use weft_identity::SpiffeId;
 
+use super::Target;
 use crate::Sidecar;
 use crate::mux::{self, Carried, Mux, Role};
 use crate::stream::Stream;
@@ -31,13 +32,6 @@ struct Connections {
     failed_at: Mutex<Option<Instant>>,
 }
 
-/// A new stream, and what it is kept under.
-pub struct Opened {
-    pub stream: Stream,
-    pub peer: Arc<Peer>,
-    pub name: Arc<str>,
-}
-
 struct Shared {
     mux: Mux,
     peer: Arc<Peer>,
@@ -54,44 +48,39 @@ impl SharedConnections {
     }
 
     /// A stream for HTTP that waits for its next use by the same target.
-    pub fn reuse(
-        &self,
-        whom: Whom<'_>,
-        target: &ServicePort,
-    ) -> Option<(Stream, Arc<Peer>, Arc<str>)> {
-        let server_name = self.dialler.server_name(target).ok()?;
+    pub fn reuse(&self, whom: Whom<'_>, target: &Target) -> Option<(Stream, Arc<Peer>)> {
         let connections = self.connections(whom);
         let open = connections.open();
-        let usable = open.iter().filter(|shared| self.is_usable(shared));
-        let (stream, peer) = usable
-            .filter_map(|shared| Some((shared.mux.reuse(&server_name)?, &shared.peer)))
-            .next()?;
-        Some((Stream::Mux(stream), Arc::clone(peer), server_name.into()))
+        let mut usable = open.iter().filter(|shared| self.is_usable(shared));
+        usable.find_map(|shared| {
+            let stream = shared.mux.reuse(&target.name)?;
+            Some((Stream::Mux(stream), Arc::clone(&shared.peer)))
+        })
     }
 
     /// A new stream to an endpoint.
     pub async fn open(
         &self,
         whom: Whom<'_>,
-        target: &ServicePort,
+        target: &Target,
         carried: Carried,
-    ) -> Result<Opened, DialError> {
-        let server_name: Arc<str> = self.dialler.server_name(target)?.into();
+    ) -> Result<(Stream, Arc<Peer>), DialError> {
+        let server_name = &target.name;
         let connections = self.connections(whom);
-        if let Some(opened) = self.open_at_once(&connections, carried, &server_name) {
+        if let Some(opened) = self.open_at_once(&connections, carried, server_name) {
             return Ok(opened);
         }
         let asked = Instant::now();
         // Nobody closes the semaphore.
         let _dialling = connections.dialling.acquire().await;
-        if let Some(opened) = self.open_at_once(&connections, carried, &server_name) {
+        if let Some(opened) = self.open_at_once(&connections, carried, server_name) {
             return Ok(opened);
         }
         // Who waited while another one failed would only fail the same way, one after the other.
         if connections.failed_since(asked) {
             return Err(DialError::Neighbour);
         }
-        let dialled = Box::pin(self.dial(whom, &server_name, carried, &connections)).await;
+        let dialled = Box::pin(self.dial(whom, server_name, carried, &connections)).await;
         if dialled.is_err() {
             connections.note_failure();
         }
@@ -130,17 +119,13 @@ impl SharedConnections {
         &self,
         connections: &Connections,
         carried: Carried,
-        server_name: &Arc<str>,
-    ) -> Option<Opened> {
+        server_name: &str,
+    ) -> Option<(Stream, Arc<Peer>)> {
         let open = connections.open();
         let usable = open.iter().filter(|shared| self.is_usable(shared));
         let best = usable.min_by_key(|shared| shared.mux.busy())?;
         let stream = best.mux.open(carried, server_name)?;
-        Some(Opened {
-            stream: Stream::Mux(stream),
-            peer: Arc::clone(&best.peer),
-            name: Arc::clone(server_name),
-        })
+        Some((Stream::Mux(stream), Arc::clone(&best.peer)))
     }
 
     fn is_usable(&self, shared: &Shared) -> bool {
@@ -150,24 +135,23 @@ impl SharedConnections {
     async fn dial(
         &self,
         whom: Whom<'_>,
-        name: &Arc<str>,
+        name: &str,
         carried: Carried,
         connections: &Connections,
-    ) -> Result<Opened, DialError> {
-        let name = Arc::clone(name);
+    ) -> Result<(Stream, Arc<Peer>), DialError> {
         let alone = match carried {
             Carried::Http1 => ALPN_HTTP1,
             Carried::Tcp => ALPN_TCP,
         };
         let protocols = &[ALPN_MUX, alone];
-        let (tls, peer) = self.dialler.dial_mesh(whom, &name, protocols).await?;
+        let (tls, peer) = self.dialler.dial_mesh(whom, name, protocols).await?;
         let peer = Arc::new(peer);
         if tls.get_ref().1.alpn_protocol() != Some(ALPN_MUX) {
             let stream = Stream::TlsClient(Box::new(tls));
-            return Ok(Opened { stream, peer, name });
+            return Ok((stream, peer));
         }
         let mux = Mux::new(Role::Client);
-        let stream = mux.open(carried, &name).ok_or(DialError::Name)?;
+        let stream = mux.open(carried, name).ok_or(DialError::Name)?;
         mux::start(&self.sidecar, &mux, Stream::TlsClient(Box::new(tls)));
         let (watched, registered) = (
             mux.clone(),
@@ -192,7 +176,7 @@ impl SharedConnections {
             used: Instant::now(),
         });
         let stream = Stream::Mux(stream);
-        Ok(Opened { stream, peer, name })
+        Ok((stream, peer))
     }
 
     fn connections(&self, whom: Whom<'_>) -> Arc<Connections> {
