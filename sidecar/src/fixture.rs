@@ -1,6 +1,6 @@
 //! What unit tests of the control half start from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use weft_catalog::{Port, Protocol};
@@ -33,7 +33,9 @@ pub(crate) fn target(port: &str) -> ServicePort {
 /// A peer as a handshake would prove it, and the bundle that proves it.
 pub(crate) fn peer(workload: &str) -> (Arc<Proof>, Arc<TrustBundle>) {
     let now = Timestamp::now();
-    let (root, bundle) = root(1);
+    // All peers of a test are of one mesh.
+    static MESH: LazyLock<(Root, Arc<TrustBundle>)> = LazyLock::new(|| root(1));
+    let (root, bundle) = &*MESH;
     let intermediate = root.issue_intermediate(now, hours(24), [2; 16]).unwrap();
     let key = read_csr(&new_key_and_csr().unwrap().csr_der).unwrap();
     let id = id(workload);
@@ -45,8 +47,8 @@ pub(crate) fn peer(workload: &str) -> (Arc<Proof>, Arc<TrustBundle>) {
         now,
     };
     let issued = intermediate.issue_svid(&request).unwrap();
-    let proof = Proof::of(&issued.chain, &bundle, Purpose::ClientAuth, now).unwrap();
-    (Arc::new(proof), bundle)
+    let proof = Proof::of(&issued.chain, bundle, Purpose::ClientAuth, now).unwrap();
+    (Arc::new(proof), Arc::clone(bundle))
 }
 
 /// A bundle of a root that issued nothing yet.

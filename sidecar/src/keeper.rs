@@ -17,7 +17,7 @@ use crate::bootstrap::chain_of;
 use crate::identity::OwnSvid;
 use crate::received::{Problem, Received};
 use crate::runtime::Runtime;
-use crate::snapshot::{MacKey, Moment, Snapshot};
+use crate::snapshot::{Hearing, MacKey, Moment, Seal, Snapshot};
 
 pub(crate) struct Keeper {
     sidecar: Arc<Sidecar>,
@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     heard: Option<Moment>,
     /// A change, or a new key, that the snapshot lacks.
     dirty: bool,
+    /// Of the snapshot that this process wrote last.
+    seal: Option<Seal>,
     written_at: Option<tokio::time::Instant>,
     next_expiry: Option<Timestamp>,
     announced: bool,
@@ -54,6 +56,7 @@ impl Keeper {
             doubtful_until: Duration::ZERO,
             heard: None,
             dirty: false,
+            seal: None,
             written_at: None,
             next_expiry: None,
             announced: false,
@@ -62,12 +65,16 @@ impl Keeper {
 
     /// Serves from the snapshot of an earlier process, if it is genuine and recent enough.
     pub(crate) fn restore(&mut self, previous: Option<MacKey>) {
+        let refuse = |error| tracing::warn!(error = %chain_of(&error), "the snapshot is refused");
         let content = match self.runtime.read_snapshot() {
             Ok(content) => content,
             Err(error) if error.is_not_found() => return,
-            Err(error) => {
-                return tracing::warn!(error = %chain_of(&error), "the snapshot is refused");
-            }
+            Err(error) => return refuse(error),
+        };
+        let hearing = match self.runtime.read_hearing() {
+            Ok(hearing) => Some(hearing),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return refuse(error),
         };
         let keys: Vec<MacKey> = mac_key(&self.sidecar.identity.load())
             .into_iter()
@@ -78,16 +85,17 @@ impl Keeper {
             self.sidecar.config.own_id.clone(),
             Arc::clone(&self.sidecar.current.load().bundle),
         );
-        let opened = Snapshot::open(&content, &keys).and_then(|snapshot| {
-            restored.restore(snapshot.revision, snapshot.resources.clone());
-            snapshot
-                .check_age(restored.mesh().max_stale(), now)
-                .map(|()| snapshot)
-        });
+        let opened =
+            Snapshot::open(&content, hearing.as_deref(), &keys).and_then(|mut snapshot| {
+                restored.restore(snapshot.revision, std::mem::take(&mut snapshot.resources));
+                snapshot
+                    .check_age(restored.mesh().max_stale(), now)
+                    .map(|()| (snapshot.revision, snapshot.heard))
+            });
         match opened {
-            Ok(snapshot) => {
-                tracing::info!(revision = snapshot.revision, heard_at = %snapshot.heard.wall, "serving from the snapshot");
-                self.heard = Some(snapshot.heard);
+            Ok((revision, heard)) => {
+                tracing::info!(revision, heard_at = %heard.wall, "serving from the snapshot");
+                self.heard = Some(heard);
                 self.received = restored;
                 self.enforce(now);
             }
@@ -217,15 +225,32 @@ impl Keeper {
         if !self.received.is_complete() {
             return;
         }
-        self.dirty = false;
-        let snapshot = Snapshot {
-            heard,
-            written: now,
-            revision: self.received.revision(),
-            resources: self.received.stored(),
-        };
         // The folder is in memory, so that this does not wait for a disk.
-        if let Err(error) = self.runtime.write_snapshot(&snapshot.seal(&key)) {
+        let written = match self.seal.filter(|_| !self.dirty) {
+            Some(of) => {
+                let written = now;
+                let hearing = Hearing { heard, written, of };
+                self.runtime.write_hearing(&hearing.seal(&key))
+            }
+            None => {
+                let snapshot = Snapshot {
+                    heard,
+                    written: now,
+                    revision: self.received.revision(),
+                    resources: self.received.stored(),
+                };
+                let (content, seal) = snapshot.seal(&key);
+                let written = self.runtime.write_snapshot(&content);
+                if written.is_ok() {
+                    // What was heard before is told by the snapshot itself, and may be under a key that is gone.
+                    self.runtime.forget_hearing();
+                }
+                self.seal = written.is_ok().then_some(seal);
+                written
+            }
+        };
+        self.dirty = false;
+        if let Err(error) = written {
             tracing::warn!(error = %chain_of(&error), "the snapshot cannot be written");
         }
     }
@@ -278,106 +303,4 @@ const LONGEST_NAP: Duration = Duration::from_secs(10);
 const PROOF_OF_LIFE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use weft_wire::v1;
-
-    use super::*;
-    use crate::fixture::{API, received, response};
-    use crate::two_sidecars::Authority;
-
-    #[tokio::test]
-    async fn row_18_a_partitioned_sidecar_turns_stale_although_its_wall_clock_was_set_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::open(folder.path()).unwrap();
-        let sidecar = Authority::new().sidecar(API, "").await;
-        let readiness = Readiness::default();
-        let mut received = received(Vec::new());
-        let max_stale = Duration::from_secs(20);
-        assert!(
-            received
-                .take(response(2, &[("mesh", mesh(max_stale))]))
-                .is_empty()
-        );
-        let mut keeper = Keeper::new(Arc::clone(&sidecar), runtime, readiness, received);
-        keeper.set_connected(true);
-        keeper.set_connected(false);
-        let is_stale = || sidecar.current.load().stale;
-        assert!(!is_stale());
-
-        let hour = Duration::from_secs(3600);
-        let now = Moment::now();
-        let silent_for = |silence| Moment {
-            wall: now.wall + hour,
-            since_boot: now.since_boot.checked_sub(silence).unwrap(),
-        };
-        keeper.heard = Some(silent_for(max_stale / 2));
-        assert!(keeper.until_due() <= max_stale / 2 + JUST_AFTER);
-        keeper.keep();
-        assert!(!is_stale());
-        keeper.heard = Some(silent_for(max_stale + Duration::from_secs(1)));
-        keeper.keep();
-        assert!(is_stale());
-    }
-
-    #[tokio::test]
-    async fn row_18_a_host_that_slept_has_heard_nobody_meanwhile() {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::open(folder.path()).unwrap();
-        let sidecar = Authority::new().sidecar(API, "").await;
-        let mut received = received(Vec::new());
-        let max_stale = Duration::from_secs(600);
-        assert!(
-            received
-                .take(response(2, &[("mesh", mesh(max_stale))]))
-                .is_empty()
-        );
-        let mut keeper = Keeper::new(
-            Arc::clone(&sidecar),
-            runtime,
-            Readiness::default(),
-            received,
-        );
-        keeper.set_connected(true);
-        let before = keeper.heard.unwrap();
-        let after = |sleep| Moment {
-            wall: before.wall + sleep,
-            since_boot: before.since_boot + sleep,
-        };
-        keeper.note_hearing(after(Duration::from_secs(3600)));
-        assert_eq!(keeper.heard, Some(before));
-        assert!(keeper.is_stale(after(Duration::from_secs(3600))));
-        // A connection that is still there a while later is alive.
-        let naps = (1..=4).map(|nap| Duration::from_secs(3600) + LONGEST_NAP * nap);
-        let last = naps
-            .inspect(|sleep| keeper.note_hearing(after(*sleep)))
-            .last();
-        assert_eq!(keeper.heard, last.map(after));
-    }
-
-    #[tokio::test]
-    async fn row_18_a_part_of_a_view_does_not_end_a_silence() {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::open(folder.path()).unwrap();
-        let sidecar = Authority::new().sidecar(API, "").await;
-        let mut keeper = Keeper::new(
-            Arc::clone(&sidecar),
-            runtime,
-            Readiness::default(),
-            received(Vec::new()),
-        );
-        keeper.apply(response(3, &[("mesh", mesh(Duration::from_secs(600)))]));
-        assert!(sidecar.current.load().stale);
-        keeper.set_connected(true);
-        assert!(!sidecar.current.load().stale);
-    }
-
-    fn mesh(max_stale: Duration) -> v1::MeshSettings {
-        let duration = |length: Duration| length.try_into().ok();
-        v1::MeshSettings {
-            schema: 1,
-            ttl: duration(Duration::from_secs(3600)),
-            renew_every: duration(Duration::from_secs(600)),
-            max_stale: duration(max_stale),
-        }
-    }
-}
+mod tests;

@@ -3,8 +3,11 @@
 //! Invariant: a [`Proof`] exists only for a chain that verified. Expiry is not asked again: what is open lives on, and what begins asks
 //! the time itself.
 
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use weft_identity::{Purpose, TrustBundle, Verified, VerifyError, verify_svid};
@@ -17,9 +20,11 @@ use crate::view::Enforced;
 #[derive(Debug)]
 pub struct Proof {
     pub verified: Verified,
+    /// SHA-256 of the leaf, in hexadecimal.
+    pub leaf_sha256: Arc<str>,
     chain: Vec<CertificateDer<'static>>,
     purpose: Purpose,
-    /// The revision of the last bundle that the chain verified against.
+    /// The last bundle that the chain verified against, as [`tag`] tells it.
     believed: AtomicU64,
 }
 
@@ -32,11 +37,13 @@ impl Proof {
         now: Timestamp,
     ) -> Result<Self, VerifyError> {
         let verified = verify_svid(chain, bundle, purpose, now)?;
+        let leaf = chain.first().ok_or(VerifyError::NoCertificate)?;
         Ok(Self {
             verified,
+            leaf_sha256: hex(digest::digest(&digest::SHA256, leaf).as_ref()).into(),
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             purpose,
-            believed: AtomicU64::new(bundle.revision),
+            believed: AtomicU64::new(tag(bundle)),
         })
     }
 
@@ -50,14 +57,31 @@ impl Proof {
     }
 
     fn believe(&self, bundle: &TrustBundle) -> Result<(), VerifyError> {
-        if self.believed.load(Ordering::Acquire) == bundle.revision {
+        let bundle_tag = tag(bundle);
+        if self.believed.load(Ordering::Acquire) == bundle_tag {
             return Ok(());
         }
         let alive = Timestamp::now().min(self.verified.not_after);
         verify_svid(&self.chain, bundle, self.purpose, alive)?;
-        self.believed.store(bundle.revision, Ordering::Release);
+        self.believed.store(bundle_tag, Ordering::Release);
         Ok(())
     }
+}
+
+/// Tells bundles apart by what they hold, as a revision may come again where a control plane was restored.
+fn tag(bundle: &TrustBundle) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *bundle.digest();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -69,10 +93,12 @@ mod tests {
     #[test]
     fn row_14_a_chain_whose_root_left_the_bundle_is_believed_no_more() {
         let (proof, bundle) = peer("shop/web");
+        // A control plane that was restored may give a revision twice.
+        let bundle_revision = bundle.revision;
         let mut enforced = received(Vec::new()).enforced(false);
         enforced.bundle = bundle;
         assert_eq!(proof.admit(&enforced), Ok(()));
-        enforced.bundle = other_bundle(7);
+        enforced.bundle = other_bundle(bundle_revision);
         let refusal = proof.admit(&enforced).unwrap_err();
         assert_eq!(refusal.reason, Reason::Unauthenticated);
     }

@@ -84,7 +84,11 @@ impl AsyncWrite for ReadAhead {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, parts)
+        match parts {
+            // A plain write is the cheaper system call.
+            [part] => Pin::new(&mut self.socket).poll_write(cx, part),
+            parts => Pin::new(&mut self.socket).poll_write_vectored(cx, parts),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -105,33 +105,38 @@ impl Received {
     }
 
     /// Takes what an earlier process had received. The caller has checked that it is genuine.
-    pub(crate) fn restore(&mut self, revision: u64, resources: Vec<Stored>) {
+    pub(crate) fn restore(&mut self, revision: u64, resources: Vec<Stored<'_>>) {
         self.revision = revision;
         for stored in resources {
             let Some(kind) = known(&stored.type_url) else {
                 continue;
             };
             let any = Any {
-                type_url: stored.type_url,
-                value: stored.value,
+                type_url: stored.type_url.into_owned(),
+                value: stored.value.into_owned(),
             };
             // What was unreadable before is unreadable again, and denies again.
-            let _ = self.hold(kind, stored.name, stored.version, any);
+            let _ = self.hold(
+                kind,
+                stored.name.into_owned(),
+                stored.version.into_owned(),
+                any,
+            );
         }
         self.answered.extend(type_url::ALL);
     }
 
     /// What a snapshot keeps.
-    pub(crate) fn stored(&self) -> Vec<Stored> {
+    pub(crate) fn stored(&self) -> Vec<Stored<'_>> {
         let all = self
             .kinds
             .iter()
             .flat_map(|(kind, held)| held.iter().map(move |(name, held)| (*kind, name, held)));
         all.map(|(kind, name, held)| Stored {
-            type_url: kind.to_owned(),
-            name: name.clone(),
-            version: held.version.clone(),
-            value: held.value.clone(),
+            type_url: kind.into(),
+            name: name.into(),
+            version: (&held.version).into(),
+            value: (&held.value).into(),
         })
         .collect()
     }

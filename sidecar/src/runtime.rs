@@ -210,6 +210,19 @@ impl Runtime {
         files::write_private(&self.path(SNAPSHOT), content)
     }
 
+    pub(crate) fn read_hearing(&self) -> Result<Vec<u8>, PrivateFileError> {
+        files::read_private(&self.path(HEARING), HEARING_LIMIT)
+    }
+
+    pub(crate) fn write_hearing(&self, content: &[u8]) -> Result<(), PrivateFileError> {
+        files::write_private(&self.path(HEARING), content)
+    }
+
+    pub(crate) fn forget_hearing(&self) {
+        // One that stays names another snapshot and is passed over.
+        let _ = std::fs::remove_file(self.path(HEARING));
+    }
+
     /// Tells whoever started this process where it listens.
     pub(crate) fn write_addresses(
         &self,
@@ -274,9 +287,12 @@ const LOCK: &str = "lock";
 const SVID: &str = "svid.json";
 const PENDING: &str = "pending.json";
 const SNAPSHOT: &str = "snapshot";
+/// When the control plane was last heard, if the snapshot does not tell it.
+const HEARING: &str = "heard";
 const ADDRESSES: &str = "sidecar.json";
 const SVID_LIMIT: u64 = 1 << 20;
 const SNAPSHOT_LIMIT: u64 = 256 << 20;
+const HEARING_LIMIT: u64 = 1 << 12;
 
 #[cfg(test)]
 mod tests {

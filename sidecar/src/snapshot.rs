@@ -2,25 +2,41 @@
 //!
 //! Invariant: a snapshot is used only if its MAC holds under a key of this workload on this boot of this host, and if the control plane had
 //! been heard no longer than `maxStale` ago, by the wall clock and by the one since boot: setting the wall clock back wins no time.
+//!
+//! While nothing changes, only a [`Hearing`] is rewritten beside the snapshot: a few bytes, whatever the view weighs.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 use weft_daemon::since_boot;
 use zeroize::Zeroizing;
 
 /// The view as it was received: protobuf bytes, so that reading it again is the same conversion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
+pub(crate) struct Snapshot<'a> {
     /// When the control plane was last heard.
     pub heard: Moment,
     pub written: Moment,
     pub revision: u64,
-    pub resources: Vec<Stored>,
+    pub resources: Vec<Stored<'a>>,
 }
+
+/// A later hearing of the control plane than a snapshot tells of. It says nothing about any other snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hearing {
+    pub heard: Moment,
+    pub written: Moment,
+    pub of: Seal,
+}
+
+/// A snapshot's MAC, which names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seal([u8; MAC_BYTES]);
 
 /// One moment by two clocks: the wall's, which somebody may set, and the one since boot, which only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +47,12 @@ pub(crate) struct Moment {
 
 /// One resource, readable or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stored {
-    pub type_url: String,
-    pub name: String,
-    pub version: String,
+pub(crate) struct Stored<'a> {
+    pub type_url: Cow<'a, str>,
+    pub name: Cow<'a, str>,
+    pub version: Cow<'a, str>,
     #[serde(with = "base64_bytes")]
-    pub value: Vec<u8>,
+    pub value: Cow<'a, [u8]>,
 }
 
 /// The key of the MAC. It cannot be had without the SVID's private key, and not for another host or boot.
@@ -65,12 +81,13 @@ impl MacKey {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             context.update(part.as_bytes());
         }
-        let mut bytes = Zeroizing::new([0; 32]);
-        bytes
-            .iter_mut()
-            .zip(context.sign().as_ref())
-            .for_each(|(to, from)| *to = *from);
-        Self(bytes)
+        Self(Zeroizing::new(bytes_of(&context.sign())))
+    }
+
+    /// The key of hearings: one kind of file is never taken for the other.
+    fn of_hearings(&self) -> Self {
+        let tag = hmac::sign(&self.hmac(), HEARINGS.as_bytes());
+        Self(Zeroizing::new(bytes_of(&tag)))
     }
 
     pub(crate) fn from_text(text: &str) -> Option<Self> {
@@ -85,29 +102,77 @@ impl MacKey {
     fn hmac(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice())
     }
+
+    /// A file's content: the MAC of what follows, then what follows.
+    fn seal(&self, value: &impl Serialize) -> (Vec<u8>, Seal) {
+        let mut content = vec![0; MAC_BYTES];
+        // A struct of strings, numbers and times always becomes JSON.
+        let _ = serde_json::to_writer(&mut content, value);
+        let (place, body) = content.split_at_mut(MAC_BYTES);
+        let mac = bytes_of(&hmac::sign(&self.hmac(), body));
+        place.copy_from_slice(&mac);
+        (content, Seal(mac))
+    }
 }
 
-impl Snapshot {
-    /// The file's content: the MAC of what follows, then what follows.
+/// What [`MacKey::seal`] wrote under one of these keys, and its seal.
+fn unseal<'a>(content: &'a [u8], keys: &[MacKey]) -> Result<(&'a [u8], Seal), SnapshotError> {
+    let (mac, body) = content
+        .split_first_chunk::<MAC_BYTES>()
+        .ok_or(SnapshotError::Format)?;
+    if !keys
+        .iter()
+        .any(|key| hmac::verify(&key.hmac(), body, mac).is_ok())
+    {
+        return Err(SnapshotError::Mac);
+    }
+    Ok((body, Seal(*mac)))
+}
+
+fn bytes_of(tag: &hmac::Tag) -> [u8; MAC_BYTES] {
+    let mut bytes = [0; MAC_BYTES];
+    bytes
+        .iter_mut()
+        .zip(tag.as_ref())
+        .for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+impl Hearing {
     pub(crate) fn seal(&self, key: &MacKey) -> Vec<u8> {
-        // A struct of strings, numbers and times always becomes JSON.
-        let body = serde_json::to_vec(self).unwrap_or_default();
-        let mac = hmac::sign(&key.hmac(), &body);
-        [mac.as_ref(), &body].concat()
+        key.of_hearings().seal(self).0
     }
 
-    /// Reads what [`Snapshot::seal`] wrote under one of these keys.
-    pub(crate) fn open(content: &[u8], keys: &[MacKey]) -> Result<Self, SnapshotError> {
-        let (mac, body) = content
-            .split_at_checked(MAC_BYTES)
-            .ok_or(SnapshotError::Format)?;
-        if !keys
-            .iter()
-            .any(|key| hmac::verify(&key.hmac(), body, mac).is_ok())
-        {
-            return Err(SnapshotError::Mac);
-        }
+    fn open(content: &[u8], keys: &[MacKey]) -> Result<Self, SnapshotError> {
+        let keys: Vec<MacKey> = keys.iter().map(MacKey::of_hearings).collect();
+        let (body, _) = unseal(content, &keys)?;
         serde_json::from_slice(body).map_err(|_| SnapshotError::Format)
+    }
+}
+
+impl Snapshot<'_> {
+    /// The file's content, and what a [`Hearing`] of this snapshot names it by.
+    pub(crate) fn seal(&self, key: &MacKey) -> (Vec<u8>, Seal) {
+        key.seal(self)
+    }
+
+    /// Reads what [`Snapshot::seal`] wrote under one of these keys, and what was heard later. A hearing that was edited refuses the
+    /// snapshot; one of an earlier snapshot, left behind by a crash, is as good as none.
+    pub(crate) fn open(
+        content: &[u8],
+        hearing: Option<&[u8]>,
+        keys: &[MacKey],
+    ) -> Result<Self, SnapshotError> {
+        let (body, seal) = unseal(content, keys)?;
+        let mut snapshot: Self = serde_json::from_slice(body).map_err(|_| SnapshotError::Format)?;
+        let hearing = hearing
+            .map(|content| Hearing::open(content, keys))
+            .transpose()?;
+        if let Some(later) = hearing.filter(|hearing| hearing.of == seal) {
+            snapshot.heard = later.heard;
+            snapshot.written = later.written;
+        }
+        Ok(snapshot)
     }
 
     pub(crate) fn check_age(&self, max_stale: Duration, now: Moment) -> Result<(), SnapshotError> {
@@ -157,124 +222,19 @@ mod base64_bytes {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    ) -> Result<Cow<'static, [u8]>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        BASE64.decode(text).map_err(D::Error::custom)
+        BASE64
+            .decode(text)
+            .map(Cow::Owned)
+            .map_err(D::Error::custom)
     }
 }
 
 const PURPOSE: &str = "weft snapshot mac v1";
+const HEARINGS: &str = "weft hearing mac v1";
 const MAC_BYTES: usize = 32;
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// By both clocks; the host had booted at 900.
-    fn at(second: i64) -> Moment {
-        moment(second, second - 900)
-    }
-
-    fn moment(wall: i64, since_boot: i64) -> Moment {
-        Moment {
-            wall: Timestamp::from_second(wall).unwrap(),
-            since_boot: Duration::from_secs(since_boot.try_into().unwrap()),
-        }
-    }
-
-    fn snapshot() -> Snapshot {
-        let resource = Stored {
-            type_url: weft_wire::type_url::INBOUND.to_owned(),
-            name: "shop/api".to_owned(),
-            version: "3".to_owned(),
-            value: vec![1, 2, 3],
-        };
-        Snapshot {
-            heard: at(1000),
-            written: at(1001),
-            revision: 9,
-            resources: vec![resource],
-        }
-    }
-
-    fn key() -> MacKey {
-        MacKey::derive(b"private key", "boot", "host")
-    }
-
-    #[test]
-    fn a_snapshot_comes_back_as_it_was_also_under_the_key_before_the_last_renewal() {
-        let sealed = snapshot().seal(&key());
-        let newer = MacKey::derive(b"renewed key", "boot", "host");
-        let kept = MacKey::from_text(&key().to_text()).unwrap();
-        assert_eq!(Snapshot::open(&sealed, &[newer, kept]).unwrap(), snapshot());
-    }
-
-    #[test]
-    fn row_18_an_edited_snapshot_is_refused_whichever_byte_was_edited() {
-        let sealed = snapshot().seal(&key());
-        for at in 0..sealed.len() {
-            let mut edited = sealed.clone();
-            edited[at] ^= 1;
-            assert_eq!(
-                Snapshot::open(&edited, &[key()]),
-                Err(SnapshotError::Mac),
-                "byte {at}"
-            );
-        }
-        for cut in 0..sealed.len() {
-            assert!(
-                Snapshot::open(&sealed[..cut], &[key()]).is_err(),
-                "cut at {cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn row_18_a_snapshot_of_another_boot_host_or_workload_is_refused() {
-        let sealed = snapshot().seal(&key());
-        for other in [
-            MacKey::derive(b"private key", "another boot", "host"),
-            MacKey::derive(b"private key", "boot", "another host"),
-            MacKey::derive(b"another key", "boot", "host"),
-            MacKey::derive(b"private key", "boothost", ""),
-        ] {
-            assert_eq!(Snapshot::open(&sealed, &[other]), Err(SnapshotError::Mac));
-        }
-    }
-
-    #[test]
-    fn row_18_a_snapshot_older_than_max_stale_or_from_the_future_is_refused() {
-        let max_stale = Duration::from_secs(90);
-        assert_eq!(snapshot().check_age(max_stale, at(1090)), Ok(()));
-        assert_eq!(snapshot().check_age(max_stale, at(1091)), Err(too_old()));
-        for earlier in [at(900), moment(1002, 99)] {
-            let future = SnapshotError::Future {
-                written_at: at(1001).wall,
-            };
-            assert_eq!(snapshot().check_age(max_stale, earlier), Err(future));
-        }
-    }
-
-    #[test]
-    fn row_18_a_wall_clock_that_is_set_back_or_a_host_that_slept_wins_no_time() {
-        let max_stale = Duration::from_secs(90);
-        // Set back by 100 s: 91 s after the control plane was heard the wall clock says that this is still to come.
-        let set_back = moment(991, 191);
-        assert!(at(1000).is_stale(max_stale, set_back));
-        assert_eq!(at(1000).silence(set_back), Duration::from_secs(91));
-        assert!(!at(1000).is_stale(max_stale, moment(990, 190)));
-        assert_eq!(
-            snapshot().check_age(max_stale, moment(960, 191)),
-            Err(too_old())
-        );
-        // A clock that stood still while the wall's went on.
-        assert!(at(1000).is_stale(max_stale, moment(1091, 101)));
-    }
-
-    fn too_old() -> SnapshotError {
-        SnapshotError::TooOld {
-            heard_at: at(1000).wall,
-        }
-    }
-}
+mod tests;

@@ -222,7 +222,7 @@ impl Pair {
 pub(crate) struct Authority {
     root: Root,
     trust_domain: TrustDomain,
-    bundle: Arc<TrustBundle>,
+    pub(crate) bundle: Arc<TrustBundle>,
 }
 
 impl Authority {
@@ -287,7 +287,7 @@ impl Authority {
         self.svid_for(id, key, HOUR)
     }
 
-    fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
+    pub(crate) fn svid_for(&self, id: &SpiffeId, key: KeyAndCsr, ttl: Duration) -> OwnSvid {
         let now = Timestamp::now();
         let public_key = read_csr(&key.csr_der).unwrap();
         let intermediate = self
@@ -311,7 +311,7 @@ impl Authority {
         OwnSvid::believe(candidate, id, &self.bundle, now).unwrap()
     }
 
-    fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
+    pub(crate) fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
         let mut enforced = Enforced {
             revision: 1,
             trust_domain: self.trust_domain.clone(),
@@ -336,7 +336,7 @@ fn places(sidecar: &Sidecar, listener: &'static str) -> i64 {
     sidecar.metrics.open.get_or_create(&label).get()
 }
 
-fn copy_of(enforced: &Enforced) -> Enforced {
+pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
     Enforced {
         revision: enforced.revision,
         trust_domain: enforced.trust_domain.clone(),

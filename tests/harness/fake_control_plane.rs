@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub struct FakeControlPlane {
     pub address: SocketAddr,
     ca: Arc<Authority>,
     says: watch::Sender<Vec<xds::DeltaDiscoveryResponse>>,
+    /// Whether it answers subscriptions.
+    speaks: watch::Sender<bool>,
+    /// Whether a stream was ever opened.
+    asked: Arc<AtomicBool>,
     heard: Heard,
     serving: JoinHandle<()>,
 }
@@ -68,6 +72,16 @@ impl Drop for FakeControlPlane {
 impl FakeControlPlane {
     /// Answers every subscription with nothing until [`FakeControlPlane::say`].
     pub async fn start(trust_domain: &str) -> Self {
+        let fake = Self::start_silent(trust_domain, (type_url::MESH, Vec::new())).await;
+        fake.speak();
+        fake
+    }
+
+    /// Answers no subscription until [`FakeControlPlane::speak`], and then first of all with these resources of one type.
+    pub async fn start_silent(
+        trust_domain: &str,
+        first_view: (&'static str, Vec<xds::Resource>),
+    ) -> Self {
         let trust_domain: TrustDomain = trust_domain.parse().expect("a trust domain");
         let root = new_root(&trust_domain);
         let intermediate = root
@@ -84,10 +98,15 @@ impl FakeControlPlane {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (says, saying) = watch::channel(Vec::new());
+        let (speaks, speaking) = watch::channel(false);
+        let asked = Arc::default();
         let heard = Heard::default();
         let service = Service {
             ca: Arc::clone(&ca),
             saying,
+            speaking,
+            asked: Arc::clone(&asked),
+            first_view: Arc::new(first_view),
             heard: Arc::clone(&heard),
         };
         let routes = Routes::new(AttestationServer::new(service.clone()))
@@ -97,6 +116,8 @@ impl FakeControlPlane {
         let tls = TlsAcceptor::from(own.server_config("h2"));
         let serving = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                // As the real one does: an answer must not wait until the one before it is acknowledged.
+                let _ = socket.set_nodelay(true);
                 let (tls, routes) = (tls.clone(), routes.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = tls.accept(socket).await else {
@@ -112,9 +133,21 @@ impl FakeControlPlane {
             address,
             ca,
             says,
+            speaks,
+            asked,
             heard,
             serving,
         }
+    }
+
+    /// Answers subscriptions from now on.
+    pub fn speak(&self) {
+        self.speaks.send_replace(true);
+    }
+
+    /// Whether a sidecar has opened its stream.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// A token that leads to this control plane.
@@ -220,6 +253,9 @@ impl Authority {
 struct Service {
     ca: Arc<Authority>,
     saying: watch::Receiver<Vec<xds::DeltaDiscoveryResponse>>,
+    speaking: watch::Receiver<bool>,
+    asked: Arc<AtomicBool>,
+    first_view: Arc<(&'static str, Vec<xds::Resource>)>,
     heard: Heard,
 }
 
@@ -269,12 +305,18 @@ impl AggregatedDiscoveryService for Service {
         request: Request<Streaming<xds::DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let mut requests = request.into_inner();
+        self.asked.store(true, Ordering::Relaxed);
         let (sender, answers) = tokio::sync::mpsc::channel(64);
         let heard = Arc::clone(&self.heard);
         let mut saying = self.saying.clone();
+        let mut speaking = self.speaking.clone();
+        let first_view = Arc::clone(&self.first_view);
         let mut said = 0;
         let mut subscribed = BTreeMap::new();
         tokio::spawn(async move {
+            if speaking.wait_for(|speaks| *speaks).await.is_err() {
+                return;
+            }
             loop {
                 // Every type is answered before anything else is said, so that the first view is complete.
                 let is_complete = subscribed.len() == type_url::ALL.len();
@@ -298,8 +340,15 @@ impl AggregatedDiscoveryService for Service {
                     return;
                 };
                 if subscribed.insert(request.type_url.clone(), ()).is_none() {
+                    let (kind, resources) = &*first_view;
+                    let resources = if *kind == request.type_url {
+                        resources.clone()
+                    } else {
+                        Vec::new()
+                    };
                     let first = xds::DeltaDiscoveryResponse {
                         system_version_info: "0".to_owned(),
+                        resources,
                         type_url: request.type_url.clone(),
                         nonce: format!("first-{}", subscribed.len()),
                         ..Default::default()

@@ -6,10 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use weft_tests::backend::Backend;
-use weft_tests::{FakeControlPlane, KeepAlive, Mesh, Sidecar};
+use weft_tests::{FakeControlPlane, KeepAlive, Mesh, Sidecar, inbound};
 use weft_wire::type_url;
-
-use crate::views_on_the_wire::inbound;
 
 const TARGET: &str = "http.api.shop.test.example";
 const HOST: [(&str, &str); 1] = [("Host", "api.shop")];

@@ -12,6 +12,7 @@ mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
 mod protocols;
+mod ready;
 mod reconnect;
 mod replicas;
 mod restarts;

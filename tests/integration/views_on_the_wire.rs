@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use weft_tests::backend::Backend;
 use weft_tests::documents::{allow, allow_http, service};
-use weft_tests::{FakeControlPlane, Mesh, Svid, peer};
+use weft_tests::{FakeControlPlane, Mesh, Svid, inbound, peer};
 use weft_wire::v1::registration_client::RegistrationClient;
 use weft_wire::{type_url, v1, xds};
 
@@ -138,45 +138,6 @@ async fn a_tightening_edit_that_comes_with_an_unreadable_resource_still_tightens
     );
     assert_eq!(fake.answer().await.error_detail, None);
     assert_eq!((ask("api").await, ask("admin").await), (403, 200));
-}
-
-/// A service with one port and one rule, of this schema.
-pub(crate) fn inbound(service: &str, from: &str, schema: u32) -> xds::Resource {
-    let (_, name) = service.split_once('/').expect("namespace/name");
-    let message = v1::Inbound {
-        schema,
-        service: service.to_owned(),
-        ports: vec![v1::ServicePort {
-            name: "http".to_owned(),
-            port: 80,
-            target_port: 8080,
-            protocol: v1::Protocol::Http.into(),
-        }],
-        rules: vec![v1::NamedRule {
-            name: "shop/only".to_owned(),
-            allow: Some(v1::AllowSpec {
-                schema: 1,
-                service: name.to_owned(),
-                ports: Some(v1::PortMatch {
-                    r#match: Some(v1::port_match::Match::Any(v1::Any {})),
-                }),
-                from: vec![from.to_owned()],
-                http: Some(v1::HttpMatch {
-                    r#match: Some(v1::http_match::Match::Any(v1::Any {})),
-                }),
-                mode: v1::Mode::Enforce.into(),
-                ..Default::default()
-            }),
-        }],
-        keep_encoded_slashes: false,
-        health: None,
-    };
-    xds::Resource {
-        version: format!("{from}-{schema}"),
-        resource: Some(weft_wire::pack(&message)),
-        name: service.to_owned(),
-        aliases: Vec::new(),
-    }
 }
 
 /// The status of `GET /` at an inbound listener, with an SVID and no sidecar of its own.

@@ -1,4 +1,5 @@
-//! What an idle mesh weighs: the shop's services and policy, one sidecar for each workload, the small binaries.
+//! What an idle mesh weighs: the shop's services and policy, one sidecar for each workload, the small binaries, of a release build. When a
+//! sidecar weighs more although nothing was added, what its start calls has moved: `sidecar/link/record` writes it down anew.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ async fn an_idle_sidecar_and_control_plane_are_small() {
     for sidecar in &sidecars {
         let (resident, anonymous) = memory(sidecar.process.pid());
         println!("sidecar: VmRSS {resident} KiB, RssAnon {anonymous} KiB");
-        assert!(resident < 12 << 10);
+        assert!(resident <= 8 << 10);
     }
 }
 

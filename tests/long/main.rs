@@ -3,4 +3,5 @@
 mod defences;
 mod idle;
 mod outage;
+mod ready;
 mod rotation;

@@ -18,6 +18,7 @@ pub struct TrustBundle {
     pub revision: u64,
     pub(crate) anchors: Vec<TrustAnchor<'static>>,
     pub(crate) foreign: bool,
+    pub(crate) digest: [u8; 32],
 }
 
 impl TrustBundle {
@@ -37,13 +38,20 @@ impl TrustBundle {
             .enumerate()
             .map(|(index, root)| read_root(index, root))
             .collect::<Result<_, _>>()?;
+        let digest = digest_of(&trust_domain, &roots, false);
         Ok(Self {
             trust_domain,
             roots,
             revision,
             anchors,
             foreign: false,
+            digest,
         })
+    }
+
+    /// What the bundle believes, whatever its revision: two with the same digest verify the same chains.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The bundle of another mesh. Its SVIDs may leave out the extended key usage, which the standard leaves optional
@@ -51,10 +59,29 @@ impl TrustBundle {
     #[must_use]
     pub fn federated(self) -> Self {
         Self {
+            digest: digest_of(&self.trust_domain, &self.roots, true),
             foreign: true,
             ..self
         }
     }
+}
+
+fn digest_of(
+    trust_domain: &TrustDomain,
+    roots: &[CertificateDer<'static>],
+    foreign: bool,
+) -> [u8; 32] {
+    let name = trust_domain.to_string();
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(&[u8::from(foreign)]);
+    // Each with its length, so that no two bundles look alike.
+    for part in std::iter::once(name.as_bytes()).chain(roots.iter().map(AsRef::as_ref)) {
+        hash.update(&part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(hash.finish().as_ref());
+    out
 }
 
 fn read_root(

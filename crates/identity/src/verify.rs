@@ -33,6 +33,11 @@ impl Verified {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now > self.not_after
     }
+
+    /// Whether the leaf is valid already, and neither it nor an intermediate has expired.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && !self.is_expired(now)
+    }
 }
 
 /// What the peer uses its certificate for.

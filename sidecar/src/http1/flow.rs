@@ -243,6 +243,11 @@ impl Flow {
         sink: &mut Stream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.passable + self.tail.len() <= SMALL && self.led == 0 && !self.lead.is_empty() {
+            // One piece is cheaper to write than three, by more than the copy costs.
+            self.move_to_lead(source);
+            self.lead.extend_from_slice(std::mem::take(&mut self.tail));
+        }
         let lead = self.lead.get(self.led..).unwrap_or_default();
         let passing = source.unused().get(..self.passable).unwrap_or_default();
         let parts = [
@@ -250,7 +255,13 @@ impl Flow {
             IoSlice::new(passing),
             IoSlice::new(self.tail),
         ];
-        let mut count = ready!(Pin::new(sink).poll_write_vectored(cx, &parts))?;
+        let sink = Pin::new(sink);
+        let written = match (lead.is_empty(), passing.is_empty() && self.tail.is_empty()) {
+            (false, true) => sink.poll_write(cx, lead),
+            (true, false) if self.tail.is_empty() => sink.poll_write(cx, passing),
+            (_, _) => sink.poll_write_vectored(cx, &parts),
+        };
+        let mut count = ready!(written)?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -287,3 +298,5 @@ impl Drop for Flow {
 
 /// Read at a time, and held of one direction at most.
 const MOST_READ: usize = 64 * 1024;
+/// What is copied to leave with the head in one piece.
+const SMALL: usize = 4 * 1024;
