@@ -21,5 +21,6 @@ mod rows_data_path;
 mod rows_trust;
 mod secrets;
 mod secrets_scan;
+mod smuggling;
 mod up;
 mod views_on_the_wire;

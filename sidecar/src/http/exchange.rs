@@ -65,6 +65,10 @@ impl Exchange {
             (None, Ok(_)) if headers::repeats_length(&head.headers) => {
                 Some(Malformed::TwoContentLengths.to_string())
             }
+            (None, Ok(_)) if !headers::has_path(&head) => Some(Malformed::RequestLine.to_string()),
+            (None, Ok(_)) if headers::disguise_framing(&head.headers) => {
+                Some(Malformed::DisguisedFraming.to_string())
+            }
             (None, Ok(_)) => None,
         };
         let shared = Arc::clone(shared);

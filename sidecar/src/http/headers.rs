@@ -8,9 +8,11 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::{PathAndQuery, Scheme, Uri};
-use http::{HeaderMap, Version, request};
+use http::{HeaderMap, Method, Version, request};
 use weft_identity::SpiffeId;
 use weft_policy::{HeaderLookup, HeaderValue as PolicyValue};
+
+use super::strict;
 
 /// The values of a header that is a comma-separated list, over all its lines, without empty members.
 pub fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
@@ -77,6 +79,24 @@ fn client_cert(own: &SpiffeId, peer: &SpiffeId, peer_leaf_sha256: &str) -> Strin
 /// Whether Content-Length stands more than once. Readers of HTTP/2 take equal ones for one, and an HTTP/1.1 backend would get them all.
 pub fn repeats_length(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+}
+
+/// Whether a header could be taken for one that says where the content ends; over HTTP/2 nobody has looked before.
+pub fn disguise_framing(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys();
+    names.any(|name| strict::disguises_framing(name.as_str().as_bytes()))
+}
+
+/// Whether an HTTP/2 request's path is one (RFC 9113 §8.3.1), not something that would be made one on its way. Over HTTP/1.1 the
+/// target's form is judged before.
+pub fn has_path(head: &request::Parts) -> bool {
+    if head.version != Version::HTTP_2 || head.method == Method::CONNECT {
+        return true;
+    }
+    match head.uri.path_and_query().map(PathAndQuery::as_str) {
+        Some("*") => head.method == Method::OPTIONS,
+        path => path.is_some_and(|path| path.starts_with('/')),
+    }
 }
 
 /// The one authority that a request names, in `Host`, in its target, or equally in both.
@@ -283,6 +303,42 @@ mod tests {
         );
         remove_client_cert(&mut headers);
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn row_05_what_is_no_path_is_seen() {
+        let cases = [
+            ("GET", "http://a/b?c", true),
+            ("GET", "http://a", true),
+            ("GET", "http://a?c", false),
+            ("GET", "/", true),
+            ("GET", "*", false),
+            ("OPTIONS", "*", true),
+            ("GET", "a", false),
+            ("CONNECT", "a:80", true),
+        ];
+        for (method, uri, expected) in cases {
+            let request = Request::builder().version(Version::HTTP_2);
+            let request = request.method(method).uri(uri);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(has_path(&head), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn row_05_names_that_gateways_take_for_framing_are_seen() {
+        for name in ["content_length", "Transfer_Encoding"] {
+            assert!(
+                disguise_framing(&map(&[("x-a", "b"), (name, "5")])),
+                "{name}"
+            );
+        }
+        let names = [
+            ("content-length", "5"),
+            ("x_content_length", "5"),
+            ("content_lengths", "5"),
+        ];
+        assert!(!disguise_framing(&map(&names)));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub enum Malformed {
     TransferEncoding,
     #[error("Content-Length and Transfer-Encoding are both given")]
     LengthAndEncoding,
+    #[error("Content-Length or Transfer-Encoding is spelled with `_`")]
+    DisguisedFraming,
     #[error("a chunk's size is malformed")]
     ChunkSize,
     #[error("a chunk does not end with CR LF")]
@@ -339,7 +341,7 @@ fn read_head(head: &[u8]) -> Result<Head, Malformed> {
         let (name, value) = read_header(line)?;
         seen.note(name, value)?;
     }
-    if version_1_1 && !seen.host {
+    if line.needs_host() && !seen.host {
         return Err(Malformed::NoHost);
     }
     let body = match (seen.length, seen.chunked) {
@@ -360,6 +362,13 @@ pub struct RequestLine<'l> {
     pub is_1_1: bool,
 }
 
+impl RequestLine<'_> {
+    /// HTTP/1.0 may leave `Host` out, but what goes on is HTTP/1.1 and must name one: then the target has to.
+    pub fn needs_host(&self) -> bool {
+        self.is_1_1 || self.target.starts_with(b"/") || self.target == b"*"
+    }
+}
+
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else (RFC 9112 §3).
 pub fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
@@ -373,7 +382,7 @@ pub fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
         && target
             .iter()
             .all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
-    if !is_token(method) || !target_is_clean {
+    if !is_token(method) || !target_is_clean || !has_a_form(target, method) {
         return Err(Malformed::RequestLine);
     }
     let is_1_1 = match version {
@@ -388,6 +397,28 @@ pub fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Malformed> {
     })
 }
 
+/// Whether the target has one of the four forms, and the one that goes with its method (RFC 9112 §3.2): of any other, the path is
+/// what its reader makes of it.
+fn has_a_form(target: &[u8], method: &[u8]) -> bool {
+    if method == b"CONNECT" {
+        return !target.contains(&b'/') && target != b"*";
+    }
+    if target == b"*" {
+        return method == b"OPTIONS";
+    }
+    target.starts_with(b"/") || after_scheme(target).is_some_and(is_host_byte)
+}
+
+/// The first byte of an absolute target's authority.
+fn after_scheme(target: &[u8]) -> Option<u8> {
+    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+    let after = |scheme: &[u8]| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    schemes.into_iter().find_map(after)?.first().copied()
+}
+
 /// The headers that decide framing and routing, each of which may stand once.
 #[derive(Default)]
 struct Seen {
@@ -399,6 +430,9 @@ struct Seen {
 
 impl Seen {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        if disguises_framing(name) {
+            return Err(Malformed::DisguisedFraming);
+        }
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.replace(read_length(value)?).is_some() {
                 return Err(Malformed::TwoContentLengths);
@@ -440,7 +474,32 @@ pub fn read_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     {
         return Err(Malformed::HeaderValue);
     }
-    Ok((name, trim(value)))
+    let trimmed = trim(value);
+    if trimmed.len() < value.len() && has_odd_blanks(name, value) {
+        return Err(Malformed::HeaderValue);
+    }
+    Ok((name, trimmed))
+}
+
+/// Whether blanks stand around a value that says where a message ends, or where it goes, and not every reader takes them away: tabs, and
+/// behind a host any.
+fn has_odd_blanks(name: &[u8], value: &[u8]) -> bool {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match value.contains(&b'\t') {
+        true => is(b"host") || FRAMING.into_iter().any(is),
+        false => is(b"host") && value.ends_with(b" "),
+    }
+}
+
+/// Whether a name is that of a framing header but for `_`, which gateways read as `-` (RFC 3875 §4.1.18).
+pub fn disguises_framing(name: &[u8]) -> bool {
+    let is_like = |framing: &[u8]| {
+        let same = |(byte, other): (&u8, &u8)| {
+            byte.eq_ignore_ascii_case(other) || (*byte, *other) == (b'_', b'-')
+        };
+        name.len() == framing.len() && name.iter().zip(framing).all(same)
+    };
+    name.contains(&b'_') && FRAMING.into_iter().any(is_like)
 }
 
 pub fn read_length(value: &[u8]) -> Result<u64, Malformed> {
@@ -450,26 +509,58 @@ pub fn read_length(value: &[u8]) -> Result<u64, Malformed> {
         .ok_or(Malformed::ContentLength)
 }
 
-/// `1*HEXDIG [chunk-ext]`; an extension begins with `;` and holds neither control characters nor blanks before it.
+/// `1*HEXDIG [chunk-ext]`.
 pub fn read_chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     let (digits, extension) = line.split_at(digits);
-    let extension_is_clean = match extension {
-        [] => true,
-        [b';', name, ..] => {
-            is_token_byte(*name) && !extension.iter().any(|byte| *byte < b' ' || *byte == 0x7f)
-        }
-        _ => false,
-    };
     // Sixteen digits fit 64 bits; more could only overflow or hide behind zeros.
-    if digits.is_empty() || digits.len() > 16 || !extension_is_clean {
+    if digits.is_empty() || digits.len() > 16 || !is_extension(extension) {
         return Err(Malformed::ChunkSize);
     }
     let text = std::str::from_utf8(digits).map_err(|_| Malformed::ChunkSize)?;
     u64::from_str_radix(text, 16).map_err(|_| Malformed::ChunkSize)
+}
+
+/// `*( ";" token [ "=" ( token / quoted-string ) ] )`: RFC 9112 §7.1.1 without the blanks, which are for bad senders only and not for
+/// every reader. An open quote or a control character would let some read on over the line's end.
+fn is_extension(mut rest: &[u8]) -> bool {
+    while let Some(after) = rest.strip_prefix(b";") {
+        let name = token_length(after);
+        rest = after.get(name..).unwrap_or_default();
+        let mut is_whole = name > 0;
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let length = quoted_length(value).unwrap_or_else(|| token_length(value));
+            rest = value.get(length..).unwrap_or_default();
+            is_whole &= length > 0;
+        }
+        if !is_whole {
+            return false;
+        }
+    }
+    rest.is_empty()
+}
+
+fn token_length(text: &[u8]) -> usize {
+    let token = text.iter().take_while(|byte| is_token_byte(**byte));
+    token.count()
+}
+
+/// The length of a quoted string at the front, with its quotes (RFC 9110 §5.6.4).
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in text.strip_prefix(b"\"")?.iter().enumerate() {
+        match byte {
+            0..b' ' | 0x7f => return None,
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The lines before the empty line that ends a section.
@@ -530,6 +621,8 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&byte)
 }
 
+const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,13 +653,16 @@ mod tests {
 
     #[test]
     fn well_framed_messages_pass_whole_in_pieces_of_any_size() {
-        let cases: [&[u8]; 7] = [
+        let cases: [&[u8]; 10] = [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"GET / HTTP/1.0\r\n\r\n",
+            b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET HTTPS://[::1]/a HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+            b"CONNECT a:80 HTTP/1.0\r\n\r\n",
+            b"GET http://a/ HTTP/1.0\r\n\r\n",
             b"GET / HTTP/1.1\r\nhost:a\r\n\r\nGET /b HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrail: er\r\nTwo: 2\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nA;x=\"y\\\"z;\"\r\n0123456789\r\n0\r\nTrail: er\r\nTwo: 2\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nX:\tpadded \t\r\nContent-Length: 0\r\n\r\n",
         ];
         for case in cases {
@@ -583,7 +679,7 @@ mod tests {
 
     #[test]
     fn row_05_ambiguous_heads_are_refused() {
-        let cases: [(&str, Malformed); 32] = [
+        let cases: [(&str, Malformed); 40] = [
             (
                 "Content-Length: 5\r\nContent-Length: 5",
                 Malformed::TwoContentLengths,
@@ -631,6 +727,17 @@ mod tests {
             ("Transfer-Encoding:\u{b}chunked", Malformed::HeaderValue),
             ("Transfer-Encoding : chunked", Malformed::HeaderName),
             ("Content-Length : 5", Malformed::HeaderName),
+            ("Content-Length:\t5", Malformed::HeaderValue),
+            ("Content-Length: 5 \t", Malformed::HeaderValue),
+            ("Transfer-Encoding: \tchunked", Malformed::HeaderValue),
+            ("Host: a ", Malformed::HeaderValue),
+            ("Content_Length: 5", Malformed::DisguisedFraming),
+            ("CONTENT_LENGTH: 5", Malformed::DisguisedFraming),
+            ("Transfer_Encoding: chunked", Malformed::DisguisedFraming),
+            (
+                "Content-Length: 5\r\ntransfer_encoding: chunked",
+                Malformed::DisguisedFraming,
+            ),
             ("X: a\r\n b", Malformed::FoldedHeader),
             (
                 "X: a\r\n\tTransfer-Encoding: chunked",
@@ -655,7 +762,17 @@ mod tests {
 
     #[test]
     fn row_05_request_lines_and_hosts_with_two_readings_are_refused() {
-        let cases: [(&str, Malformed); 15] = [
+        let cases: [(&str, Malformed); 26] = [
+            ("GET a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET a:80 HTTP/1.1\r\nHost: a:80", Malformed::RequestLine),
+            ("GET * HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET ?b HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:/a/ HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:///a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET http:// HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("GET file://a/ HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("CONNECT /a HTTP/1.1\r\nHost: a", Malformed::RequestLine),
+            ("CONNECT * HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET  / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET / HTTP/1.1 \r\nHost: a", Malformed::RequestLine),
             ("GET /\tHTTP/1.1\r\nHost: a", Malformed::RequestLine),
@@ -668,7 +785,8 @@ mod tests {
             ("GET /", Malformed::RequestLine),
             ("\r\nGET / HTTP/1.1\r\nHost: a", Malformed::RequestLine),
             ("GET / HTTP/1.1\r\nX: y", Malformed::NoHost),
-            ("GET / HTTP/1.1\r\nHost: ", Malformed::Host),
+            ("GET / HTTP/1.0\r\nX: y", Malformed::NoHost),
+            ("GET / HTTP/1.1\r\nHost:", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: a/b", Malformed::Host),
             ("GET / HTTP/1.1\r\nHost: u@a", Malformed::Host),
         ];
@@ -679,13 +797,13 @@ mod tests {
                 "{head:?}"
             );
         }
-        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let old = "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(judge(old.as_bytes()), Err(Malformed::TransferEncoding));
     }
 
     #[test]
     fn row_05_bad_chunks_are_refused() {
-        let cases: [(&str, Malformed); 18] = [
+        let cases: [(&str, Malformed); 25] = [
             ("+5\r\nhello\r\n", Malformed::ChunkSize),
             ("-5\r\nhello\r\n", Malformed::ChunkSize),
             (" 5\r\nhello\r\n", Malformed::ChunkSize),
@@ -697,6 +815,13 @@ mod tests {
             ("5;\r\nhello\r\n", Malformed::ChunkSize),
             ("5; x\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x\ry\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"y\\\"\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x \r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x =y\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x={y}\r\nhello\r\n", Malformed::ChunkSize),
+            ("5;x=\"y\"z\r\nhello\r\n", Malformed::ChunkSize),
             ("5;x\0\r\nhello\r\n", Malformed::ChunkSize),
             ("10000000000000000\r\nhello\r\n", Malformed::ChunkSize),
             ("00000000000000005\r\nhello\r\n", Malformed::ChunkSize),

@@ -81,6 +81,8 @@ enum Known {
     Upgrade,
     TransferEncoding,
     ContentLength,
+    /// What gateways take for one of the two.
+    DisguisedFraming,
     Host,
     ContentType,
     Trailer,
@@ -101,6 +103,7 @@ impl Known {
             12 if is("content-type") => Self::ContentType,
             14 if is("content-length") => Self::ContentLength,
             14 if is("http2-settings") => Self::Hop,
+            14 | 17 if strict::disguises_framing(name) => Self::DisguisedFraming,
             16 if is("proxy-connection") => Self::Hop,
             17 if is("transfer-encoding") => Self::TransferEncoding,
             23 if names_client_cert(name) => Self::ClientCert,
@@ -113,6 +116,7 @@ impl Known {
             Self::Connection | Self::Hop | Self::Te | Self::Upgrade | Self::ClientCert => false,
             Self::TransferEncoding
             | Self::ContentLength
+            | Self::DisguisedFraming
             | Self::Host
             | Self::ContentType
             | Self::Trailer
@@ -140,6 +144,7 @@ pub fn is_refused_trailer(name: &[u8]) -> bool {
         | Known::Upgrade
         | Known::TransferEncoding
         | Known::ContentLength
+        | Known::DisguisedFraming
         | Known::Host
         | Known::ClientCert => true,
     }
@@ -169,17 +174,19 @@ impl RequestHead {
     pub fn read(&mut self, head: &[u8]) -> Result<(), Malformed> {
         let mut lines = Lines::of(head);
         let line = lines.next().unwrap_or(0..0);
+        let request_line = strict::read_request_line(bytes(head, &line))?;
+        let needs_host = request_line.needs_host();
         let RequestLine {
             method,
             target,
             is_1_1,
-        } = strict::read_request_line(bytes(head, &line))?;
+        } = request_line;
         self.length = head.len();
         self.method = line.start..line.start + method.len();
         let target = self.method.end + 1..self.method.end + 1 + target.len();
         self.is_1_1 = is_1_1;
         let framing = self.fields.read(head, lines)?;
-        if is_1_1 && !framing.has_host {
+        if needs_host && !framing.has_host {
             return Err(Malformed::NoHost);
         }
         self.content = framing.of_request(is_1_1)?;
@@ -433,12 +440,14 @@ fn read_status_line(line: &[u8]) -> Result<(u16, bool), Malformed> {
 struct FramingFields {
     length: Option<u64>,
     chunked: bool,
+    is_disguised: bool,
     has_host: bool,
 }
 
 impl FramingFields {
     fn of_request(&self, is_1_1: bool) -> Result<BodyLength, Malformed> {
         match (self.length, self.chunked) {
+            _ if self.is_disguised => Err(Malformed::DisguisedFraming),
             (Some(_), true) => Err(Malformed::LengthAndEncoding),
             (None, true) if !is_1_1 => Err(Malformed::TransferEncoding),
             (None, true) => Ok(BodyLength::Chunked),
@@ -474,6 +483,7 @@ impl Fields {
                     }
                     framing.chunked = true;
                 }
+                Known::DisguisedFraming => framing.is_disguised = true,
                 Known::Host => {
                     if std::mem::replace(&mut framing.has_host, true) {
                         return Err(Malformed::TwoHosts);
@@ -796,7 +806,29 @@ mod tests {
             ("GET / HTTP/1.1", "Host: a:x\r\n", Malformed::Host),
             ("GET http://b/ HTTP/1.1", "Host: a\r\n", Malformed::TwoHosts),
             ("GET http://u@a/ HTTP/1.1", "Host: a\r\n", Malformed::Host),
-            ("GET http:///x HTTP/1.1", "Host: a\r\n", Malformed::Host),
+            (
+                "GET http:///x HTTP/1.1",
+                "Host: a\r\n",
+                Malformed::RequestLine,
+            ),
+            ("GET * HTTP/1.1", "Host: a\r\n", Malformed::RequestLine),
+            ("GET / HTTP/1.0", "", Malformed::NoHost),
+            (
+                "GET / HTTP/1.1",
+                "Host: a\r\nContent_Length: 1\r\n",
+                Malformed::DisguisedFraming,
+            ),
+            (
+                "GET / HTTP/1.1",
+                "Host: a\r\nTransfer_encoding: chunked\r\n",
+                Malformed::DisguisedFraming,
+            ),
+            (
+                "GET / HTTP/1.1",
+                "Host: a\r\nContent-Length:\t1\r\n",
+                Malformed::HeaderValue,
+            ),
+            ("GET / HTTP/1.1", "Host: a\t\r\n", Malformed::HeaderValue),
             (
                 "GET ftp://a/ HTTP/1.1",
                 "Host: a\r\n",
@@ -806,7 +838,7 @@ mod tests {
             ("GET /#x HTTP/1.1", "Host: a\r\n", Malformed::RequestLine),
             ("GET  / HTTP/1.1", "Host: a\r\n", Malformed::RequestLine),
             ("GET / HTTP/1.2", "Host: a\r\n", Malformed::Version),
-            ("CONNECT /x HTTP/1.1", "Host: a\r\n", Malformed::Host),
+            ("CONNECT /x HTTP/1.1", "Host: a\r\n", Malformed::RequestLine),
         ] {
             let head = format!("{line}\r\n{headers}\r\n");
             assert_eq!(request(&head).err(), Some(why), "{head}");

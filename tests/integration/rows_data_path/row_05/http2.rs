@@ -14,16 +14,21 @@ async fn row_05_http2_carries_no_framing_of_http1_to_the_backend() {
     let shop = Shop::open(&allow("http", "shop/api:http", "shop/web")).await;
     for way in WAYS {
         for fields in FIELDS {
-            let accepted = ask_raw_http2(&shop, way, fields).await;
+            let accepted = ask_raw_http2(&shop, way, "/a", fields).await;
             let heard = shop.http.text();
             assert!(!accepted, "{fields:?} {way:?}: {heard}");
             assert_eq!(shop.http.requests(), 0, "{fields:?} {way:?}: {heard}");
             assert!(!heard.contains("smuggled"), "{fields:?} {way:?}: {heard}");
             shop.http.clear();
         }
+        for path in PATHS {
+            let accepted = ask_raw_http2(&shop, way, path, &[]).await;
+            let heard = shop.http.text();
+            assert!(!accepted && heard.is_empty(), "{path:?} {way:?}: {heard}");
+        }
         for fields in [&[("x-a", "b")][..], &[("content-length", "3")]] {
             assert!(
-                ask_raw_http2(&shop, way, fields).await,
+                ask_raw_http2(&shop, way, "/a", fields).await,
                 "{fields:?} {way:?}"
             );
             assert_eq!(shop.http.requests(), 1, "{fields:?} {way:?}");
@@ -45,6 +50,8 @@ const FIELDS: &[&[(&str, &str)]] = &[
     &[("content-length", "+3")],
     &[("content-length", "0")],
     &[("content-length", "7")],
+    &[("content_length", "3")],
+    &[("transfer_encoding", "chunked")],
     &[("host", "admin.shop")],
     &[("host", "api.shop"), ("host", "api.shop")],
     &[("x-a", "b\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: api.shop")],
@@ -56,15 +63,27 @@ const FIELDS: &[&[(&str, &str)]] = &[
     &[("x-a", "b"), (":authority", "admin.shop")],
 ];
 
-async fn ask_raw_http2(shop: &Shop, way: Way, fields: &[(&str, &str)]) -> bool {
+/// What is no path (RFC 9113 §8.3.1), and would be made one on the way.
+const PATHS: &[&str] = &[
+    "",
+    "a",
+    "api.shop",
+    "?a",
+    "*",
+    "http://api.shop/a",
+    "/a b",
+    "/a\r\nx-a: b",
+];
+
+async fn ask_raw_http2(shop: &Shop, way: Way, path: &str, fields: &[(&str, &str)]) -> bool {
     match way {
         Way::OwnSidecar => {
             let upstream = TcpStream::connect(shop.web.upstream("shop/api:http")).await;
-            raw_http2(upstream.expect("a listener"), fields).await
+            raw_http2(upstream.expect("a listener"), path, fields).await
         }
         Way::Straight => {
             let stream = shop.svid.connect(shop.api.inbound, HTTP, "h2").await;
-            raw_http2(stream.expect("a good handshake"), fields).await
+            raw_http2(stream.expect("a good handshake"), path, fields).await
         }
     }
 }
@@ -72,13 +91,14 @@ async fn ask_raw_http2(shop: &Shop, way: Way, fields: &[(&str, &str)]) -> bool {
 /// Sends one request frame by frame, so that no library corrects it; whether it is answered with 200.
 async fn raw_http2(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
     fields: &[(&str, &str)],
 ) -> bool {
     let pseudo = [
         (":method", "POST"),
         (":scheme", "http"),
         (":authority", "api.shop"),
-        (":path", "/a"),
+        (":path", path),
     ];
     // Literals without indexing and without Huffman's code (RFC 7541 §6.2.2).
     let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
