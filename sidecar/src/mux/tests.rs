@@ -253,6 +253,11 @@ async fn row_16_what_is_no_weft_1_ends_the_connection() {
         ],
         &[1, 0, 0, 1, 0, 0, 0, 0],
         &[1, 0, 4, 1, 0, 0, 0, 2, 1, b'a'],
+        // A slot again that is reset and still served: resets in a flood would open more than the limit.
+        &[
+            1, 0, 0, 1, 0, 0, 0, 2, 1, b'a', 5, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 2, 1,
+            b'a',
+        ],
         // A last word twice.
         &[
             1, 0, 0, 1, 0, 0, 0, 2, 1, b'a', 5, 0, 0, 1, 0, 0, 0, 0, 5, 0, 0, 1, 0, 0, 0, 0,
