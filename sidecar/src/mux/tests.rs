@@ -289,6 +289,27 @@ async fn row_16_who_sends_without_credit_ends_the_connection() {
     assert!(matches!(runs.await.unwrap(), Ended::Fault(_)));
 }
 
+#[tokio::test]
+async fn row_11_who_asks_and_does_not_read_the_answers_ends_the_connection() {
+    let (mut near, far) = duplex(1024);
+    let (_server, runs) = end(Role::Server, far);
+    let flood = [8, 0, 0, 0, 0, 0, 0, 0].repeat(128);
+    let flooding = async {
+        let mut sent = 0;
+        while near.write_all(&flood).await.is_ok() {
+            sent += flood.len();
+            assert!(sent < 16 * 1024 * 1024, "it goes on");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), flooding)
+        .await
+        .expect("it ends");
+    assert!(matches!(
+        runs.await.unwrap(),
+        Ended::Fault(super::frame::Fault::Flood)
+    ));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_vanished_is_noticed_while_a_stream_is_open() {
     let (near, _far) = duplex(1024);
