@@ -21,7 +21,8 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
-pub use shared::SharedConnections;
+use shared::Opened;
+pub use shared::{Known, SharedConnections};
 
 /// Streams that wait, and the way to new ones; clones share them.
 #[derive(Clone)]
@@ -120,10 +121,11 @@ impl Outlets {
         &self,
         endpoints: &[Endpoint],
         target: &Target,
+        known: &mut Known,
     ) -> Result<Lease, Unreachable> {
         let mut tried = Vec::new();
         while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
-            match self.lease_at(endpoint, target).await {
+            match self.lease_at(endpoint, target, known).await {
                 Ok(mut lease) => {
                     lease.home._pending = Some(pending);
                     return Ok(lease);
@@ -150,7 +152,7 @@ impl Outlets {
             )
             .await
             {
-                Ok((stream, peer)) => return Ok((stream, peer, pending)),
+                Ok(opened) => return Ok((opened.stream, opened.peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
             tried.push(endpoint);
@@ -196,9 +198,14 @@ impl Outlets {
         self.inner.shared.close();
     }
 
-    async fn lease_at(&self, endpoint: &Endpoint, target: &Target) -> Result<Lease, DialError> {
+    async fn lease_at(
+        &self,
+        endpoint: &Endpoint,
+        target: &Target,
+        known: &mut Known,
+    ) -> Result<Lease, DialError> {
         let parked = || Place::Parked(Arc::clone(&target.name));
-        if let Some((stream, peer)) = self.inner.shared.reuse(endpoint.into(), target) {
+        if let Some((stream, peer)) = self.inner.shared.reuse(endpoint.into(), target, known) {
             return Ok(Lease::of(stream, Some(peer), parked(), true));
         }
         let key = || Key {
@@ -214,14 +221,18 @@ impl Outlets {
             .inner
             .shared
             .open(endpoint.into(), target, Carried::Http1);
-        let (stream, peer) = Box::pin(opening).await?;
+        let Opened {
+            stream,
+            peer,
+            is_fresh,
+        } = Box::pin(opening).await?;
         let place = match &stream {
             Stream::Mux(_) => parked(),
             Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) => {
                 self.place(self.waiting(key()))
             }
         };
-        Ok(Lease::of(stream, Some(peer), place, false))
+        Ok(Lease::of(stream, Some(peer), place, !is_fresh))
     }
 
     fn place(&self, streams: Arc<Waiting>) -> Place {

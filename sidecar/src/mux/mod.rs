@@ -60,7 +60,7 @@ impl Mux {
     }
 
     /// A stream for HTTP that was parked by the same target.
-    pub fn reuse(&self, server_name: &str) -> Option<MuxStream> {
+    pub fn reuse(&self, server_name: &Arc<str>) -> Option<MuxStream> {
         let slot = self.shared.state().reuse(server_name)?;
         Some(MuxStream::new(Arc::clone(&self.shared), slot))
     }
@@ -88,6 +88,11 @@ impl Mux {
     /// Whether streams may still be opened.
     pub fn is_open(&self) -> bool {
         !self.shared.state().is_closing()
+    }
+
+    /// How often a stream was opened or used again.
+    pub fn uses(&self) -> u64 {
+        self.shared.state().uses()
     }
 
     /// Streams that are in use, parked ones left out.

@@ -107,28 +107,27 @@ async fn many_streams_at_once_get_every_byte_in_order() {
     let mut tasks = Vec::new();
     for seed in 0..40_u8 {
         let (near, far) = pair.opened().await;
-        for (mut write, mut read) in [halves(near, far, seed)] {
-            tasks.push(tokio::spawn(async move {
-                let length = 300_000 + usize::from(seed) * 1111;
-                let bytes: Vec<u8> = (0..length)
-                    .map(|at| u8::try_from((at * 31 + usize::from(seed)) % 251).unwrap())
-                    .collect();
-                let expected = bytes.clone();
-                let (sent, got) = tokio::join!(
-                    async {
-                        write.write_all(&bytes).await.unwrap();
-                        write.shutdown().await.unwrap();
-                    },
-                    async {
-                        let mut got = Vec::new();
-                        read.read_to_end(&mut got).await.unwrap();
-                        got
-                    }
-                );
-                let () = sent;
-                assert!(got == expected, "stream {seed}");
-            }));
-        }
+        let (mut write, mut read) = halves(near, far, seed);
+        tasks.push(tokio::spawn(async move {
+            let length = 300_000 + usize::from(seed) * 1111;
+            let bytes: Vec<u8> = (0..length)
+                .map(|at| u8::try_from((at * 31 + usize::from(seed)) % 251).unwrap())
+                .collect();
+            let expected = bytes.clone();
+            let (sent, got) = tokio::join!(
+                async {
+                    write.write_all(&bytes).await.unwrap();
+                    write.shutdown().await.unwrap();
+                },
+                async {
+                    let mut got = Vec::new();
+                    read.read_to_end(&mut got).await.unwrap();
+                    got
+                }
+            );
+            let () = sent;
+            assert!(got == expected, "stream {seed}");
+        }));
     }
     for task in tasks {
         task.await.unwrap();
@@ -201,19 +200,26 @@ async fn a_parked_stream_is_used_again_by_its_own_target_alone() {
     let pair = Pair::start();
     let (mut near, mut far) = pair.opened().await;
     near.write_all(b"1").await.unwrap();
-    near.park("http.api.shop.weft.local");
+    near.park(&"http.api.shop.weft.local".into());
     assert_eq!((pair.client.streams(), pair.client.busy()), (1, 0));
-    assert!(pair.client.reuse("http.orders.shop.weft.local").is_none());
-    let mut again = pair.client.reuse("http.api.shop.weft.local").unwrap();
+    assert!(
+        pair.client
+            .reuse(&"http.orders.shop.weft.local".into())
+            .is_none()
+    );
+    let mut again = pair
+        .client
+        .reuse(&"http.api.shop.weft.local".into())
+        .unwrap();
     assert_eq!((pair.client.streams(), pair.client.busy()), (1, 1));
     again.write_all(b"2").await.unwrap();
     let mut read = [0; 2];
     far.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"12");
     // What the server ended is not used again, nor what it spoke on unasked.
-    again.park("a");
+    again.park(&"a".into());
     far.write_all(b"unasked").await.unwrap();
-    until(|| pair.client.reuse("a").is_none()).await;
+    until(|| pair.client.reuse(&"a".into()).is_none()).await;
     drop(far);
     until(|| pair.client.streams() == 0).await;
 }
@@ -222,11 +228,26 @@ async fn a_parked_stream_is_used_again_by_its_own_target_alone() {
 async fn parked_streams_do_not_keep_a_connection_that_goes_away() {
     let pair = Pair::start();
     let (near, far) = pair.opened().await;
-    near.park("a");
+    near.park(&"a".into());
     pair.server.go_away();
     until(|| !pair.client.is_open()).await;
     drop(far);
     assert!(matches!(pair.client_runs.await.unwrap(), Ended::Done));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_reset_does_not_end_the_next_one_of_its_number() {
+    let pair = Pair::start();
+    let (old, far) = pair.opened().await;
+    crate::tcp::Reset::reset(&old);
+    drop(far);
+    until(|| pair.client.streams() == 0).await;
+    let (mut near, mut far) = pair.opened().await;
+    drop(old);
+    near.write_all(b"whole").await.unwrap();
+    far.read_exact(&mut [0; 5]).await.unwrap();
+    far.write_all(b"too").await.unwrap();
+    near.read_exact(&mut [0; 3]).await.unwrap();
 }
 
 #[tokio::test]
