@@ -37,6 +37,20 @@ async fn a_kept_connection_is_replaced_before_an_svid_of_it_expires() {
 }
 
 #[tokio::test]
+async fn row_01_a_kept_connection_takes_nothing_new_once_the_own_svid_is_another() {
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let mesh = Pair::start(protocol, RULE).await;
+        for _ in 0..2 {
+            assert!(mesh.ask(ASK).await.starts_with("HTTP/1.1 200"));
+        }
+        assert_eq!(accepted(&mesh.server), 1, "{protocol:?}");
+        mesh.gives(&mesh.client, HOUR);
+        assert!(mesh.ask(ASK).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(accepted(&mesh.server), 2, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn row_01_an_endpoint_whose_svid_has_expired_is_passed_over_and_never_told_as_a_refusal() {
     let mesh = Pair::start(Protocol::Http, RULE).await;
     let port = mesh.server.current.load().inbound[&service()].view.ports[0].clone();
