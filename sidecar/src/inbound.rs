@@ -167,6 +167,11 @@ impl Inbound {
     /// Bytes: judged once, and again whenever policy changes.
     async fn tcp(self, target: Target) {
         let registered = self.register(&target, Carries::Bytes);
+        // A stream of a shared connection may begin long after its handshake.
+        let enforced = self.shared.current.load_full();
+        if let Err(error) = self.peer.may_begin(&enforced, Timestamp::now()) {
+            return self.refuse(&error.refusal(), Some(&target));
+        }
         self.note_trials(&target);
         let permit = match self.admit(&target) {
             Admission::Allow(permit) => permit,

@@ -38,8 +38,10 @@ use weft_wire::{InboundView, OutboundView};
 
 mod expired;
 mod http2;
+mod in_turn;
 mod inlets;
 mod lost;
+mod proxy;
 mod requests;
 
 /// Two sidecars and an application.
@@ -47,6 +49,7 @@ struct Pair {
     authority: Authority,
     server: Arc<Sidecar>,
     upstream: SocketAddr,
+    proxy: SocketAddr,
     client: Arc<Sidecar>,
 }
 
@@ -67,10 +70,12 @@ impl Pair {
         };
 
         let (server, inbound) = authority.server(&port, rule).await;
-        let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]";
+        let upstreams = "upstreams: [{service: shop/api, port: main, listen: '127.0.0.1:0'}]\nhttpProxy: {listen: '127.0.0.1:0'}";
         let client = authority.sidecar("shop/web", upstreams).await;
         let listeners = Listeners::bind(&client.config).await.unwrap();
         let upstream = listeners.upstreams[0].1.local_addr().unwrap();
+        let proxy = listeners.http_proxy.as_ref().unwrap();
+        let proxy = proxy.local_addr().unwrap();
         client
             .current
             .publish(Arc::new(authority.enforced(&client, |enforced| {
@@ -83,6 +88,7 @@ impl Pair {
             authority,
             server,
             upstream,
+            proxy,
             client,
         }
     }
@@ -151,6 +157,19 @@ impl Pair {
         self.client.current.publish(Arc::new(enforced));
     }
 
+    /// Judges what is live on the client side by what is in force there.
+    fn client_judges_again(&self) {
+        let enforced = self.client.current.load_full();
+        self.client.connections.recheck(&enforced, Timestamp::now());
+    }
+
+    fn client_revokes_serial(&self, serial: [u8; 16]) {
+        let mut enforced = copy_of(&self.client.current.load_full());
+        enforced.revocations = Arc::new(revoking(serial));
+        self.client.current.publish(Arc::new(enforced));
+        self.client_judges_again();
+    }
+
     /// Another declaration of the port on the server side; none: it is gone.
     fn server_declares(&self, port: Option<Port>) {
         let before = self.server.current.load_full();
@@ -169,10 +188,7 @@ impl Pair {
 
     fn server_revokes_serial(&self, serial: [u8; 16]) {
         let mut enforced = copy_of(&self.server.current.load_full());
-        enforced.revocations = Arc::new(Revocations {
-            serials: HashSet::from([weft_identity::Serial::new(&serial)]),
-            ..Revocations::default()
-        });
+        enforced.revocations = Arc::new(revoking(serial));
         self.server_enforces(enforced);
     }
 
@@ -328,6 +344,13 @@ impl Authority {
         };
         fill(&mut enforced);
         enforced
+    }
+}
+
+fn revoking(serial: [u8; 16]) -> Revocations {
+    Revocations {
+        serials: HashSet::from([weft_identity::Serial::new(&serial)]),
+        ..Revocations::default()
     }
 }
 

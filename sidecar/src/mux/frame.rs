@@ -63,6 +63,8 @@ pub enum Fault {
     TooManySlots,
     #[error("more bytes than credit was given for")]
     Credit,
+    #[error("more to be answered than it reads the answers of")]
+    Flood,
 }
 
 impl Header {

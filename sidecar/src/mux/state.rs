@@ -16,6 +16,8 @@ use crate::buffers;
 pub const MOST_SLOTS: usize = 256;
 /// Streams wait while so much is to be sent already.
 const OUT_HIGH: usize = 128 * 1024;
+/// A peer for which more waits is at fault: streams stop long before, and an honest peer has little to be answered.
+const MOST_OUT: usize = 512 * 1024;
 
 /// Which end of the connection this is. Only the client opens slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +260,10 @@ impl State {
     }
 
     fn begin(&mut self, header: Header) -> Result<(), Fault> {
+        // Answers are not subject to credit: who asks without reading them would fill the memory.
+        if self.out.len() > MOST_OUT {
+            return Err(Fault::Flood);
+        }
         let Header { kind, slot, value } = header;
         match kind {
             Kind::Open => {

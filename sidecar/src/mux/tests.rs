@@ -274,6 +274,11 @@ async fn row_16_what_is_no_weft_1_ends_the_connection() {
         ],
         &[1, 0, 0, 1, 0, 0, 0, 0],
         &[1, 0, 4, 1, 0, 0, 0, 2, 1, b'a'],
+        // A slot again that is reset and still served: resets in a flood would open more than the limit.
+        &[
+            1, 0, 0, 1, 0, 0, 0, 2, 1, b'a', 5, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 2, 1,
+            b'a',
+        ],
         // A last word twice.
         &[
             1, 0, 0, 1, 0, 0, 0, 2, 1, b'a', 5, 0, 0, 1, 0, 0, 0, 0, 5, 0, 0, 1, 0, 0, 0, 0,
@@ -303,6 +308,27 @@ async fn row_16_who_sends_without_credit_ends_the_connection() {
         near.write_all(&[0; 0x4000]).await.unwrap();
     }
     assert!(matches!(runs.await.unwrap(), Ended::Fault(_)));
+}
+
+#[tokio::test]
+async fn row_11_who_asks_and_does_not_read_the_answers_ends_the_connection() {
+    let (mut near, far) = duplex(1024);
+    let (_server, runs) = end(Role::Server, far);
+    let flood = [8, 0, 0, 0, 0, 0, 0, 0].repeat(128);
+    let flooding = async {
+        let mut sent = 0;
+        while near.write_all(&flood).await.is_ok() {
+            sent += flood.len();
+            assert!(sent < 16 * 1024 * 1024, "it goes on");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), flooding)
+        .await
+        .expect("it ends");
+    assert!(matches!(
+        runs.await.unwrap(),
+        Ended::Fault(super::frame::Fault::Flood)
+    ));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,12 @@
 
 use super::*;
 use crate::metrics::{ListenerLabel, SideLabel};
+use crate::mux::Carried;
+use crate::mux::frame::HEADER;
+use crate::tls::{ALPN_MUX, Tls};
+use crate::upstream::Dialler;
+
+const NAME: &str = "main.api.shop.weft.local";
 
 const ASK: &str = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
@@ -27,6 +33,20 @@ async fn a_kept_connection_is_replaced_before_an_svid_of_it_expires() {
     assert_eq!(accepted(&mesh.server), 2);
     for sidecar in [&mesh.client, &mesh.server] {
         assert_eq!(sidecar.metrics.requests_on_expired_connection.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn row_01_a_kept_connection_takes_nothing_new_once_the_own_svid_is_another() {
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let mesh = Pair::start(protocol, RULE).await;
+        for _ in 0..2 {
+            assert!(mesh.ask(ASK).await.starts_with("HTTP/1.1 200"));
+        }
+        assert_eq!(accepted(&mesh.server), 1, "{protocol:?}");
+        mesh.gives(&mesh.client, HOUR);
+        assert!(mesh.ask(ASK).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(accepted(&mesh.server), 2, "{protocol:?}");
     }
 }
 
@@ -66,6 +86,65 @@ async fn row_01_with_an_expired_svid_of_its_own_a_sidecar_sends_no_request() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(!answer.contains("decision"), "{answer}");
     assert_eq!(forwarded(&mesh.server), 1);
+}
+
+/// A client that minds no `GoAway`, with frames of its own.
+#[tokio::test]
+async fn row_01_no_stream_of_bytes_begins_on_a_shared_connection_whose_svid_has_expired() {
+    let mesh = Pair::start(Protocol::Tcp, RULE_WITHOUT_HTTP).await;
+    let expires = mesh.gives(&mesh.client, Duration::from_secs(3));
+    let tls = Tls::new(mesh.client.identity.clone(), mesh.client.current.clone());
+    let dialler = Dialler::new(Arc::clone(&mesh.client), tls);
+    let endpoint = mesh.endpoint();
+    let dialled = dialler.dial_mesh((&endpoint).into(), NAME, &[ALPN_MUX]);
+    let (mut stream, _) = dialled.await.expect("its SVID holds yet");
+    stream.write_all(&asking(1)).await.unwrap();
+    assert_eq!(kinds_until_last(&mut stream, 1).await.first(), Some(&2));
+
+    sleep_until(expires).await;
+    stream.write_all(&asking(2)).await.unwrap();
+    let kinds = kinds_until_last(&mut stream, 2).await;
+    assert_eq!(kinds, [5], "a reset, and nothing of the application");
+}
+
+/// Opens a slot for bytes, asks something on it and ends.
+fn asking(slot: u8) -> Vec<u8> {
+    let mut opening = Vec::new();
+    Carried::Tcp.write_opening(NAME, &mut opening);
+    let length = u8::try_from(opening.len()).unwrap();
+    [
+        &[1, 0, 0, slot, 0, 0, 0, length][..],
+        &opening,
+        &[2, 0, 0, slot, 0, 0, 0, 4],
+        b"ping",
+        &[3, 0, 0, slot, 0, 0, 0, 0],
+    ]
+    .concat()
+}
+
+/// The kinds of the frames that come for a slot until the server ends or resets it.
+async fn kinds_until_last(stream: &mut (impl tokio::io::AsyncRead + Unpin), slot: u8) -> Vec<u8> {
+    let reading = async {
+        let mut kinds = Vec::new();
+        loop {
+            let mut header = [0; HEADER];
+            stream.read_exact(&mut header).await.expect("a frame");
+            let [kind, _, _, of, _, _, high, low] = header;
+            if kind == 2 {
+                let mut data = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+                stream.read_exact(&mut data).await.expect("its payload");
+            }
+            if of == slot {
+                kinds.push(kind);
+                if matches!(kind, 3..=5) {
+                    return kinds;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LONG, reading)
+        .await
+        .expect("it stays open")
 }
 
 impl Pair {

@@ -5,7 +5,7 @@ use super::*;
 const UPGRADE: &str =
     "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
 /// Every SVID of the test's authority has it.
-const SERIAL: [u8; 16] = [3; 16];
+pub(super) const SERIAL: [u8; 16] = [3; 16];
 
 #[tokio::test]
 async fn row_14_a_tunnel_is_cut_when_the_serial_behind_it_is_revoked() {
@@ -96,7 +96,7 @@ async fn a_body_of_unknown_length_is_not_lost_for_its_method() {
     }
 }
 
-async fn open_tunnel(mesh: &Pair) -> TcpStream {
+pub(super) async fn open_tunnel(mesh: &Pair) -> TcpStream {
     let mut client = TcpStream::connect(mesh.upstream).await.unwrap();
     client.write_all(UPGRADE.as_bytes()).await.unwrap();
     let head = read_until(&mut client, b"\r\n\r\n").await;
@@ -107,7 +107,7 @@ async fn open_tunnel(mesh: &Pair) -> TcpStream {
     client
 }
 
-async fn assert_ends(stream: &mut TcpStream) {
+pub(super) async fn assert_ends(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "it stays open");

@@ -151,19 +151,25 @@ async fn row_17_an_upgrade_that_no_rule_names_is_refused_and_a_named_one_becomes
 
 #[tokio::test]
 async fn row_13_an_endpoint_with_another_identity_is_passed_over_and_never_told_as_a_refusal() {
-    let mesh = Pair::start(Protocol::Http, RULE).await;
-    mesh.client_sees(&["spiffe://weft.local/ns/shop/sa/other"]);
-    let request = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let answer = mesh.ask(request).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(!answer.contains("decision"), "{answer}");
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let mesh = Pair::start(protocol, RULE).await;
+        mesh.client_sees(&["spiffe://weft.local/ns/shop/sa/other"]);
+        let request = "GET /orders/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = mesh.ask(request).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{protocol:?}: {answer}");
+        assert!(!answer.contains("decision"), "{protocol:?}: {answer}");
+    }
 }
 
 #[tokio::test]
 async fn a_stale_endpoint_does_not_hide_the_live_one_at_the_same_address() {
     let stale = "spiffe://weft.local/ns/shop/sa/gone";
     let live = "spiffe://weft.local/ns/shop/sa/api";
-    for (protocol, rule) in [(Protocol::Http, RULE), (Protocol::Tcp, RULE_WITHOUT_HTTP)] {
+    for (protocol, rule) in [
+        (Protocol::Http, RULE),
+        (Protocol::Http2, RULE),
+        (Protocol::Tcp, RULE_WITHOUT_HTTP),
+    ] {
         for seen in [[stale, live], [live, stale]] {
             let mesh = Pair::start(protocol, rule).await;
             mesh.client_sees(&seen);

@@ -1,0 +1,44 @@
+//! Upgrades through the HTTP proxy, which names its targets request by request.
+
+use super::inlets::assert_ends;
+use super::*;
+
+const UPGRADE: &str = "GET http://api.shop/orders/1 HTTP/1.1\r\nHost: api.shop\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+#[tokio::test]
+async fn row_17_an_upgrade_through_the_proxy_that_no_rule_names_is_refused_before_it_leaves() {
+    let mesh = Pair::start(Protocol::Http, RULE).await;
+    let mut client = TcpStream::connect(mesh.proxy).await.unwrap();
+    client.write_all(UPGRADE.as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, b"}").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    let label = crate::metrics::ListenerLabel {
+        listener: "inbound",
+    };
+    assert_eq!(mesh.server.metrics.accepted.get_or_create(&label).get(), 0);
+}
+
+#[tokio::test]
+async fn row_17_a_tunnel_through_the_proxy_keeps_its_place_and_is_cut_when_its_rule_names_it_no_more()
+ {
+    let mesh = Pair::start(Protocol::Http, RULE_WITH_WEBSOCKET).await;
+    let mut tunnel = TcpStream::connect(mesh.proxy).await.unwrap();
+    tunnel.write_all(UPGRADE.as_bytes()).await.unwrap();
+    let head = read_until(&mut tunnel, b"\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    // Long enough for the connection's own task to have ended.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(places(&mesh.client, "httpProxy"), 1);
+
+    mesh.client_allows(RULE);
+    mesh.client_judges_again();
+    assert_ends(&mut tunnel).await;
+    let left = async {
+        while places(&mesh.client, "httpProxy") > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, left)
+        .await
+        .expect("it keeps its place");
+}
