@@ -128,7 +128,7 @@ impl Counter {
         Ok(Self { program })
     }
 
-    /// Counts one case, without callgrind first, as it would take part in nothing but instructions.
+    /// Counts one case. What callgrind counts is a run of its own.
     pub fn count(&self, in_flight: usize) -> Result<Figures> {
         let counted = Counted::of(&self.run(Command::new(&self.program), in_flight)?)?;
         #[allow(clippy::cast_precision_loss, reason = "they are far below 2^52")]
