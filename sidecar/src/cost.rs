@@ -30,7 +30,7 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::two_sidecars::{Authority, RULE, inbound_service, outbound_service, service};
 use crate::upstream::Whom;
-pub use memory::Memory;
+pub(crate) use memory::Memory;
 use memory::Writes;
 
 #[global_allocator]
