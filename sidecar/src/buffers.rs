@@ -7,12 +7,12 @@ use std::cell::{Cell, RefCell};
 /// What a new buffer holds at least; it may grow.
 pub const SIZE: usize = 16 * 1024;
 /// Buffers that one worker keeps for the next use.
-const KEPT: usize = 32;
+const KEPT: usize = 24;
 /// A buffer that grew beyond this is not kept.
-const LARGEST_KEPT: usize = 128 * 1024;
+const LARGEST_KEPT: usize = 160 * 1024;
 
 /// What one read can bring.
-const SCRATCH_SIZE: usize = 64 * 1024;
+const SCRATCH_SIZE: usize = 128 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Option<Vec<u8>>> = const { Cell::new(None) };

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use jiff::Timestamp;
 use weft_catalog::Port;
 use weft_identity::{
-    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_mesh_host,
-    parse_server_name,
+    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_server_name,
+    split_mesh_host,
 };
 use weft_policy::{
     Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict, host_of,
@@ -356,24 +356,16 @@ fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {
 /// A `Host` that is the mesh name of another service is misdirected (RFC 9110 §15.5.20); any other passes unchanged.
 fn check_host(enforced: &Enforced, authority: &str, service: &ServiceName) -> Result<(), Refusal> {
     let host = host_of(authority);
-    let lowered;
-    let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        lowered = host.to_ascii_lowercase();
-        lowered.as_str()
-    } else {
-        host
-    };
-    let Some(named) = parse_mesh_host(host, &enforced.trust_domain) else {
+    let Some((name, namespace)) = split_mesh_host(host, &enforced.trust_domain) else {
         return Ok(());
     };
-    if named == *service {
+    let is = |label: &DnsLabel, text: &str| label.as_str().eq_ignore_ascii_case(text);
+    if is(&service.name, name) && is(&service.namespace, namespace) {
         return Ok(());
     }
     // `example.com` has the form of a mesh name too; it is one only if the mesh has such a namespace.
-    let is_full = host
-        .strip_suffix(enforced.trust_domain.as_str())
-        .is_some_and(|rest| rest.ends_with('.'));
-    if is_full || enforced.knows_namespace(&named.namespace) {
+    let is_full = name.len() + 1 + namespace.len() < host.trim_end_matches('.').len();
+    if is_full || enforced.knows_namespace(|known| is(known, namespace)) {
         return Err(Refusal::new(Reason::Misdirected));
     }
     Ok(())

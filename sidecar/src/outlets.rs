@@ -21,7 +21,7 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
-pub use shared::SharedConnections;
+pub use shared::{Known, SharedConnections};
 
 /// Streams that wait, and the way to new ones; clones share them.
 #[derive(Clone)]
@@ -120,10 +120,11 @@ impl Outlets {
         &self,
         endpoints: &[Endpoint],
         target: &Target,
+        known: &mut Known,
     ) -> Result<Lease, Unreachable> {
         let mut tried = Vec::new();
         while let Some((endpoint, pending)) = self.next_endpoint(endpoints, &tried) {
-            match self.lease_at(endpoint, target).await {
+            match self.lease_at(endpoint, target, known).await {
                 Ok(mut lease) => {
                     lease.home._pending = Some(pending);
                     return Ok(lease);
@@ -196,9 +197,14 @@ impl Outlets {
         self.inner.shared.close();
     }
 
-    async fn lease_at(&self, endpoint: &Endpoint, target: &Target) -> Result<Lease, DialError> {
+    async fn lease_at(
+        &self,
+        endpoint: &Endpoint,
+        target: &Target,
+        known: &mut Known,
+    ) -> Result<Lease, DialError> {
         let parked = || Place::Parked(Arc::clone(&target.name));
-        if let Some((stream, peer)) = self.inner.shared.reuse(endpoint.into(), target) {
+        if let Some((stream, peer)) = self.inner.shared.reuse(endpoint.into(), target, known) {
             return Ok(Lease::of(stream, Some(peer), parked(), true));
         }
         let key = || Key {

@@ -70,16 +70,16 @@ impl Enforced {
     }
 
     /// Whether a namespace is one that this view knows, so that `name.namespace` is a mesh name and not a name of the outside.
-    pub fn knows_namespace(&self, namespace: &DnsLabel) -> bool {
+    pub fn knows_namespace(&self, is_it: impl Fn(&DnsLabel) -> bool) -> bool {
         let own = self
             .own_id
             .workload()
-            .is_some_and(|workload| workload.namespace == *namespace);
+            .is_some_and(|workload| is_it(&workload.namespace));
         own || self
             .inbound
             .keys()
             .chain(self.outbound.keys())
-            .any(|service| service.namespace == *namespace)
+            .any(|service| is_it(&service.namespace))
     }
 
     /// The next moment after `now` at which a rule expires, and with it what it alone allowed.

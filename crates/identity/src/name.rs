@@ -259,25 +259,47 @@ pub fn parse_server_name(text: &str, trust_domain: &TrustDomain) -> Result<Servi
 /// The service that a `Host` (without its port) spells: `api.shop` or `api.shop.<trust-domain>`, a trailing dot allowed.
 /// `None` means that the host is not written as a mesh name; whether that service exists is the caller's question.
 pub fn parse_mesh_host(host: &str, trust_domain: &TrustDomain) -> Option<ServiceName> {
+    let (name, namespace) = split_mesh_host(host, trust_domain)?;
+    Some(ServiceName {
+        namespace: namespace.to_ascii_lowercase().parse().ok()?,
+        name: name.to_ascii_lowercase().parse().ok()?,
+    })
+}
+
+/// The same as it is written: name and namespace, in any case.
+pub fn split_mesh_host<'h>(
+    host: &'h str,
+    trust_domain: &TrustDomain,
+) -> Option<(&'h str, &'h str)> {
     if host.len() > SERVER_NAME_LIMIT + 1 {
         return None;
     }
-    let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix('.').unwrap_or(&host);
-    let short = |text: &str| {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let short = |text: &'h str| {
         let (name, namespace) = text.split_once('.')?;
-        Some(ServiceName {
-            namespace: namespace.parse().ok()?,
-            name: name.parse().ok()?,
-        })
+        [name, namespace]
+            .into_iter()
+            .all(is_label_in_any_case)
+            .then_some((name, namespace))
     };
     strip_domain(host, trust_domain)
         .and_then(short)
         .or_else(|| short(host))
 }
 
+fn is_label_in_any_case(text: &str) -> bool {
+    let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    (1..=LABEL_LIMIT).contains(&text.len())
+        && text.as_bytes().iter().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 fn strip_domain<'t>(text: &'t str, trust_domain: &TrustDomain) -> Option<&'t str> {
-    text.strip_suffix(trust_domain.as_str())?.strip_suffix('.')
+    let at = text.len().checked_sub(trust_domain.as_str().len())?;
+    let (rest, domain) = text.split_at_checked(at)?;
+    let is_domain = domain.eq_ignore_ascii_case(trust_domain.as_str());
+    rest.strip_suffix('.').filter(|_| is_domain)
 }
 
 /// A text that is not the name it should be.

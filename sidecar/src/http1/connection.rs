@@ -27,7 +27,7 @@ use crate::http::Body;
 use crate::http::guard::{HeadLimits, IDLE_TIMEOUT};
 use crate::http::refusal::{self, Form};
 use crate::http::strict::{self, Malformed};
-use crate::outlets::{Home, Lease};
+use crate::outlets::{Home, Known, Lease};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 
@@ -47,6 +47,7 @@ pub struct Connection {
     timer: Timer,
     /// The head of the request that is being served.
     head: Vec<u8>,
+    known: Known,
     has_served: bool,
     /// The whole of the last request was read.
     is_all_read: bool,
@@ -99,6 +100,7 @@ impl Connection {
             response: ResponseHead::default(),
             timer: Timer::default(),
             head: Vec::new(),
+            known: Known::default(),
             has_served: false,
             is_all_read: false,
             is_half_closed: false,
@@ -134,16 +136,15 @@ impl Connection {
 
     /// Waits for a whole head and reads it.
     async fn next_request(&mut self) -> Next {
-        let (mut searched, mut began) = (0, None);
-        let idle = Instant::now() + IDLE_TIMEOUT;
-        poll_fn(|cx| self.poll_request(cx, idle, &mut began, &mut searched)).await
+        let mut searched = 0;
+        let (mut idle_since, mut began) = (None, None);
+        poll_fn(|cx| self.poll_request(cx, (&mut idle_since, &mut began), &mut searched)).await
     }
 
     fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
-        idle: Instant,
-        began: &mut Option<Instant>,
+        (idle_since, began): (&mut Option<Instant>, &mut Option<Instant>),
         searched: &mut usize,
     ) -> Poll<Next> {
         self.registered.watch(cx);
@@ -161,11 +162,6 @@ impl Connection {
                 Err(why) => return Poll::Ready(Next::Malformed(why)),
             }
             let is_idle = waiting.is_empty();
-            let deadline = if is_idle {
-                self.life.min(idle)
-            } else {
-                *began.get_or_insert_with(Instant::now) + self.heads.time
-            };
             match self.down.poll_more(cx) {
                 Poll::Ready(Ok(true)) => {}
                 Poll::Ready(Ok(false) | Err(_)) => {
@@ -177,6 +173,12 @@ impl Connection {
                     return Poll::Ready(Next::End);
                 }
                 Poll::Pending => {
+                    let deadline = if is_idle {
+                        let idle_since = *idle_since.get_or_insert_with(Instant::now);
+                        self.life.min(idle_since + IDLE_TIMEOUT)
+                    } else {
+                        *began.get_or_insert_with(Instant::now) + self.heads.time
+                    };
                     ready!(self.timer.poll(cx, deadline));
                     return Poll::Ready(Next::End);
                 }
@@ -281,7 +283,7 @@ impl Connection {
     }
 
     /// A stream to where the request goes, never over a connection whose SVIDs have expired.
-    async fn lease(&self) -> Result<Lease, &'static str> {
+    async fn lease(&mut self) -> Result<Lease, &'static str> {
         let shared = &self.way.shared;
         if let Some(inlet) = &self.way.inlet {
             let leased = shared.outlets.lease_app(inlet.app).await;
@@ -298,7 +300,10 @@ impl Connection {
             .get(&target.port.service)
             .cloned();
         let service = service.ok_or(UNREACHABLE)?;
-        let leased = shared.outlets.lease(&service.view.endpoints, target).await;
+        let leased = shared
+            .outlets
+            .lease(&service.view.endpoints, target, &mut self.known)
+            .await;
         let lease = leased.map_err(|_| UNREACHABLE)?;
         if let Some(peer) = &lease.peer {
             self.in_turn.verified(Arc::clone(&peer.proof));

@@ -111,4 +111,4 @@ impl Reset for Side {
 }
 
 /// Read at a time, and held of one direction at most.
-pub const MOST_READ: usize = 64 * 1024;
+pub const MOST_READ: usize = 128 * 1024;

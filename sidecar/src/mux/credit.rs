@@ -9,7 +9,7 @@ use super::frame::Fault;
 /// The window of every slot from its opening on.
 pub const FLOOR: u32 = 64 * 1024;
 /// The largest window of one slot.
-pub const CEILING: u32 = 256 * 1024;
+pub const CEILING: u32 = 512 * 1024;
 /// What all slots of one connection may have beyond their floors.
 pub const SHARE: u32 = 4 * 1024 * 1024;
 

@@ -60,7 +60,7 @@ impl Mux {
     }
 
     /// A stream for HTTP that was parked by the same target.
-    pub fn reuse(&self, server_name: &str) -> Option<MuxStream> {
+    pub fn reuse(&self, server_name: &Arc<str>) -> Option<MuxStream> {
         let slot = self.shared.state().reuse(server_name)?;
         Some(MuxStream::new(Arc::clone(&self.shared), slot))
     }

@@ -4,7 +4,8 @@
 //! Invariants: a slot's number is free again only when both sides have said their last word on it; no slot holds more than its credit;
 //! streams that wait for room in the outgoing buffer get it in turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::credit::{Credit, FLOOR, SHARE};
@@ -14,7 +15,7 @@ use crate::buffers;
 /// Slots of one connection that may be in use at a time.
 pub const MOST_SLOTS: usize = 256;
 /// Streams wait while so much is to be sent already.
-const OUT_HIGH: usize = 64 * 1024;
+const OUT_HIGH: usize = 128 * 1024;
 
 /// Which end of the connection this is. Only the client opens slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct State {
     /// Numbers that were used and are free.
     free: Vec<u32>,
     /// Client: open slots that wait for their next use, by what they are for.
-    parked: HashMap<Box<str>, Vec<u32>>,
+    parked: Vec<(Arc<str>, Vec<u32>)>,
     share: u32,
     out: Vec<u8>,
     /// Streams that wait for room in `out`, the longest wait first.
@@ -123,7 +124,7 @@ impl State {
             slots: Vec::new(),
             in_use: 0,
             free: Vec::new(),
-            parked: HashMap::new(),
+            parked: Vec::new(),
             share: SHARE,
             out: Vec::new(),
             waiting: VecDeque::new(),
@@ -160,9 +161,9 @@ impl State {
     }
 
     /// Client: a slot for HTTP that waits for its next use by the same target.
-    pub fn reuse(&mut self, name: &str) -> Option<u32> {
+    pub fn reuse(&mut self, name: &Arc<str>) -> Option<u32> {
         loop {
-            let number = self.parked.get_mut(name)?.pop()?;
+            let number = self.parked_by(name)?.pop()?;
             if self.is_quiet(number) {
                 return Some(number);
             }
@@ -171,21 +172,29 @@ impl State {
     }
 
     /// Client: the slot may be used again.
-    pub fn park(&mut self, number: u32, name: &str) {
+    pub fn park(&mut self, number: u32, name: &Arc<str>) {
         if !self.is_quiet(number) {
             return self.detach(number);
         }
-        match self.parked.get_mut(name) {
+        match self.parked_by(name) {
             Some(parked) => parked.push(number),
-            None => {
-                self.parked.insert(name.into(), vec![number]);
-            }
+            None => self.parked.push((Arc::clone(name), vec![number])),
         }
+    }
+
+    fn parked_by(&mut self, name: &Arc<str>) -> Option<&mut Vec<u32>> {
+        // Few targets, nearly always the same pointer.
+        let is_it = |known: &Arc<str>| Arc::ptr_eq(known, name) || known == name;
+        let mut found = self.parked.iter_mut().filter(|(known, _)| is_it(known));
+        found.next().map(|(_, parked)| parked)
     }
 
     /// Nobody waits for a next use of this connection.
     fn unpark(&mut self) {
-        for number in std::mem::take(&mut self.parked).into_values().flatten() {
+        for number in std::mem::take(&mut self.parked)
+            .into_iter()
+            .flat_map(|(_, parked)| parked)
+        {
             self.detach(number);
         }
     }
@@ -564,7 +573,12 @@ impl State {
 
     /// Slots that serve somebody now.
     pub fn slots_busy(&self) -> usize {
-        self.in_use - self.parked.values().map(Vec::len).sum::<usize>()
+        self.in_use
+            - self
+                .parked
+                .iter()
+                .map(|(_, parked)| parked.len())
+                .sum::<usize>()
     }
 
     /// Takes what is to be sent, and lets in who waited for room.

@@ -42,7 +42,7 @@ impl MuxStream {
     }
 
     /// Keeps the slot for the next use by the same target.
-    pub fn park(mut self, server_name: &str) {
+    pub fn park(mut self, server_name: &Arc<str>) {
         if let Some(slot) = self.slot.take() {
             self.shared.state().park(slot, server_name);
         }

@@ -201,19 +201,26 @@ async fn a_parked_stream_is_used_again_by_its_own_target_alone() {
     let pair = Pair::start();
     let (mut near, mut far) = pair.opened().await;
     near.write_all(b"1").await.unwrap();
-    near.park("http.api.shop.weft.local");
+    near.park(&"http.api.shop.weft.local".into());
     assert_eq!((pair.client.streams(), pair.client.busy()), (1, 0));
-    assert!(pair.client.reuse("http.orders.shop.weft.local").is_none());
-    let mut again = pair.client.reuse("http.api.shop.weft.local").unwrap();
+    assert!(
+        pair.client
+            .reuse(&"http.orders.shop.weft.local".into())
+            .is_none()
+    );
+    let mut again = pair
+        .client
+        .reuse(&"http.api.shop.weft.local".into())
+        .unwrap();
     assert_eq!((pair.client.streams(), pair.client.busy()), (1, 1));
     again.write_all(b"2").await.unwrap();
     let mut read = [0; 2];
     far.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"12");
     // What the server ended is not used again, nor what it spoke on unasked.
-    again.park("a");
+    again.park(&"a".into());
     far.write_all(b"unasked").await.unwrap();
-    until(|| pair.client.reuse("a").is_none()).await;
+    until(|| pair.client.reuse(&"a".into()).is_none()).await;
     drop(far);
     until(|| pair.client.streams() == 0).await;
 }
@@ -222,7 +229,7 @@ async fn a_parked_stream_is_used_again_by_its_own_target_alone() {
 async fn parked_streams_do_not_keep_a_connection_that_goes_away() {
     let pair = Pair::start();
     let (near, far) = pair.opened().await;
-    near.park("a");
+    near.park(&"a".into());
     pair.server.go_away();
     until(|| !pair.client.is_open()).await;
     drop(far);

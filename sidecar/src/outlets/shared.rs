@@ -26,6 +26,36 @@ pub struct SharedConnections {
     peers: Mutex<HashMap<(SocketAddr, SpiffeId), Arc<Connections>>>,
 }
 
+/// What a client found last, so that it need not be looked up for each request.
+#[derive(Default)]
+pub struct Known(Option<(SocketAddr, SpiffeId, Arc<Connections>)>);
+
+impl Known {
+    fn of(
+        &mut self,
+        whom: Whom<'_>,
+        look_up: impl FnOnce() -> Arc<Connections>,
+    ) -> Arc<Connections> {
+        match &self.0 {
+            Some((address, identity, connections))
+                if *address == whom.address && identity == whom.identity =>
+            {
+                Arc::clone(connections)
+            }
+            _ => {
+                let connections = look_up();
+                let known = (
+                    whom.address,
+                    whom.identity.clone(),
+                    Arc::clone(&connections),
+                );
+                self.0 = Some(known);
+                connections
+            }
+        }
+    }
+}
+
 /// The connections to one endpoint.
 struct Connections {
     open: Mutex<Vec<Shared>>,
@@ -51,8 +81,13 @@ impl SharedConnections {
     }
 
     /// A stream for HTTP that waits for its next use by the same target.
-    pub fn reuse(&self, whom: Whom<'_>, target: &Target) -> Option<(Stream, Arc<Peer>)> {
-        let connections = self.connections(whom);
+    pub fn reuse(
+        &self,
+        whom: Whom<'_>,
+        target: &Target,
+        known: &mut Known,
+    ) -> Option<(Stream, Arc<Peer>)> {
+        let connections = known.of(whom, || self.connections(whom));
         let open = connections.open();
         let mut usable = open.iter().filter(|shared| self.is_usable(shared));
         usable.find_map(|shared| {
