@@ -81,13 +81,11 @@ impl Ceilings {
         let ceiling = ceiling.with_context(|| format!("no ceiling for {in_flight} in flight"))?;
         let mut findings = Findings::default();
         for ((what, now), (_, then)) in measured.named().into_iter().zip(ceiling.named()) {
-            let change = (now - then) / then * 100.0;
-            let told = format!(
-                "{in_flight} in flight: {now:.2} {what} a request, {change:+.1} % against {then:.2}"
-            );
-            if now > then * (1.0 + SLACK) {
+            let told =
+                format!("{in_flight} in flight: {now:.2} {what} a request against {then:.2}");
+            if now - then > (then * SLACK).max(LEAST) {
                 findings.over.push(told);
-            } else if now < then * (1.0 - FAR) {
+            } else if then - now > (then * FAR).max(LEAST) {
                 findings.far_below.push(told);
             }
         }
@@ -213,7 +211,7 @@ impl Counted {
     }
 }
 
-/// How far the figures of several runs lie apart, as parts of the least.
+/// How far the figures of several runs lie apart, as parts of the least, or of one where the least is less.
 pub fn spread(runs: &[Figures]) -> Vec<(&'static str, f64)> {
     let names = ["allocations", "writes", "instructions"];
     let of = |at: usize| runs.iter().map(move |run| run.named()[at].1);
@@ -222,7 +220,7 @@ pub fn spread(runs: &[Figures]) -> Vec<(&'static str, f64)> {
         .enumerate()
         .map(|(at, name)| {
             let (least, most) = (of(at).fold(f64::MAX, f64::min), of(at).fold(0.0, f64::max));
-            (name, (most - least) / least)
+            (name, (most - least) / least.max(1.0))
         })
         .collect()
 }
@@ -251,6 +249,8 @@ fn workspace() -> &'static Path {
 
 /// How much more than its ceiling a figure may be: what another compiler or C library may change without anybody's doing.
 const SLACK: f64 = 0.05;
+/// What is less than this is none: a buffer that grew once more in thousands of requests.
+const LEAST: f64 = 0.05;
 /// How much less a figure is told: its ceiling would let a loss pass.
 const FAR: f64 = 0.10;
 
@@ -277,11 +277,26 @@ mod tests {
             "{found:?}"
         );
         assert!(
-            found.over[1].contains("instructions a request, +5.0 %"),
+            found.over[1].contains("10501.00 instructions a request against 10000.00"),
             "{found:?}"
         );
         assert!(found.far_below[0].contains("3.50 writes"), "{found:?}");
         assert!(ceilings.compare(2, figures(1.0, 1.0, 1.0)).is_err());
+    }
+
+    #[test]
+    fn where_nothing_is_allocated_one_allocation_in_ten_requests_is_too_many() {
+        let ceilings: Ceilings =
+            serde_saphyr::from_str("1: {allocations: 0, writes: 4, instructions: 10000}").unwrap();
+        let over = |allocations| {
+            let figures = Figures {
+                allocations,
+                writes: 4.0,
+                instructions: 10_000.0,
+            };
+            ceilings.compare(1, figures).unwrap().over.len()
+        };
+        assert_eq!((over(0.0), over(0.002), over(0.1)), (0, 0, 1));
     }
 
     #[test]
