@@ -39,7 +39,7 @@ struct Entry {
 }
 
 enum Watched {
-    Live(Live),
+    Live(Box<Live>),
     /// A connection that many streams share: each of them is live for itself, and all end with the peer.
     Peer(Arc<Proof>),
 }
@@ -199,7 +199,7 @@ pub struct Registered {
 impl Connections {
     /// Enters the table. Check afterwards, never before.
     pub fn register(&self, live: Live) -> Registered {
-        self.enter(Watched::Live(live))
+        self.enter(Watched::Live(Box::new(live)))
     }
 
     /// Enters a connection whose streams enter for themselves. Check the peer afterwards, never before.

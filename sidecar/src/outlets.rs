@@ -21,6 +21,7 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
+use shared::Opened;
 pub use shared::{Known, SharedConnections};
 
 /// Streams that wait, and the way to new ones; clones share them.
@@ -151,7 +152,7 @@ impl Outlets {
             )
             .await
             {
-                Ok((stream, peer)) => return Ok((stream, peer, pending)),
+                Ok(opened) => return Ok((opened.stream, opened.peer, pending)),
                 Err(error) => self.pass_over(endpoint, &error),
             }
             tried.push(endpoint);
@@ -220,7 +221,11 @@ impl Outlets {
             .inner
             .shared
             .open(endpoint.into(), target, Carried::Http1);
-        let (stream, peer) = Box::pin(opening).await?;
+        let Opened {
+            stream,
+            peer,
+            is_fresh,
+        } = Box::pin(opening).await?;
         let place = match &stream {
             Stream::Mux(_) => parked(),
             Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) => {
@@ -229,7 +234,7 @@ impl Outlets {
             #[cfg(test)]
             Stream::Memory(_) => self.place(self.waiting(key())),
         };
-        Ok(Lease::of(stream, Some(peer), place, false))
+        Ok(Lease::of(stream, Some(peer), place, !is_fresh))
     }
 
     fn place(&self, streams: Arc<Waiting>) -> Place {

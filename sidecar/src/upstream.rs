@@ -138,7 +138,7 @@ impl Upstreams {
                 version,
                 mesh: Some((endpoint.identity.clone(), target.clone())),
             };
-            match Box::pin(self.lease_at(key)).await {
+            match self.lease_by(key).await {
                 Ok(mut lease) => {
                     lease.pending = Some(pending);
                     return Ok(lease);
@@ -156,12 +156,12 @@ impl Upstreams {
         address: SocketAddr,
         version: Version,
     ) -> Result<Lease, DialError> {
-        Box::pin(self.lease_at(Key {
+        let key = Key {
             address,
             version,
             mesh: None,
-        }))
-        .await
+        };
+        self.lease_by(key).await
     }
 
     /// Drops what waits too long or may take no further request.
@@ -201,25 +201,30 @@ impl Upstreams {
         error.tell_of(endpoint);
     }
 
-    async fn lease_at(&self, key: Key) -> Result<Lease, DialError> {
+    async fn lease_by(&self, key: Key) -> Result<Lease, DialError> {
         let slot = self.slot(&key);
-        if let Some(lease) = self.take(&slot, &key) {
-            return Ok(lease);
+        match self.take(&slot, &key) {
+            Some(lease) => Ok(lease),
+            // Rare, and large.
+            None => Box::pin(self.lease_at(&slot, key)).await,
         }
+    }
+
+    async fn lease_at(&self, slot: &Slot, key: Key) -> Result<Lease, DialError> {
         if key.version == Version::Http1 {
-            return self.lease_new(&slot, key).await;
+            return self.lease_new(slot, key).await;
         }
         let asked = Instant::now();
         // Closed semaphores do not exist here: nobody closes it.
         let _dialling = slot.dialling.acquire().await;
-        if let Some(lease) = self.take(&slot, &key) {
+        if let Some(lease) = self.take(slot, &key) {
             return Ok(lease);
         }
         // Who waited while another one failed would only fail the same way, one after the other.
         if slot.failed_since(asked) {
             return Err(DialError::Neighbour);
         }
-        let dialled = self.lease_new(&slot, key).await;
+        let dialled = self.lease_new(slot, key).await;
         if dialled.is_err() {
             slot.note_failure();
         }
@@ -293,11 +298,12 @@ impl Upstreams {
     ) -> Result<(Stream, Arc<Peer>), DialError> {
         let target = self.shared.dialler.target(target.clone())?;
         if version == Version::Http1 {
-            return self
+            let opened = self
                 .shared
                 .streams
                 .open(whom, &target, Carried::Http1)
-                .await;
+                .await?;
+            return Ok((opened.stream, opened.peer));
         }
         let dialler = &self.shared.dialler;
         let (tls, peer) = dialler.dial_mesh(whom, &target.name, &[ALPN_HTTP2]).await?;

@@ -584,37 +584,27 @@ fn is_token(name: &[u8]) -> bool {
 }
 
 fn is_token_byte(byte: u8) -> bool {
-    TOKEN
-        .get(usize::from(byte))
-        .is_some_and(|is_token| *is_token)
+    // One bit a byte: heads are full of names.
+    byte < 128 && TOKEN >> byte & 1 == 1
 }
 
-/// RFC 9110 §5.6.2, `tchar`.
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
+/// RFC 9110 §5.6.2, `tchar`: the bit of each byte that is one.
+const TOKEN: u128 = {
+    let signs = b"!#$%&'*+-.^_`|~";
+    let (mut bits, mut byte) = (0, 0_u8);
     while byte < 128 {
-        let is_sign = matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        table[byte as usize] = byte.is_ascii_alphanumeric() || is_sign;
+        let mut is_token = byte.is_ascii_alphanumeric();
+        let mut rest: &[u8] = signs;
+        while let [sign, others @ ..] = rest {
+            is_token |= *sign == byte;
+            rest = others;
+        }
+        if is_token {
+            bits |= 1_u128 << byte;
+        }
         byte += 1;
     }
-    table
+    bits
 };
 
 fn is_host_byte(byte: u8) -> bool {

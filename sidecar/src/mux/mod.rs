@@ -90,6 +90,11 @@ impl Mux {
         !self.shared.state().is_closing()
     }
 
+    /// How often a stream was opened or used again.
+    pub fn uses(&self) -> u64 {
+        self.shared.state().uses()
+    }
+
     /// Streams that are in use, parked ones left out.
     pub fn busy(&self) -> usize {
         self.shared.state().slots_busy()

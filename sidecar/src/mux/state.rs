@@ -29,6 +29,8 @@ pub struct State {
     /// By number, less one.
     slots: Vec<Option<Slot>>,
     in_use: usize,
+    /// Client: how often a slot was opened or used again.
+    uses: u64,
     /// Numbers that were used and are free.
     free: Vec<u32>,
     /// Client: open slots that wait for their next use, by what they are for.
@@ -123,6 +125,7 @@ impl State {
             role,
             slots: Vec::new(),
             in_use: 0,
+            uses: 0,
             free: Vec::new(),
             parked: Vec::new(),
             share: SHARE,
@@ -155,6 +158,7 @@ impl State {
         })?;
         *self.place(number)? = Some(Slot::new());
         self.in_use += 1;
+        self.uses += 1;
         self.push(Kind::Open, number, u32::try_from(opening.len()).ok()?);
         self.out.extend_from_slice(&opening);
         Some(number)
@@ -165,6 +169,7 @@ impl State {
         loop {
             let number = self.parked_by(name)?.pop()?;
             if self.is_quiet(number) {
+                self.uses += 1;
                 return Some(number);
             }
             self.detach(number);
@@ -569,6 +574,10 @@ impl State {
 
     pub fn slots_in_use(&self) -> usize {
         self.in_use
+    }
+
+    pub fn uses(&self) -> u64 {
+        self.uses
     }
 
     /// Slots that serve somebody now.

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,21 +15,24 @@ use crate::tcp::Reset;
 /// Dropping it before both sides have sent their end resets it.
 pub struct MuxStream {
     shared: Arc<Shared>,
-    /// None once it is parked.
-    slot: Option<u32>,
+    /// 0, which is no slot's number, once it is parked or reset: its number may be another stream's by then.
+    slot: AtomicU32,
 }
 
 impl MuxStream {
     pub(super) fn new(shared: Arc<Shared>, slot: u32) -> Self {
         Self {
             shared,
-            slot: Some(slot),
+            slot: AtomicU32::new(slot),
         }
     }
 
-    /// 0 is no slot's number.
     fn number(&self) -> u32 {
-        self.slot.unwrap_or(0)
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    fn leave(&self) -> u32 {
+        self.slot.swap(0, Ordering::Relaxed)
     }
 
     /// Moves what waits to `into`, which takes over the buffer it waits in where it can. `Ok(false)`: the peer sends no more.
@@ -42,26 +46,20 @@ impl MuxStream {
     }
 
     /// Keeps the slot for the next use by the same target.
-    pub fn park(mut self, server_name: &Arc<str>) {
-        if let Some(slot) = self.slot.take() {
-            self.shared.state().park(slot, server_name);
-        }
+    pub fn park(self, server_name: &Arc<str>) {
+        self.shared.state().park(self.leave(), server_name);
     }
 }
 
 impl Drop for MuxStream {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.shared.state().detach(slot);
-        }
+        self.shared.state().detach(self.leave());
     }
 }
 
 impl Reset for MuxStream {
     fn reset(&self) {
-        if let Some(slot) = self.slot {
-            self.shared.state().detach(slot);
-        }
+        self.shared.state().detach(self.leave());
     }
 }
 

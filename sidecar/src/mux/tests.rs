@@ -107,28 +107,27 @@ async fn many_streams_at_once_get_every_byte_in_order() {
     let mut tasks = Vec::new();
     for seed in 0..40_u8 {
         let (near, far) = pair.opened().await;
-        for (mut write, mut read) in [halves(near, far, seed)] {
-            tasks.push(tokio::spawn(async move {
-                let length = 300_000 + usize::from(seed) * 1111;
-                let bytes: Vec<u8> = (0..length)
-                    .map(|at| u8::try_from((at * 31 + usize::from(seed)) % 251).unwrap())
-                    .collect();
-                let expected = bytes.clone();
-                let (sent, got) = tokio::join!(
-                    async {
-                        write.write_all(&bytes).await.unwrap();
-                        write.shutdown().await.unwrap();
-                    },
-                    async {
-                        let mut got = Vec::new();
-                        read.read_to_end(&mut got).await.unwrap();
-                        got
-                    }
-                );
-                let () = sent;
-                assert!(got == expected, "stream {seed}");
-            }));
-        }
+        let (mut write, mut read) = halves(near, far, seed);
+        tasks.push(tokio::spawn(async move {
+            let length = 300_000 + usize::from(seed) * 1111;
+            let bytes: Vec<u8> = (0..length)
+                .map(|at| u8::try_from((at * 31 + usize::from(seed)) % 251).unwrap())
+                .collect();
+            let expected = bytes.clone();
+            let (sent, got) = tokio::join!(
+                async {
+                    write.write_all(&bytes).await.unwrap();
+                    write.shutdown().await.unwrap();
+                },
+                async {
+                    let mut got = Vec::new();
+                    read.read_to_end(&mut got).await.unwrap();
+                    got
+                }
+            );
+            let () = sent;
+            assert!(got == expected, "stream {seed}");
+        }));
     }
     for task in tasks {
         task.await.unwrap();
@@ -234,6 +233,21 @@ async fn parked_streams_do_not_keep_a_connection_that_goes_away() {
     until(|| !pair.client.is_open()).await;
     drop(far);
     assert!(matches!(pair.client_runs.await.unwrap(), Ended::Done));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_reset_does_not_end_the_next_one_of_its_number() {
+    let pair = Pair::start();
+    let (old, far) = pair.opened().await;
+    crate::tcp::Reset::reset(&old);
+    drop(far);
+    until(|| pair.client.streams() == 0).await;
+    let (mut near, mut far) = pair.opened().await;
+    drop(old);
+    near.write_all(b"whole").await.unwrap();
+    far.read_exact(&mut [0; 5]).await.unwrap();
+    far.write_all(b"too").await.unwrap();
+    near.read_exact(&mut [0; 3]).await.unwrap();
 }
 
 #[tokio::test]

@@ -65,10 +65,20 @@ struct Connections {
     failed_at: Mutex<Option<Instant>>,
 }
 
+/// A new stream.
+pub struct Opened {
+    pub stream: Stream,
+    pub peer: Arc<Peer>,
+    /// Its connection is new too. One that served others may have been closed by the peer meanwhile.
+    pub is_fresh: bool,
+}
+
 struct Shared {
     mux: Mux,
     peer: Arc<Peer>,
     used: Instant,
+    /// As the last sweep found them.
+    uses: u64,
 }
 
 impl SharedConnections {
@@ -102,7 +112,7 @@ impl SharedConnections {
         whom: Whom<'_>,
         target: &Target,
         carried: Carried,
-    ) -> Result<(Stream, Arc<Peer>), DialError> {
+    ) -> Result<Opened, DialError> {
         let server_name = &target.name;
         let connections = self.connections(whom);
         if let Some(opened) = self.open_at_once(&connections, carried, server_name) {
@@ -130,7 +140,9 @@ impl SharedConnections {
         self.peers().retain(|_, connections| {
             let mut open = connections.open();
             open.retain_mut(|shared| {
-                if shared.mux.busy() > 0 {
+                let uses = shared.mux.uses();
+                if shared.mux.busy() > 0 || uses != shared.uses {
+                    shared.uses = uses;
                     shared.used = Instant::now();
                 }
                 let stays = shared.used.elapsed() < limit && self.is_usable(shared);
@@ -158,12 +170,16 @@ impl SharedConnections {
         connections: &Connections,
         carried: Carried,
         server_name: &str,
-    ) -> Option<(Stream, Arc<Peer>)> {
+    ) -> Option<Opened> {
         let open = connections.open();
         let usable = open.iter().filter(|shared| self.is_usable(shared));
         let best = usable.min_by_key(|shared| shared.mux.busy())?;
         let stream = best.mux.open(carried, server_name)?;
-        Some((Stream::Mux(stream), Arc::clone(&best.peer)))
+        Some(Opened {
+            stream: Stream::Mux(stream),
+            peer: Arc::clone(&best.peer),
+            is_fresh: false,
+        })
     }
 
     fn is_usable(&self, shared: &Shared) -> bool {
@@ -176,7 +192,7 @@ impl SharedConnections {
         name: &str,
         carried: Carried,
         connections: &Connections,
-    ) -> Result<(Stream, Arc<Peer>), DialError> {
+    ) -> Result<Opened, DialError> {
         let alone = match carried {
             Carried::Http1 => ALPN_HTTP1,
             Carried::Tcp => ALPN_TCP,
@@ -186,7 +202,11 @@ impl SharedConnections {
         let peer = Arc::new(peer);
         if tls.get_ref().1.alpn_protocol() != Some(ALPN_MUX) {
             let stream = Stream::TlsClient(Box::new(tls));
-            return Ok((stream, peer));
+            return Ok(Opened {
+                stream,
+                peer,
+                is_fresh: true,
+            });
         }
         let mux = Mux::new(Role::Client);
         let stream = mux.open(carried, name).ok_or(DialError::Name)?;
@@ -212,9 +232,14 @@ impl SharedConnections {
             mux,
             peer: Arc::clone(&peer),
             used: Instant::now(),
+            uses: 0,
         });
         let stream = Stream::Mux(stream);
-        Ok((stream, peer))
+        Ok(Opened {
+            stream,
+            peer,
+            is_fresh: true,
+        })
     }
 
     fn connections(&self, whom: Whom<'_>) -> Arc<Connections> {
