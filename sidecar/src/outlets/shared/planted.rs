@@ -35,6 +35,7 @@ impl Outlets {
             mux,
             peer,
             used: Instant::now(),
+            uses: 0,
         });
     }
 }
