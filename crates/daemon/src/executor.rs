@@ -1,19 +1,21 @@
 //! Runs what hyper starts beside a connection (the streams of HTTP/2) as tasks of the process.
 
 use std::future::Future;
-use std::pin::Pin;
-
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Tasks;
+use crate::stops::Stops;
 
 /// Starts connection tasks.
 #[derive(Clone)]
 pub struct Executor {
     tasks: Tasks,
     name: &'static str,
-    ended: CancellationToken,
+    /// What it starts ends with this group too.
+    group: Option<Stops>,
 }
+
+/// Ends what its executor started when it is dropped.
+pub struct EndsWith(Stops);
 
 impl Executor {
     /// What it starts ends by itself, or with the process: a client's connection outlives whoever asks for it.
@@ -21,20 +23,25 @@ impl Executor {
         Self {
             tasks: tasks.clone(),
             name,
-            ended: CancellationToken::new(),
+            group: None,
         }
     }
 
     /// What it starts is stopped when the guard is dropped: keep it with the connection.
-    pub fn of_connection(tasks: &Tasks, name: &'static str) -> (Self, DropGuard) {
-        let ended = CancellationToken::new();
-        let guard = ended.clone().drop_guard();
+    pub fn of_connection(tasks: &Tasks, name: &'static str) -> (Self, EndsWith) {
+        let group = Stops::default();
         let executor = Self {
             tasks: tasks.clone(),
             name,
-            ended,
+            group: Some(group.clone()),
         };
-        (executor, guard)
+        (executor, EndsWith(group))
+    }
+}
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -44,14 +51,13 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        let ended = self.ended.clone();
-        let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-            tokio::select! {
-                _ = future => {}
-                () = ended.cancelled() => {}
-            }
-        });
-        self.tasks.connection(self.name, future);
+        let future = async move {
+            future.await;
+        };
+        match &self.group {
+            Some(group) => self.tasks.connection_of(group, self.name, future),
+            None => self.tasks.connection(self.name, future),
+        }
     }
 }
 

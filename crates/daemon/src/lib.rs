@@ -13,6 +13,7 @@ mod open_files;
 mod problems;
 mod readiness;
 mod signals;
+mod stops;
 mod tasks;
 
 pub use backoff::Backoff;

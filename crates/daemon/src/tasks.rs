@@ -4,12 +4,10 @@
 //! - *connection*: serves one peer; a drain waits for it until its deadline;
 //! - *background*: restarted with back-off when it fails or panics.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Backoff;
+use crate::stops::Stops;
 
 /// A handle to the process's tasks; clones share them.
 #[derive(Clone)]
@@ -28,7 +27,7 @@ pub struct Tasks {
 
 struct Shared {
     connections: TaskTracker,
-    stops: Arc<Stops>,
+    stops: Stops,
     others: TaskTracker,
     /// Cancelled first: no new work, finish what is open.
     draining: CancellationToken,
@@ -70,7 +69,7 @@ impl Tasks {
         Self {
             shared: Arc::new(Shared {
                 connections: TaskTracker::new(),
-                stops: Arc::default(),
+                stops: Stops::default(),
                 others: TaskTracker::new(),
                 draining: CancellationToken::new(),
                 stopping: CancellationToken::new(),
@@ -108,14 +107,37 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // Not by a second future beside it, which every wake-up would ask in vain.
-        let stops = Arc::clone(&self.shared.stops);
-        let key = stops.reserve();
+        self.shared
+            .stops
+            .start(|place| self.spawn_connection(task, future, place));
+    }
+
+    /// The same for a task that also ends with a group of its own.
+    pub(crate) fn connection_of<F>(&self, group: &Stops, task: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        group.start(|of_group| {
+            let mut started = None;
+            self.shared.stops.start(|of_process| {
+                let handle = self.spawn_connection(task, future, (of_group, of_process));
+                started = Some(handle.clone());
+                handle
+            });
+            started.expect("it was started")
+        });
+    }
+
+    fn spawn_connection<F, P>(&self, task: &'static str, future: F, places: P) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+        P: Send + 'static,
+    {
         let spawned = self.shared.connections.spawn(async move {
-            let _leaving = Leaving { stops, key };
+            let _places = places;
             run_alone(task, future).await;
         });
-        self.shared.stops.enter(key, spawned.abort_handle());
+        spawned.abort_handle()
     }
 
     /// Starts a task that serves an onlooker: a drain does not wait for it, and its panic ends it alone.
@@ -204,67 +226,6 @@ async fn run_alone<F: Future<Output = ()>>(task: &'static str, future: F) {
             panic = panic_message(panic.as_ref()),
             "a connection's task panicked"
         );
-    }
-}
-
-/// How each connection's task can be stopped.
-#[derive(Default)]
-struct Stops {
-    next: AtomicU64,
-    handles: Mutex<Handles>,
-}
-
-#[derive(Default)]
-struct Handles {
-    /// None between the reservation of a place and the start of its task.
-    running: HashMap<u64, Option<AbortHandle>>,
-    /// Whoever enters now is stopped at once.
-    stopped: bool,
-}
-
-impl Stops {
-    fn reserve(&self) -> u64 {
-        let key = self.next.fetch_add(1, Ordering::Relaxed);
-        self.handles().running.insert(key, None);
-        key
-    }
-
-    fn enter(&self, key: u64, handle: AbortHandle) {
-        let mut handles = self.handles();
-        if handles.stopped {
-            handle.abort();
-        }
-        // It may have left before it entered.
-        if let Some(place) = handles.running.get_mut(&key) {
-            *place = Some(handle);
-        }
-    }
-
-    fn stop(&self) {
-        let mut handles = self.handles();
-        handles.stopped = true;
-        handles
-            .running
-            .values()
-            .flatten()
-            .for_each(AbortHandle::abort);
-    }
-
-    fn handles(&self) -> MutexGuard<'_, Handles> {
-        // Every change is whole before it can panic.
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leaves the table when its task is gone, however it went.
-struct Leaving {
-    stops: Arc<Stops>,
-    key: u64,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.stops.handles().running.remove(&self.key);
     }
 }
 
