@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::Response;
 use jiff::Timestamp;
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -55,13 +56,15 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, pla
 }
 
 /// Serves the streams of one shared connection, each like a connection of its own.
-async fn serve_streams(
+pub(crate) async fn serve_streams<S>(
     shared: Arc<Shared>,
-    stream: TlsStream<ReadAhead>,
+    stream: S,
     peer: Arc<Peer>,
     from: SocketAddr,
     place: Arc<Place>,
-) {
+) where
+    S: AsyncBufRead + AsyncWrite + Send + Unpin + 'static,
+{
     let registered = shared.connections.register_peer(Arc::clone(&peer.proof));
     if peer.proof.admit(&shared.current.load()).is_err() {
         return;

@@ -20,6 +20,8 @@ pub mod buffers;
 pub mod config;
 pub mod connections;
 pub mod control_plane;
+#[cfg(test)]
+mod cost;
 pub mod decisions;
 mod discovery;
 pub mod enforce;

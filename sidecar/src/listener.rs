@@ -262,7 +262,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn of(permit: OwnedSemaphorePermit, open: &Gauge) -> Self {
+    pub(crate) fn of(permit: OwnedSemaphorePermit, open: &Gauge) -> Self {
         open.inc();
         Self {
             _permit: permit,

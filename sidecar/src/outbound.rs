@@ -95,7 +95,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
 }
 
 /// Requests of HTTP/1.1 to a service that speaks it too.
-async fn serve_http1(
+pub(crate) async fn serve_http1(
     shared: Arc<Shared>,
     side: http1::Side,
     target: ServicePort,

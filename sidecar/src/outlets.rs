@@ -231,6 +231,8 @@ impl Outlets {
             Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) => {
                 self.place(self.waiting(key()))
             }
+            #[cfg(test)]
+            Stream::Memory(_) => self.place(self.waiting(key())),
         };
         Ok(Lease::of(stream, Some(peer), place, !is_fresh))
     }

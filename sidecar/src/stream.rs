@@ -21,6 +21,8 @@ pub enum Stream {
     TlsClient(Box<client::TlsStream<ReadAhead>>),
     TlsServer(Box<server::TlsStream<ReadAhead>>),
     Mux(MuxStream),
+    #[cfg(test)]
+    Memory(crate::cost::Memory),
 }
 
 impl Stream {
@@ -35,6 +37,10 @@ impl Stream {
             return stream.poll_take(cx, into, most);
         }
         if let Self::Tcp(stream) = self {
+            ready!(stream.poll_read_ready(cx))?;
+        }
+        #[cfg(test)]
+        if let Self::Memory(stream) = self {
             ready!(stream.poll_read_ready(cx))?;
         }
         if into.capacity() == 0 {
@@ -77,6 +83,8 @@ impl Stream {
             Self::TlsServer(stream) => stream.get_ref().0.socket().poll_read_ready(cx).is_pending(),
             // Its connection keeps what waits.
             Self::Mux(_) => true,
+            #[cfg(test)]
+            Self::Memory(stream) => stream.poll_read_ready(cx).is_pending(),
         }
     }
 
@@ -86,6 +94,8 @@ impl Stream {
             Self::TlsClient(stream) => Pin::new(stream.as_mut()),
             Self::TlsServer(stream) => Pin::new(stream.as_mut()),
             Self::Mux(stream) => Pin::new(stream),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream),
         }
     }
 
@@ -95,6 +105,8 @@ impl Stream {
             Self::TlsClient(stream) => Pin::new(stream.as_mut()),
             Self::TlsServer(stream) => Pin::new(stream.as_mut()),
             Self::Mux(stream) => Pin::new(stream),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream),
         }
     }
 }
@@ -146,6 +158,8 @@ impl Reset for Stream {
             Self::TlsClient(stream) => stream.reset(),
             Self::TlsServer(stream) => stream.reset(),
             Self::Mux(stream) => stream.reset(),
+            #[cfg(test)]
+            Self::Memory(stream) => stream.reset(),
         }
     }
 }

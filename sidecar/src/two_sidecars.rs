@@ -376,11 +376,11 @@ pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
     }
 }
 
-fn service() -> ServiceName {
+pub(crate) fn service() -> ServiceName {
     "shop/api".parse().unwrap()
 }
 
-fn inbound_service(port: Port, rule: &str) -> InboundService {
+pub(crate) fn inbound_service(port: Port, rule: &str) -> InboundService {
     let (rules, policy) = compiled(rule);
     let encoded_slashes = EncodedSlashes::Refuse;
     let view = InboundView {
@@ -393,7 +393,7 @@ fn inbound_service(port: Port, rule: &str) -> InboundService {
     InboundService { view, policy }
 }
 
-fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> OutboundService {
+pub(crate) fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> OutboundService {
     let (rules, policy) = compiled(rule);
     let identity = "spiffe://weft.local/ns/shop/sa/api".parse().unwrap();
     let endpoints = vec![Endpoint {
@@ -524,7 +524,7 @@ async fn read_until(client: &mut TcpStream, end: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-const RULE: &str = "
+pub(crate) const RULE: &str = "
 apiVersion: weft.dev/v1
 kind: Allow
 metadata: {name: rule, namespace: shop}

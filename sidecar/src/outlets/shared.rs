@@ -2,6 +2,9 @@
 //!
 //! Where the other side does not speak `weft/1`, each stream is a connection of its own.
 
+#[cfg(test)]
+mod planted;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -46,6 +46,16 @@ impl Peer {
         Ok(peer)
     }
 
+    /// What a handshake would have made of a chain that verified.
+    #[cfg(test)]
+    pub(crate) fn without_handshake(proof: Arc<Proof>, own: Arc<OwnSvid>) -> Self {
+        Self {
+            leaf_sha256: Arc::clone(&proof.leaf_sha256),
+            proof,
+            own,
+        }
+    }
+
     /// Whether a request may begin now: neither SVID has expired and the peer would be believed again.
     pub fn may_begin(&self, enforced: &Enforced, now: Timestamp) -> Result<(), TlsError> {
         if self.is_expired(now) {
