@@ -2,7 +2,7 @@
 //!
 //! Chunks pass as they came once their framing has exactly one reading (RFC 9112 §7.1); trailers that must not pass are taken out.
 
-use super::head::is_refused_trailer;
+use super::fields::is_refused_trailer;
 use crate::http::strict::{self, BodyLength, MAX_CHUNK_LINE, MAX_TRAILERS, Malformed};
 
 /// What is still to come of one message's content.

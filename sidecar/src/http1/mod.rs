@@ -10,6 +10,7 @@ pub mod answer;
 pub mod connection;
 pub mod content;
 pub mod exchange;
+pub mod fields;
 pub mod flow;
 pub mod head;
 pub mod request;

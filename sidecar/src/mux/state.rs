@@ -8,9 +8,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::credit::{Credit, FLOOR, SHARE};
-use super::frame::{Carried, Fault, HEADER, Header, Kind, LAST_SLOT, MOST_DATA, MOST_OPEN};
+use super::credit::SHARE;
+use super::frame::{Carried, Header, Kind, LAST_SLOT, MOST_DATA, MOST_OPEN};
 use crate::buffers;
+
+mod receive;
+mod slot;
+
+use receive::Incoming;
+use slot::{Half, Slot, keep, wake};
 
 /// Slots of one connection that may be in use at a time.
 pub const MOST_SLOTS: usize = 256;
@@ -56,60 +62,6 @@ pub struct Opened {
     pub slot: u32,
     pub carried: Carried,
     pub name: String,
-}
-
-#[derive(Default)]
-struct Slot {
-    received: Vec<u8>,
-    /// So many of `received` were read.
-    read: usize,
-    credit: Credit,
-    send_credit: u32,
-    peer: Half,
-    own: Half,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    is_waiting: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Half {
-    #[default]
-    Open,
-    /// It sends no more bytes.
-    Ended,
-    /// It said its last word, after both had ended.
-    Closed,
-    /// It said its last word, and something was still to come.
-    Reset,
-}
-
-impl Half {
-    fn is_final(self) -> bool {
-        match self {
-            Self::Closed | Self::Reset => true,
-            Self::Open | Self::Ended => false,
-        }
-    }
-}
-
-/// Where the next received byte belongs.
-enum Incoming {
-    Header(Partial<HEADER>),
-    Opening {
-        slot: u32,
-        left: usize,
-        payload: Vec<u8>,
-    },
-    Data {
-        slot: u32,
-        left: usize,
-    },
-}
-
-struct Partial<const N: usize> {
-    bytes: [u8; N],
-    have: usize,
 }
 
 /// What a stream is told when it can neither read nor write any more.
@@ -216,164 +168,6 @@ impl State {
         }
         keep(&mut self.acceptor, cx);
         Poll::Pending
-    }
-
-    /// Takes what came from the peer.
-    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
-        while !bytes.is_empty() {
-            match &mut self.incoming {
-                Incoming::Header(partial) => {
-                    let (header, rest) = partial.fill(bytes);
-                    bytes = rest;
-                    if let Some(header) = header {
-                        self.begin(Header::read(header)?)?;
-                    }
-                }
-                Incoming::Opening {
-                    slot,
-                    left,
-                    payload,
-                } => {
-                    let (part, rest) = bytes.split_at(bytes.len().min(*left));
-                    bytes = rest;
-                    *left -= part.len();
-                    payload.extend_from_slice(part);
-                    if *left == 0 {
-                        let (slot, payload) = (*slot, std::mem::take(payload));
-                        self.incoming = Incoming::header();
-                        self.opened(slot, &payload)?;
-                    }
-                }
-                Incoming::Data { slot, left } => {
-                    let (part, rest) = bytes.split_at(bytes.len().min(*left));
-                    bytes = rest;
-                    *left -= part.len();
-                    let (slot, is_whole) = (*slot, *left == 0);
-                    if is_whole {
-                        self.incoming = Incoming::header();
-                    }
-                    self.data(slot, part, is_whole)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, header: Header) -> Result<(), Fault> {
-        // Answers are not subject to credit: who asks without reading them would fill the memory.
-        if self.out.len() > MOST_OUT {
-            return Err(Fault::Flood);
-        }
-        let Header { kind, slot, value } = header;
-        match kind {
-            Kind::Open => {
-                self.check_opening(slot)?;
-                let payload = Vec::with_capacity(header.payload());
-                self.incoming = Incoming::Opening {
-                    slot,
-                    left: header.payload(),
-                    payload,
-                };
-                if header.payload() == 0 {
-                    return Err(Fault::Open);
-                }
-                return Ok(());
-            }
-            Kind::Data => {
-                let known = self.slot(slot).ok_or(Fault::Slot)?;
-                if known.peer != Half::Open {
-                    return Err(Fault::Slot);
-                }
-                known.credit.receive(header.payload())?;
-                if header.payload() > 0 {
-                    self.incoming = Incoming::Data {
-                        slot,
-                        left: header.payload(),
-                    };
-                    return Ok(());
-                }
-            }
-            Kind::End => self.peer_is(slot, Half::Ended)?,
-            Kind::Close => self.peer_is(slot, Half::Closed)?,
-            Kind::Reset => self.peer_is(slot, Half::Reset)?,
-            Kind::Credit => {
-                let known = self.slot(slot).ok_or(Fault::Slot)?;
-                if known.peer.is_final() {
-                    return Err(Fault::Slot);
-                }
-                known.send_credit = known.send_credit.checked_add(value).ok_or(Fault::Credit)?;
-                wake(&mut known.writer);
-            }
-            Kind::GoAway => {
-                self.peer_goes_away = true;
-                self.unpark();
-            }
-            Kind::Ping => self.push(Kind::Pong, 0, value),
-            Kind::Pong => {}
-        }
-        self.incoming = Incoming::header();
-        Ok(())
-    }
-
-    fn check_opening(&mut self, number: u32) -> Result<(), Fault> {
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        if self.role == Role::Client || place > MOST_SLOTS {
-            return Err(Fault::Slot);
-        }
-        if self.slot(number).is_some() {
-            return Err(Fault::Slot);
-        }
-        if self.in_use >= MOST_SLOTS {
-            return Err(Fault::TooManySlots);
-        }
-        Ok(())
-    }
-
-    fn opened(&mut self, number: u32, payload: &[u8]) -> Result<(), Fault> {
-        let (carried, name) = Carried::read_opening(payload)?;
-        let place = usize::try_from(number).map_err(|_| Fault::Slot)?;
-        if self.slots.len() < place {
-            self.slots.resize_with(place, || None);
-        }
-        *self.place(number).ok_or(Fault::Slot)? = Some(Slot::new());
-        self.in_use += 1;
-        self.opened.push_back(Opened {
-            slot: number,
-            carried,
-            name: name.to_owned(),
-        });
-        wake(&mut self.acceptor);
-        Ok(())
-    }
-
-    fn data(&mut self, number: u32, part: &[u8], is_whole: bool) -> Result<(), Fault> {
-        let slot = self.slot(number).ok_or(Fault::Slot)?;
-        if slot.own.is_final() {
-            return Ok(());
-        }
-        if slot.received.capacity() == 0 {
-            slot.received = buffers::take();
-        }
-        slot.received.extend_from_slice(part);
-        // A head that came in two pieces would be looked at twice for nothing.
-        if is_whole || slot.received.len() >= MOST_DATA {
-            wake(&mut slot.reader);
-        }
-        Ok(())
-    }
-
-    fn peer_is(&mut self, number: u32, half: Half) -> Result<(), Fault> {
-        let slot = self.slot(number).ok_or(Fault::Slot)?;
-        if slot.peer.is_final() || slot.peer == half {
-            return Err(Fault::Slot);
-        }
-        slot.peer = half;
-        wake(&mut slot.reader);
-        if half == Half::Reset {
-            wake(&mut slot.writer);
-        }
-        self.release_if_done(number);
-        Ok(())
     }
 
     /// Moves what waits on a slot to `into`. `Ok(false)`: the peer sends no more.
@@ -644,65 +438,5 @@ impl State {
     fn place(&mut self, number: u32) -> Option<&mut Option<Slot>> {
         let at = usize::try_from(number.checked_sub(1)?).ok()?;
         self.slots.get_mut(at)
-    }
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self {
-            send_credit: FLOOR,
-            ..Self::default()
-        }
-    }
-
-    fn move_to(&mut self, into: &mut Vec<u8>, most: usize) -> usize {
-        let waiting = self.received.len() - self.read;
-        if self.read == 0 && into.is_empty() && waiting <= most {
-            buffers::give_back(std::mem::replace(into, std::mem::take(&mut self.received)));
-            return waiting;
-        }
-        let count = waiting.min(most);
-        let part = self.received.get(self.read..self.read + count);
-        into.extend_from_slice(part.unwrap_or_default());
-        self.read += count;
-        if self.read == self.received.len() {
-            buffers::give_back(std::mem::take(&mut self.received));
-            self.read = 0;
-        }
-        count
-    }
-}
-
-impl Incoming {
-    fn header() -> Self {
-        Self::Header(Partial {
-            bytes: [0; HEADER],
-            have: 0,
-        })
-    }
-}
-
-impl<const N: usize> Partial<N> {
-    /// Takes what is missing; gives the whole when nothing is.
-    fn fill<'b>(&mut self, bytes: &'b [u8]) -> (Option<[u8; N]>, &'b [u8]) {
-        let (part, rest) = bytes.split_at(bytes.len().min(N - self.have));
-        if let Some(place) = self.bytes.get_mut(self.have..self.have + part.len()) {
-            place.copy_from_slice(part);
-        }
-        self.have += part.len();
-        ((self.have == N).then_some(self.bytes), rest)
-    }
-}
-
-fn wake(place: &mut Option<Waker>) {
-    if let Some(waker) = place.take() {
-        waker.wake();
-    }
-}
-
-fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
-    match place {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        _ => *place = Some(cx.waker().clone()),
     }
 }

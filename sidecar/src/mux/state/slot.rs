@@ -1,0 +1,80 @@
+//! One slot: what waits on it, and how far each side has come.
+
+use std::task::{Context, Waker};
+
+use super::super::credit::{Credit, FLOOR};
+use crate::buffers;
+
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) received: Vec<u8>,
+    /// So many of `received` were read.
+    pub(super) read: usize,
+    pub(super) credit: Credit,
+    pub(super) send_credit: u32,
+    pub(super) peer: Half,
+    pub(super) own: Half,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) is_waiting: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Half {
+    #[default]
+    Open,
+    /// It sends no more bytes.
+    Ended,
+    /// It said its last word, after both had ended.
+    Closed,
+    /// It said its last word, and something was still to come.
+    Reset,
+}
+
+impl Half {
+    pub(super) fn is_final(self) -> bool {
+        match self {
+            Self::Closed | Self::Reset => true,
+            Self::Open | Self::Ended => false,
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn new() -> Self {
+        Self {
+            send_credit: FLOOR,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn move_to(&mut self, into: &mut Vec<u8>, most: usize) -> usize {
+        let waiting = self.received.len() - self.read;
+        if self.read == 0 && into.is_empty() && waiting <= most {
+            buffers::give_back(std::mem::replace(into, std::mem::take(&mut self.received)));
+            return waiting;
+        }
+        let count = waiting.min(most);
+        let part = self.received.get(self.read..self.read + count);
+        into.extend_from_slice(part.unwrap_or_default());
+        self.read += count;
+        if self.read == self.received.len() {
+            buffers::give_back(std::mem::take(&mut self.received));
+            self.read = 0;
+        }
+        count
+    }
+}
+
+pub(super) fn wake(place: &mut Option<Waker>) {
+    if let Some(waker) = place.take() {
+        waker.wake();
+    }
+}
+
+pub(super) fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *place = Some(cx.waker().clone()),
+    }
+}
