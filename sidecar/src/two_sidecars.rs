@@ -36,6 +36,7 @@ use crate::trials::Trials;
 use crate::view::{Current, Enforced, InboundService, OutboundService};
 use weft_wire::{InboundView, OutboundView};
 
+mod drained;
 mod expired;
 mod http2;
 mod in_turn;

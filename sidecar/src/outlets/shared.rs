@@ -7,6 +7,7 @@ mod planted;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct SharedConnections {
     sidecar: Arc<Sidecar>,
     dialler: Dialler,
     peers: Mutex<HashMap<(SocketAddr, SpiffeId), Arc<Connections>>>,
+    /// Nothing is kept any more: a connection lives as long as what it was dialled for.
+    closed: AtomicBool,
 }
 
 /// What a client found last, so that it need not be looked up for each request.
@@ -87,6 +90,7 @@ impl SharedConnections {
             sidecar,
             dialler,
             peers: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -155,8 +159,9 @@ impl SharedConnections {
         });
     }
 
-    /// Opens nothing more on what is open.
+    /// Opens nothing more on what is open, and keeps nothing that is dialled from now on.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         for (_, connections) in self.peers().drain() {
             connections
                 .open()
@@ -229,11 +234,15 @@ impl SharedConnections {
             .admit(&self.sidecar.current.load())
             .map_err(|refusal| DialError::Tls(TlsError::Refused(refusal)))?;
         connections.open().push(Shared {
-            mux,
+            mux: mux.clone(),
             peer: Arc::clone(&peer),
             used: Instant::now(),
             uses: 0,
         });
+        // Asked after it can be found: whoever closes finds it, or is found here.
+        if self.closed.load(Ordering::Acquire) {
+            mux.go_away();
+        }
         let stream = Stream::Mux(stream);
         Ok(Opened {
             stream,
