@@ -1,0 +1,3 @@
+//! HTTP/2 on its way through.
+
+pub mod hpack;
