@@ -143,6 +143,17 @@ fn memory_stays_within_what_was_announced_whatever_enters() {
 }
 
 #[test]
+fn evicted_bytes_make_way_before_the_buffer_exceeds_twice_the_table() {
+    let decoder = &mut Decoder::new(DEFAULT_TABLE);
+    // Before the last, 2000 bytes of 5900 are evicted ones: too few to be worth moving the others, were it not for the limit.
+    for length in [2000, 2000, 1900, 4050] {
+        read(decoder, &indexed(b"", &vec![b'v'; length])).expect("a field");
+    }
+    assert_eq!(decoder.table().size(), 4082);
+    assert!(decoder.held() <= 2 * 4096 + 4 * 24, "{}", decoder.held());
+}
+
+#[test]
 fn long_huffman_codes_leave_nothing_behind() {
     let decoder = &mut Decoder::new(DEFAULT_TABLE);
     let long = vec![b'a'; 100_000];
