@@ -219,9 +219,9 @@ impl Connection {
     }
 
     fn find_way(&mut self) {
+        let Some(guide) = &self.guide else { return };
         let authority = self.request.authority(&self.head);
-        let guide = self.guide.as_ref();
-        if let Some(way) = guide.and_then(|guide| guide.way(authority, &self.way)) {
+        if let Some(way) = guide.way(authority, &self.way) {
             self.registered.aims_at(way.target.as_ref().ok());
             self.way = way;
             self.known = Known::default();
