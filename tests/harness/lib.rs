@@ -15,6 +15,7 @@ pub mod documents;
 mod fake_control_plane;
 mod first_view;
 pub mod forge;
+pub mod frames;
 pub mod guard;
 mod http;
 mod keep_alive;
