@@ -1,6 +1,7 @@
 //! Timed runs, minutes each; their figures are in docs/PERFORMANCE.md.
 
 mod defences;
+mod floods;
 mod guard;
 mod idle;
 mod outage;
