@@ -7,3 +7,4 @@ mod idle;
 mod outage;
 mod ready;
 mod rotation;
+mod workers;
