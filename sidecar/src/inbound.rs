@@ -7,31 +7,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use jiff::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use weft_catalog::Protocol;
-use weft_identity::SpiffeId;
 use weft_policy::Reason;
 
 use crate::access_log::Record;
-use crate::connections::{Carries, InTurn, Inlet, Live, Registered};
+use crate::connections::{Carries, InTurn, Live, Registered};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Target};
-use crate::http::exchange::{Exchange, Route};
-use crate::http::server::{self, Aborted, Arrived, Handler};
-use crate::http::{Body, Version, headers, refusal};
+use crate::http::Version;
 use crate::http1::{self, Side};
+use crate::http2::{self, Http2};
 use crate::listener::{Place, Shared};
 use crate::mux::{self, Carried, Mux, Role};
 use crate::read_ahead::ReadAhead;
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
-use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Peer, TlsError};
-use crate::upstream::version_of;
+use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Peer};
 
 /// Serves one connection that the inbound listener accepted.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Arc<Place>) {
@@ -198,7 +194,7 @@ impl Inbound {
         tracing::debug!(?ended, from = %self.from, "an inbound connection ended");
     }
 
-    /// Requests of HTTP/1.1 to an application that speaks it too, or to a target that is not known: each is judged.
+    /// Requests of HTTP/1.1, also to a target that is not known: each is judged.
     async fn http1(self, target: Result<Target, Refusal>) {
         let in_turn = InTurn::new(true);
         let (registered, is_admitted) = match &target {
@@ -245,43 +241,55 @@ impl Inbound {
 
     /// Requests: each is judged.
     async fn http(self, target: Result<Target, Refusal>, version: Version) {
-        let is_http1 = target
-            .as_ref()
-            .map_or(true, |target| target.declared.protocol == Protocol::Http);
-        if version == Version::Http1 && is_http1 {
-            return Box::pin(self.http1(target)).await;
+        match version {
+            Version::Http1 => Box::pin(self.http1(target)).await,
+            Version::Http2 => Box::pin(self.http2(target)).await,
         }
-        let shared = Arc::clone(&self.shared);
-        let registered = target
-            .as_ref()
-            .ok()
-            .map(|target| self.register(target, Carries::Requests));
+    }
+
+    /// Requests of HTTP/2: each of its streams like a connection of HTTP/1.1.
+    async fn http2(self, target: Result<Target, Refusal>) {
         // Whoever no rule names is refused request by request, with an answer, and not for long; what was allowed once is cut when
         // that ends.
-        let is_admitted = target
+        let known = target.as_ref().ok();
+        let registered = known.map(|target| self.register(target, Carries::Requests));
+        let is_admitted =
+            known.is_some_and(|known| !matches!(self.admit(known), Admission::Deny(_)));
+        let registered = registered.filter(|_| is_admitted);
+        let life = (!is_admitted).then_some(REFUSED_LIFE);
+        let shared = self.shared;
+        let protocol = target
             .as_ref()
-            .is_ok_and(|target| !matches!(self.admit(target), Admission::Deny(_)));
-        let handler = Arc::new(InboundHttp {
+            .map_or(Protocol::Http2, |target| target.declared.protocol);
+        let inbound = |stream| Inbound {
             shared: Arc::clone(&shared),
+            stream,
             peer: Arc::clone(&self.peer),
-            target,
-        });
-        let life = if is_admitted {
-            None
-        } else {
-            Some(REFUSED_LIFE)
+            from: self.from,
+            place: Arc::clone(&self.place),
         };
-        let ending = end_of_requests(Arc::clone(&shared), Arc::clone(&self.peer), life);
-        let serving = server::serve(
-            self.stream,
-            version,
-            shared.terms(self.place),
-            handler,
-            ending,
-        );
-        tokio::select! {
-            () = Box::pin(serving) => {}
-            () = cut(registered.filter(|_| is_admitted)) => {}
+        let http2 = Http2::new(http2::Role::Server, shared.http2_limits(protocol));
+        let patience = shared.head_limits().time;
+        http2::start(&shared, &http2, Side::new(self.stream), patience);
+        let mut ending = pin!(end_of_requests(
+            Arc::clone(&shared),
+            Arc::clone(&self.peer),
+            life
+        ));
+        let mut is_ending = false;
+        loop {
+            let stream = tokio::select! {
+                stream = http2.accept() => stream,
+                () = cut(registered.as_ref()) => return http2.abort(),
+                () = ending.as_mut(), if !is_ending => {
+                    is_ending = true;
+                    http2.go_away();
+                    continue;
+                }
+            };
+            let Some(stream) = stream else { return };
+            let served = inbound(Stream::Http2(stream)).http1(target.clone());
+            shared.tasks.connection("http/2 stream", Box::pin(served));
         }
     }
 
@@ -352,65 +360,6 @@ impl Inbound {
             record.rule = permit.rule().to_string();
             record
         })
-    }
-}
-
-/// Judges and forwards the requests of one connection.
-struct InboundHttp {
-    shared: Arc<Shared>,
-    peer: Arc<Peer>,
-    target: Result<Target, Refusal>,
-}
-
-impl Handler for InboundHttp {
-    async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
-        let inlet = self.target.as_ref().ok().map(|target| Inlet {
-            peer: Arc::clone(&self.peer.proof),
-            declared: target.declared,
-        });
-        let source = self.peer.id().clone();
-        let exchange = Exchange::begin(&self.shared, source, arrived).over(inlet);
-        let target = match &self.target {
-            Ok(target) => target,
-            // A fault of the request comes first, as it does where the target is known: no answer tells the two apart.
-            Err(refusal) => {
-                let refusal = exchange.malformed().unwrap_or_else(|| refusal.clone());
-                // The target may be known a moment later: a connection that was refused for it is not kept.
-                return Ok(refusal::closing(exchange.refuse(&refusal, "", "")));
-            }
-        };
-        if let Err(error) = self.may_begin() {
-            let refusal = error.refusal();
-            let answer =
-                exchange.refuse(&refusal, &target.service.to_string(), target.port.as_str());
-            return Ok(refusal::closing(answer));
-        }
-        let mut permitted = match exchange.judge(&target.service_port()) {
-            Ok(permitted) => permitted,
-            Err(answer) => return Ok(*answer),
-        };
-        let own: &SpiffeId = &self.shared.config.own_id;
-        let headers = &mut permitted.head_mut().headers;
-        headers::write_client_cert(headers, own, self.peer.id(), &self.peer.leaf_sha256);
-        // An HTTP port of the workload always speaks one version.
-        let version = version_of(target.declared.protocol).unwrap_or(Version::Http1);
-        permitted
-            .forward(Route::App {
-                address: target.app,
-                version,
-            })
-            .await
-    }
-}
-
-impl InboundHttp {
-    /// Asked at the start of each request: its connection may have outlived an SVID.
-    fn may_begin(&self) -> Result<(), TlsError> {
-        let now = Timestamp::now();
-        if self.peer.is_expired(now) {
-            self.shared.metrics.requests_on_expired_connection.inc();
-        }
-        self.peer.may_begin(&self.shared.current.load(), now)
     }
 }
 
@@ -489,7 +438,7 @@ fn life_of(peer: &Peer, at_most: Option<Duration>) -> Duration {
         .min(at_most.unwrap_or(Duration::MAX))
 }
 
-async fn cut(registered: Option<Registered>) {
+async fn cut(registered: Option<&Registered>) {
     match registered {
         Some(registered) => {
             registered.cut().await;

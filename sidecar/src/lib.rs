@@ -31,6 +31,7 @@ mod handshakes;
 mod health;
 pub mod http;
 pub mod http1;
+pub mod http2;
 pub mod identity;
 pub mod inbound;
 mod keeper;

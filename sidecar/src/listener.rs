@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use weft_catalog::Protocol;
 use weft_identity::ServicePort;
 
 use crate::Sidecar;
@@ -22,6 +23,7 @@ use crate::config::{Config, Upstream};
 use crate::handshakes::Handshakes;
 use crate::http::guard::HeadLimits;
 use crate::http::server::Terms;
+use crate::http2::Limits as Http2Limits;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
@@ -128,6 +130,16 @@ impl Shared {
         HeadLimits {
             bytes: limits.head_bytes,
             time: Duration::from_secs(limits.head_seconds),
+        }
+    }
+
+    /// What a client of HTTP/2 may ask for.
+    pub fn http2_limits(&self, protocol: Protocol) -> Http2Limits {
+        let limits = &self.config.limits;
+        Http2Limits {
+            streams: limits.streams,
+            head_bytes: limits.head_bytes,
+            has_trailers: protocol == Protocol::Grpc,
         }
     }
 

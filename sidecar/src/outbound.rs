@@ -3,6 +3,7 @@
 //! The workload's own sidecar refuses what policy does not allow, so that the answer is early and clear. That no endpoint can be
 //! reached, or that none proves its identity, is never told as a refusal.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
 use crate::http::upgrade::Upgrade;
 use crate::http::{Body, Version};
 use crate::http1;
+use crate::http2::{self, Http2, Role};
 use crate::listener::{Place, Shared};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
@@ -59,10 +61,15 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
             };
             let mut side = http1::Side::new(Stream::Tcp(stream));
             match (server::sniff(&mut side, patience).await, entrance) {
-                (Some(Sniffed::Http(Version::Http1)), Entrance::Upstream(target))
-                    if protocol == Some(Protocol::Http) =>
+                (Some(Sniffed::Http(version)), Entrance::Upstream(target))
+                    if let Some(protocol) = protocol.filter(|protocol| protocol.is_http()) =>
                 {
-                    Box::pin(serve_http1(shared, side, target, place)).await;
+                    match version {
+                        Version::Http1 => Box::pin(serve_http1(shared, side, target, place)).await,
+                        Version::Http2 => {
+                            Box::pin(serve_http2(shared, side, target, place, protocol)).await
+                        }
+                    }
                 }
                 (Some(Sniffed::Http(version)), entrance) => {
                     let handler = Arc::new(OutboundHttp {
@@ -94,7 +101,40 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
     }
 }
 
-/// Requests of HTTP/1.1 to a service that speaks it too.
+/// Requests of HTTP/2: each of its streams like a connection of HTTP/1.1.
+async fn serve_http2(
+    shared: Arc<Shared>,
+    side: http1::Side,
+    target: ServicePort,
+    place: Arc<Place>,
+    protocol: Protocol,
+) {
+    let http2 = Http2::new(Role::Server, shared.http2_limits(protocol));
+    http2::start(&shared, &http2, side, shared.head_limits().time);
+    let mut closing = pin!(shared.closing());
+    let mut is_closing = false;
+    loop {
+        let stream = tokio::select! {
+            stream = http2.accept() => stream,
+            () = closing.as_mut(), if !is_closing => {
+                is_closing = true;
+                http2.go_away();
+                continue;
+            }
+        };
+        let Some(stream) = stream else { return };
+        let side = http1::Side::new(Stream::Http2(stream));
+        let served = serve_http1(
+            Arc::clone(&shared),
+            side,
+            target.clone(),
+            Arc::clone(&place),
+        );
+        shared.tasks.connection("http/2 stream", served);
+    }
+}
+
+/// Requests of HTTP/1.1.
 pub(crate) async fn serve_http1(
     shared: Arc<Shared>,
     side: http1::Side,

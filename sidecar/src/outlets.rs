@@ -4,6 +4,7 @@
 //! Invariant: a stream takes a request only while its connection is open, both SVIDs are valid for a while yet, and the peer would be
 //! believed again under what is in force. Which endpoint is asked for is [`crate::balance`]'s.
 
+mod http2;
 mod shared;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use weft_catalog::Endpoint;
+use weft_catalog::{Endpoint, Protocol};
 use weft_identity::{ServicePort, SpiffeId, TrustDomain};
 
 use crate::Sidecar;
@@ -21,6 +22,7 @@ use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
+use http2::Http2Apps;
 use shared::Opened;
 pub use shared::{Known, SharedConnections};
 
@@ -35,6 +37,7 @@ struct Inner {
     dialler: Dialler,
     balance: Balance,
     shared: Arc<SharedConnections>,
+    http2_apps: Http2Apps,
     waiting: Mutex<HashMap<Key, Arc<Waiting>>>,
 }
 
@@ -44,6 +47,7 @@ struct Key {
     address: SocketAddr,
     /// Absent for the application beside this sidecar.
     mesh: Option<(SpiffeId, ServicePort)>,
+    protocol: Protocol,
 }
 
 /// The streams of one key that wait for their next exchange, the one that was used last at the end.
@@ -105,9 +109,11 @@ impl Outlets {
         shared: Arc<SharedConnections>,
         balance: Balance,
     ) -> Self {
+        let http2_apps = Http2Apps::new(Arc::clone(&sidecar), dialler.clone());
         Self {
             inner: Arc::new(Inner {
                 sidecar,
+                http2_apps,
                 dialler,
                 balance,
                 shared,
@@ -160,17 +166,32 @@ impl Outlets {
         Err(Unreachable)
     }
 
-    /// A connection to the application beside this sidecar.
-    pub async fn lease_app(&self, address: SocketAddr) -> Result<Lease, DialError> {
+    /// A connection to the application beside this sidecar, or what looks like one.
+    pub async fn lease_app(
+        &self,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Lease, DialError> {
         let waiting = self.waiting(Key {
             address,
             mesh: None,
+            protocol,
         });
         if let Some(lease) = self.take(&waiting) {
             return Ok(lease);
         }
-        let stream = Stream::Tcp(self.inner.dialler.dial(address).await?);
-        Ok(Lease::of(stream, None, self.place(waiting), false))
+        let (stream, is_reused) = match protocol {
+            Protocol::Http | Protocol::Tcp => {
+                let stream = Stream::Tcp(self.inner.dialler.dial(address).await?);
+                (stream, false)
+            }
+            Protocol::Http2 | Protocol::Grpc => {
+                let opening = self.inner.http2_apps.open(address, protocol);
+                let (stream, is_fresh) = Box::pin(opening).await?;
+                (Stream::Http2(stream), !is_fresh)
+            }
+        };
+        Ok(Lease::of(stream, None, self.place(waiting), is_reused))
     }
 
     /// A connection of its own to the application.
@@ -187,6 +208,7 @@ impl Outlets {
             !streams.is_empty() || Arc::strong_count(waiting) > 1
         });
         self.inner.shared.sweep(limit);
+        self.inner.http2_apps.sweep(limit);
     }
 
     /// Keeps nothing from now on; what is in use ends with its exchange.
@@ -196,6 +218,7 @@ impl Outlets {
         all.clear();
         drop(all);
         self.inner.shared.close();
+        self.inner.http2_apps.close();
     }
 
     async fn lease_at(
@@ -211,6 +234,7 @@ impl Outlets {
         let key = || Key {
             address: endpoint.address,
             mesh: Some((endpoint.identity.clone(), target.port.clone())),
+            protocol: Protocol::Http,
         };
         if let Some(waiting) = self.known(&key())
             && let Some(lease) = self.take(&waiting)
@@ -228,7 +252,7 @@ impl Outlets {
         } = Box::pin(opening).await?;
         let place = match &stream {
             Stream::Mux(_) => parked(),
-            Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) => {
+            Stream::Tcp(_) | Stream::TlsClient(_) | Stream::TlsServer(_) | Stream::Http2(_) => {
                 self.place(self.waiting(key()))
             }
             #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
+use crate::http2::Http2Stream;
 use crate::mux::MuxStream;
 use crate::read_ahead::ReadAhead;
 use crate::tcp::Reset;
@@ -21,6 +22,8 @@ pub enum Stream {
     TlsClient(Box<client::TlsStream<ReadAhead>>),
     TlsServer(Box<server::TlsStream<ReadAhead>>),
     Mux(MuxStream),
+    /// Looks like a connection that speaks HTTP/1.1.
+    Http2(Http2Stream),
     #[cfg(test)]
     Memory(crate::cost::Memory),
 }
@@ -34,6 +37,9 @@ impl Stream {
         most: usize,
     ) -> Poll<io::Result<bool>> {
         if let Self::Mux(stream) = self {
+            return stream.poll_take(cx, into, most);
+        }
+        if let Self::Http2(stream) = self {
             return stream.poll_take(cx, into, most);
         }
         if let Self::Tcp(stream) = self {
@@ -83,6 +89,7 @@ impl Stream {
             Self::TlsServer(stream) => stream.get_ref().0.socket().poll_read_ready(cx).is_pending(),
             // Its connection keeps what waits.
             Self::Mux(_) => true,
+            Self::Http2(stream) => stream.is_quiet(),
             #[cfg(test)]
             Self::Memory(stream) => stream.poll_read_ready(cx).is_pending(),
         }
@@ -94,6 +101,7 @@ impl Stream {
             Self::TlsClient(stream) => Pin::new(stream.as_mut()),
             Self::TlsServer(stream) => Pin::new(stream.as_mut()),
             Self::Mux(stream) => Pin::new(stream),
+            Self::Http2(stream) => Pin::new(stream),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream),
         }
@@ -105,6 +113,7 @@ impl Stream {
             Self::TlsClient(stream) => Pin::new(stream.as_mut()),
             Self::TlsServer(stream) => Pin::new(stream.as_mut()),
             Self::Mux(stream) => Pin::new(stream),
+            Self::Http2(stream) => Pin::new(stream),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream),
         }
@@ -158,6 +167,7 @@ impl Reset for Stream {
             Self::TlsClient(stream) => stream.reset(),
             Self::TlsServer(stream) => stream.reset(),
             Self::Mux(stream) => stream.reset(),
+            Self::Http2(stream) => stream.reset(),
             #[cfg(test)]
             Self::Memory(stream) => stream.reset(),
         }

@@ -215,6 +215,12 @@ impl Connection {
                 record.rule = permit.rule().to_string();
                 record
             });
+        if !self.way.can_become(&self.request.upgrade) {
+            let why = "the upgrade is not possible over HTTP/2";
+            return self
+                .fail(StatusCode::NOT_IMPLEMENTED, why, &mut record)
+                .await;
+        }
         let mut sends = 0;
         loop {
             sends += 1;
@@ -286,7 +292,8 @@ impl Connection {
     async fn lease(&mut self) -> Result<Lease, &'static str> {
         let shared = &self.way.shared;
         if let Some(inlet) = &self.way.inlet {
-            let leased = shared.outlets.lease_app(inlet.app).await;
+            let protocol = inlet.declared.protocol;
+            let leased = shared.outlets.lease_app(inlet.app, protocol).await;
             return leased.map_err(|error| {
                 tracing::debug!(%error, address = %inlet.app, "the application cannot be reached");
                 UNREACHABLE

@@ -18,6 +18,7 @@ pub mod side;
 pub mod timer;
 
 pub use connection::Connection;
+pub use content::Content;
 pub use head::{RequestHead, ResponseHead};
 pub use request::{Inlet, Way};
 pub use side::Side;

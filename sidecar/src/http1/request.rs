@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
+use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::Reason;
 
@@ -86,6 +87,15 @@ impl Way {
             added: Vec::new(),
             requests: counter(shared, "server"),
         }
+    }
+
+    /// Whether the next hop can carry what the request asks to become.
+    pub fn can_become(&self, upgrade: &Upgrade) -> bool {
+        let speaks_http2 = self
+            .inlet
+            .as_ref()
+            .is_some_and(|inlet| inlet.declared.protocol != Protocol::Http);
+        *upgrade == Upgrade::None || !speaks_http2
     }
 
     pub fn count_request(&self) {

@@ -36,6 +36,7 @@ async fn many_streams_with_content_and_trailers_pass_over_one_connection() {
                 .with_trailers(std::future::ready(Some(Ok(trailers))))
                 .map_err(|never| match never {});
             let request = Request::post(format!("http://api.shop/{number}?q=%41"));
+            let request = request.header("trailer", "x-sum");
             let request = request.body(body.boxed_unsync()).expect("a request");
             let answer = sender.send_request(request).await.expect("an answer");
             assert_eq!(answer.headers()["x-path"], format!("/{number}?q=%41"));

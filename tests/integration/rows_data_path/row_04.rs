@@ -155,6 +155,8 @@ async fn post(sender: &mut Http2, headers: HeaderMap, mut trailers: HeaderMap) {
         .body(body)
         .expect("a request");
     *request.headers_mut() = headers;
+    let announced = HeaderValue::from_static("x-sum");
+    request.headers_mut().insert("trailer", announced);
     let answer = sender.send_request(request).await.expect("an answer");
     assert_eq!(answer.status(), 200);
 }

@@ -18,6 +18,7 @@ impl Outlets {
         let waiting = self.waiting(Key {
             address,
             mesh: None,
+            protocol: weft_catalog::Protocol::Http,
         });
         waiting.streams().push(Idle {
             stream,

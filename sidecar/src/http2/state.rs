@@ -1,0 +1,585 @@
+//! What one end of an HTTP/2 connection knows: its streams, their windows, and what waits to be sent. No I/O: bytes come in by
+//! [`State::receive`] and go out by [`State::take_out`].
+//!
+//! A slot is used like a connection of HTTP/1.1 on which messages follow each other; each pair of them is a stream of its own. Invariants: a
+//! stream has a slot or is closed; a slot takes the next stream only when nothing of the last one waits in it; what the peer may send and
+//! what waits here add up to the stream's window.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use super::budget::Budget;
+use super::frame::{self, Code, FIRST_WINDOW, PREFACE, Setting};
+use super::hpack::Decoder;
+use super::reading::Reading;
+use crate::buffers;
+use crate::mux::credit::{FLOOR, SHARE};
+
+mod receive;
+mod slot;
+mod writing;
+
+pub(super) use receive::Block;
+use slot::{Peer, Put, Slot, keep, wake};
+
+/// Streams wait while so much is to be sent already.
+const OUT_HIGH: usize = 128 * 1024;
+/// A peer for which more waits is at fault: streams stop long before, and an honest peer has little to be answered.
+const MOST_OUT: usize = 512 * 1024;
+/// What the peer may send on all streams before it is given more: at once, for each stream has a window of its own.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Of the dynamic table, what a peer's encoder may use of it.
+const TABLE: usize = 4096;
+/// Streams that a client has open at most, whatever the server would take.
+const MOST_OPEN: usize = 256;
+const LAST_STREAM: u32 = u32::MAX >> 1;
+/// The content of the PING that asks whether the peer has heard that the connection ends.
+const LEAVING: [u8; 8] = *b"weft-end";
+
+/// Which end of the connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    Server,
+}
+
+/// What a peer may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Streams at a time.
+    pub streams: u32,
+    /// Bytes of one head, as RFC 9113 §6.5.2 counts them.
+    pub head_bytes: usize,
+    /// Messages may have trailers that nothing announces: gRPC. Those of other messages pass when `Trailer` names them.
+    pub has_trailers: bool,
+}
+
+pub struct State {
+    role: Role,
+    limits: Limits,
+    slots: Vec<Option<Slot>>,
+    /// Numbers of slots that nobody has.
+    free: Vec<u32>,
+    /// Server: slots that wait for a stream, the one that served last at the end.
+    idle: Vec<u32>,
+    /// Open streams and their slots, in the order of the streams.
+    streams: Vec<(u32, u32)>,
+    /// Server: the last stream that the peer opened. Client: the next one to open.
+    edge: u32,
+    peer_streams: usize,
+    peer_window: i64,
+    send_window: i64,
+    /// Received on the whole connection, and not given back yet.
+    owed: u32,
+    share: u32,
+    decoder: Decoder,
+    reading: Reading,
+    block: Block,
+    budget: Budget,
+    /// The peer allows less of a table than an encoder has from the start, which must be told that there is none.
+    must_tell_table: bool,
+    encoding: Vec<u8>,
+    /// The peer's preface, then its settings, are missing.
+    preface: usize,
+    has_settings: bool,
+    out: Vec<u8>,
+    /// Streams that wait for room in `out`, the longest wait first.
+    waiting: VecDeque<u32>,
+    /// Streams that wait for the connection's window.
+    starved: VecDeque<u32>,
+    /// Client: streams that wait until the peer takes another one.
+    queueing: VecDeque<u32>,
+    opened: VecDeque<u32>,
+    acceptor: Option<Waker>,
+    io: Option<Waker>,
+    io_is_awake: bool,
+    peer_goes_away: bool,
+    goes_away: Leaving,
+    closed: bool,
+}
+
+/// How far this side is with its goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// It was said, but what was on its way may still begin (RFC 9113 §6.8).
+    Said,
+    Done,
+}
+
+/// What a stream is told when it can neither read nor write any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    Reset,
+    Closed,
+}
+
+impl State {
+    pub fn new(role: Role, limits: Limits) -> Self {
+        let mut out = buffers::take();
+        let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+        match role {
+            Role::Client => {
+                out.extend_from_slice(PREFACE);
+                let settings = [
+                    (Setting::EnablePush, 0),
+                    (Setting::InitialWindowSize, FLOOR),
+                    (Setting::MaxHeaderListSize, head_bytes),
+                ];
+                frame::settings(&settings, &mut out);
+            }
+            Role::Server => {
+                let settings = [
+                    (Setting::MaxConcurrentStreams, limits.streams),
+                    (Setting::InitialWindowSize, FLOOR),
+                    (Setting::MaxHeaderListSize, head_bytes),
+                ];
+                frame::settings(&settings, &mut out);
+            }
+        }
+        let first = u32::try_from(FIRST_WINDOW).unwrap_or(0);
+        frame::window_update(0, CONNECTION_WINDOW - first, &mut out);
+        Self {
+            role,
+            limits,
+            slots: Vec::new(),
+            free: Vec::new(),
+            idle: Vec::new(),
+            streams: Vec::new(),
+            edge: match role {
+                Role::Client => 1,
+                Role::Server => 0,
+            },
+            peer_streams: MOST_OPEN,
+            peer_window: FIRST_WINDOW,
+            send_window: FIRST_WINDOW,
+            owed: 0,
+            share: SHARE,
+            decoder: Decoder::new(TABLE),
+            reading: Reading::default(),
+            block: Block::default(),
+            budget: Budget::default(),
+            must_tell_table: false,
+            encoding: Vec::new(),
+            preface: match role {
+                Role::Client => 0,
+                Role::Server => PREFACE.len(),
+            },
+            has_settings: false,
+            out,
+            waiting: VecDeque::new(),
+            starved: VecDeque::new(),
+            queueing: VecDeque::new(),
+            opened: VecDeque::new(),
+            acceptor: None,
+            io: None,
+            io_is_awake: false,
+            peer_goes_away: false,
+            goes_away: Leaving::No,
+            closed: false,
+        }
+    }
+
+    /// Client: a slot for requests one after the other. None: the connection takes no more.
+    pub fn open(&mut self) -> Option<u32> {
+        let has_room = self.slots.len() - self.free.len() < self.peer_streams.min(MOST_OPEN);
+        if self.is_closing() || !has_room {
+            return None;
+        }
+        self.new_slot()
+    }
+
+    fn new_slot(&mut self) -> Option<u32> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => {
+                self.slots.push(None);
+                u32::try_from(self.slots.len()).ok()?
+            }
+        };
+        *self.place(number)? = Some(Slot::new());
+        Some(number)
+    }
+
+    /// Server: the next slot that serves streams. `Ready(None)`: there will be none.
+    pub fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        if let Some(number) = self.opened.pop_front() {
+            return Poll::Ready(Some(number));
+        }
+        if self.closed {
+            return Poll::Ready(None);
+        }
+        keep(&mut self.acceptor, cx);
+        Poll::Pending
+    }
+
+    /// Moves what waits on a slot to `into`, in HTTP/1.1. `Ok(false)`: no further message comes.
+    pub fn poll_read(
+        &mut self,
+        number: u32,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Result<bool, Gone>> {
+        let (closed, ends) = (self.closed, self.is_closing());
+        let Some(slot) = self.slot(number) else {
+            return Poll::Ready(Err(Gone::Closed));
+        };
+        if slot.waiting() > 0 {
+            let content = slot.move_to(into, most);
+            self.passed_on(number, content);
+            return Poll::Ready(Ok(true));
+        }
+        if slot.peer == Peer::Reset {
+            return Poll::Ready(Err(Gone::Reset));
+        }
+        if closed && slot.stream != 0 && slot.peer != Peer::Ended {
+            return Poll::Ready(Err(Gone::Closed));
+        }
+        if slot.is_over || closed || slot.stream == 0 && ends {
+            return Poll::Ready(Ok(false));
+        }
+        keep(&mut slot.reader, cx);
+        Poll::Pending
+    }
+
+    fn passed_on(&mut self, number: u32, content: usize) {
+        let mut share = self.share;
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        let stream = slot.stream;
+        if stream == 0 || slot.peer != Peer::Content {
+            return;
+        }
+        let given = slot.credit.pass_on(content, &mut share);
+        self.share = share;
+        if let Some(given) = given {
+            self.writes();
+            frame::window_update(stream, given, &mut self.out);
+        }
+    }
+
+    /// This side sends no more on the slot, and takes no further message.
+    pub fn end(&mut self, number: u32) {
+        let closed = self.closed;
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        slot.is_over = true;
+        let (stream, put, peer) = (slot.stream, slot.put, slot.peer);
+        if stream == 0 || closed || peer == Peer::Reset {
+            return;
+        }
+        match put {
+            // It came while this side turned away: nobody looked at it, so that it may be sent again.
+            Put::Head => self.reset_stream(number, Code::Refused),
+            Put::Content(crate::http1::Content::UntilClose) => {
+                self.writes();
+                frame::write(
+                    frame::Kind::Data,
+                    frame::END_STREAM,
+                    stream,
+                    b"",
+                    &mut self.out,
+                );
+                self.has_put(number);
+            }
+            Put::Content(_) => self.reset_stream(number, Code::Internal),
+            // The answer is whole; what comes of the request is of no use (RFC 9113 §8.1).
+            Put::Ended if self.role == Role::Server => self.reset_stream(number, Code::NoError),
+            Put::Ended => {}
+        }
+    }
+
+    /// The message that is open is not whole, and is not to be taken for it.
+    pub fn reset(&mut self, number: u32) {
+        let code = match self.role {
+            Role::Client => Code::Cancel,
+            Role::Server => Code::Internal,
+        };
+        if self.slot(number).is_some_and(|slot| slot.stream != 0) {
+            self.reset_stream(number, code);
+        }
+    }
+
+    /// The slot's handle is gone: a stream that is open is reset.
+    pub fn detach(&mut self, number: u32) {
+        let role = self.role;
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        slot.is_held = false;
+        slot.throw_away();
+        (slot.reader, slot.writer) = (None, None);
+        if slot.stream != 0 {
+            let code = match (role, slot.put) {
+                (Role::Server, Put::Ended) => Code::NoError,
+                (Role::Server, Put::Head | Put::Content(_)) => Code::Internal,
+                (Role::Client, _) => Code::Cancel,
+            };
+            self.reset_stream(number, code);
+        }
+        self.release(number);
+    }
+
+    /// This side's message on the slot is whole.
+    fn has_put(&mut self, number: u32) {
+        if let Some(slot) = self.slot(number) {
+            slot.put = Put::Ended;
+        }
+        self.finish_if_done(number);
+    }
+
+    fn finish_if_done(&mut self, number: u32) {
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        if !slot.is_done() {
+            return;
+        }
+        self.budget.earn();
+        self.leave(number);
+        let is_client = self.role == Role::Client;
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        // What waits belongs to the stream that ended: whoever did not read it gets no other one.
+        if !is_client && slot.takes_another && !slot.is_over && slot.waiting() == 0 {
+            slot.peer = Peer::Head;
+            slot.put = Put::Head;
+            self.idle.push(number);
+        }
+        self.wake_if_done();
+    }
+
+    /// The slot serves its stream no longer.
+    fn leave(&mut self, number: u32) {
+        let mut share = self.share;
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        let stream = std::mem::take(&mut slot.stream);
+        slot.credit.close(&mut share);
+        slot.credit = crate::mux::credit::Credit::default();
+        slot.partial.clear();
+        self.share = share;
+        if let Ok(at) = self
+            .streams
+            .binary_search_by_key(&stream, |(stream, _)| *stream)
+        {
+            self.streams.remove(at);
+        }
+        while let Some(next) = self.queueing.pop_front() {
+            if let Some(slot) = self.slot(next).filter(|slot| slot.writer.is_some()) {
+                wake(&mut slot.writer);
+                break;
+            }
+        }
+    }
+
+    fn reset_stream(&mut self, number: u32, code: Code) {
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        let stream = slot.stream;
+        slot.is_over = true;
+        self.leave(number);
+        if !self.closed && stream != 0 {
+            self.writes();
+            frame::reset(stream, code, &mut self.out);
+        }
+        self.wake_if_done();
+    }
+
+    /// The peer ended the stream, or this side for its fault: whoever holds it is told.
+    fn fail(&mut self, number: u32) {
+        self.leave(number);
+        if let Some(slot) = self.slot(number) {
+            slot.peer = Peer::Reset;
+            slot.is_over = true;
+            slot.throw_away();
+            wake(&mut slot.reader);
+            wake(&mut slot.writer);
+        }
+        self.wake_if_done();
+        self.release(number);
+    }
+
+    fn release(&mut self, number: u32) {
+        let Some(slot) = self.slot(number) else {
+            return;
+        };
+        if slot.is_held || slot.stream != 0 {
+            return;
+        }
+        if let Some(place) = self.place(number) {
+            *place = None;
+        }
+        self.free.push(number);
+        self.idle.retain(|idle| *idle != number);
+        self.wake_if_done();
+    }
+
+    /// Whether nothing is open on a slot, and it may serve another message.
+    pub fn is_quiet(&mut self, number: u32) -> bool {
+        let is_closing = self.is_closing();
+        self.slot(number).is_some_and(|slot| {
+            !is_closing && slot.stream == 0 && !slot.is_over && slot.waiting() == 0
+        })
+    }
+
+    /// Asks the peer to use this connection no further; what is open goes on.
+    pub fn go_away(&mut self) {
+        if self.goes_away != Leaving::No || self.closed {
+            return;
+        }
+        self.writes();
+        match self.role {
+            Role::Client => self.goes_away = Leaving::Done,
+            Role::Server => {
+                self.goes_away = Leaving::Said;
+                frame::go_away(LAST_STREAM, Code::NoError, &mut self.out);
+                frame::write(frame::Kind::Ping, 0, 0, &LEAVING, &mut self.out);
+            }
+        }
+        self.wake_idle();
+    }
+
+    /// Who waits for a message hears that none comes.
+    fn wake_idle(&mut self) {
+        let is_idle = |slot: &&mut Slot| slot.stream == 0;
+        for slot in self.slots.iter_mut().flatten().filter(is_idle) {
+            wake(&mut slot.reader);
+        }
+    }
+
+    /// What a peer is told whose fault ends the connection.
+    pub fn goodbye(&self, code: Code) -> Vec<u8> {
+        let last = match self.role {
+            Role::Client => 0,
+            Role::Server => self.edge,
+        };
+        let mut goodbye = Vec::new();
+        frame::go_away(last, code, &mut goodbye);
+        goodbye
+    }
+
+    /// The connection ended: every stream is told.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.out = Vec::new();
+        self.opened.clear();
+        wake(&mut self.acceptor);
+        for slot in self.slots.iter_mut().flatten() {
+            wake(&mut slot.reader);
+            wake(&mut slot.writer);
+        }
+        self.wake_io();
+    }
+
+    /// Whether no stream may be opened any more.
+    pub fn is_closing(&self) -> bool {
+        self.closed || self.peer_goes_away || self.goes_away == Leaving::Done || {
+            self.role == Role::Server && self.goes_away == Leaving::Said
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Nothing is open, and one side wants no more of the connection.
+    pub fn is_done(&self) -> bool {
+        let ends = self.peer_goes_away || self.goes_away == Leaving::Done;
+        ends && self.streams.is_empty() && self.opened.is_empty()
+    }
+
+    fn wake_if_done(&mut self) {
+        if self.is_done() {
+            self.wake_io();
+        }
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Slots that somebody holds.
+    pub fn held(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The peer owes the rest of its preface, of its settings, or of a header block, or that it has heard the goodbye.
+    pub fn is_owed(&self) -> bool {
+        let is_silent = self.goes_away == Leaving::Said && self.streams.is_empty();
+        self.preface > 0 || !self.has_settings || self.block.is_open() || is_silent
+    }
+
+    /// Takes what is to be sent, and lets in who waited for room.
+    pub fn take_out(&mut self) -> Vec<u8> {
+        let out = std::mem::take(&mut self.out);
+        while let Some(number) = self.waiting.pop_front() {
+            if let Some(slot) = self.slot(number) {
+                slot.is_waiting = false;
+                wake(&mut slot.writer);
+            }
+        }
+        out
+    }
+
+    /// The task that moves the bytes begins a turn: until its end nobody need wake it.
+    pub fn begin_turn(&mut self, cx: &mut Context<'_>) {
+        keep(&mut self.io, cx);
+        self.io_is_awake = true;
+    }
+
+    /// The turn ends, unless something is to be sent. Whoever has something from now on wakes the task.
+    pub fn end_turn(&mut self, is_writing: bool) -> bool {
+        let ends = is_writing || self.out.is_empty();
+        self.io_is_awake = !ends;
+        ends
+    }
+
+    fn wake_io(&mut self) {
+        if !std::mem::replace(&mut self.io_is_awake, true)
+            && let Some(io) = &self.io
+        {
+            io.wake_by_ref();
+        }
+    }
+
+    /// Something is about to be written to `out`.
+    fn writes(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out = buffers::take();
+        }
+        self.wake_io();
+    }
+
+    fn slot_of(&self, stream: u32) -> Option<u32> {
+        let at = self
+            .streams
+            .binary_search_by_key(&stream, |(stream, _)| *stream);
+        at.ok()
+            .and_then(|at| self.streams.get(at))
+            .map(|(_, slot)| *slot)
+    }
+
+    fn slot(&mut self, number: u32) -> Option<&mut Slot> {
+        self.place(number)?.as_mut()
+    }
+
+    fn place(&mut self, number: u32) -> Option<&mut Option<Slot>> {
+        let at = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// A peer that lets this side do things for nothing.
+    fn spend(&mut self) -> Result<(), frame::Fault> {
+        match self.budget.spend() {
+            true => Ok(()),
+            false => Err(frame::Fault::new(Code::Calm, "too many streams are reset")),
+        }
+    }
+}
