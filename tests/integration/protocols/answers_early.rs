@@ -19,22 +19,32 @@ use crate::rows_data_path::shop::{LIMIT, Shop, rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_answers_and_resets_fails_no_request_of_thousands_in_sequence() {
-    Early::Resets.answers(1, 1).await;
+    Early::Resets.answers((1, 1), SMALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_answers_and_resets_fails_no_request_of_64_at_a_time() {
-    Early::Resets.answers(4, 16).await;
+    Early::Resets.answers((4, 16), SMALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_answers_and_never_reads_fails_no_request_of_thousands_in_sequence() {
-    Early::NeverReads.answers(1, 1).await;
+    Early::NeverReads.answers((1, 1), SMALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_answers_and_never_reads_fails_no_request_of_64_at_a_time() {
-    Early::NeverReads.answers(4, 16).await;
+    Early::NeverReads.answers((4, 16), SMALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_an_application_gives_no_window_fails_no_request_of_64_at_a_time() {
+    Early::NeverReads.answers((4, 16), LARGE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_an_application_resets_half_sent_fails_no_request_of_64_at_a_time() {
+    Early::Resets.answers((4, 16), LARGE).await;
 }
 
 /// What an application does about content when it has answered.
@@ -48,7 +58,7 @@ enum Early {
 
 impl Early {
     /// That many streams at a time on each of some connections, until all requests are done.
-    async fn answers(self, connections: usize, streams: usize) {
+    async fn answers(self, (connections, streams): (usize, usize), content: &'static [u8]) {
         let app = App::each(move |stream| async move {
             // A sidecar that leaves is the test's business.
             let _ = self.serve(stream).await;
@@ -67,6 +77,7 @@ impl Early {
                 loops.spawn(post_again_and_again(
                     sender,
                     REQUESTS / (connections * streams),
+                    content,
                 ));
             }
         }
@@ -121,9 +132,10 @@ impl Early {
 async fn post_again_and_again(
     mut sender: SendRequest<Content>,
     count: usize,
+    content: &'static [u8],
 ) -> (usize, Option<String>) {
     for number in 0..count {
-        let posted = tokio::time::timeout(LIMIT, post(&mut sender)).await;
+        let posted = tokio::time::timeout(LIMIT, post(&mut sender, content)).await;
         let posted = posted.unwrap_or_else(|_| Err("no answer in time".into()));
         if let Err(failure) = posted {
             return (number, Some(failure));
@@ -133,15 +145,15 @@ async fn post_again_and_again(
 }
 
 /// Content whose end comes after the answer: nobody can have read all of it before.
-async fn post(sender: &mut SendRequest<Content>) -> Result<(), String> {
+async fn post(sender: &mut SendRequest<Content>, first: &'static [u8]) -> Result<(), String> {
     let (answered, told) = oneshot::channel::<()>();
-    let piece = || Ok(Frame::data(Bytes::from_static(PIECE)));
+    let piece = |bytes| Ok(Frame::data(Bytes::from_static(bytes)));
     let rest = stream::once(async move {
         // Dropped or told, the rest is sent.
         let _ = told.await;
-        piece()
+        piece(SMALL)
     });
-    let content = StreamBody::new(stream::once(async move { piece() }).chain(rest));
+    let content = StreamBody::new(stream::once(async move { piece(first) }).chain(rest));
     let request = Request::post("http://api.shop/early");
     let request = request.body(content.boxed_unsync()).expect("a request");
     sender
@@ -163,7 +175,9 @@ async fn post(sender: &mut SendRequest<Content>) -> Result<(), String> {
 }
 
 const REQUESTS: usize = 6400;
-const PIECE: &[u8] = &[b'x'; 1000];
+const SMALL: &[u8] = &[b'x'; 1000];
+/// More than a stream's first window (RFC 9113 §6.9.2).
+const LARGE: &[u8] = &[b'x'; 100_000];
 /// RFC 7541 Appendix A.
 const STATUS_200: &[u8] = &[0x88];
 /// RFC 9113 §7.
