@@ -20,23 +20,20 @@ use weft_identity::ServicePort;
 use crate::Sidecar;
 use crate::balance::Balance;
 use crate::config::{Config, Upstream};
+use crate::dial::{DialError, Dialler};
 use crate::handshakes::Handshakes;
-use crate::http::guard::HeadLimits;
-use crate::http::server::Terms;
+use crate::http::HeadLimits;
 use crate::http2::Limits as Http2Limits;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
 use crate::outlets::{Outlets, SharedConnections, Target};
 use crate::tls::Tls;
-use crate::upstream::{DialError, Dialler, Upstreams};
 
 /// What every connection of this sidecar works with.
 pub struct Shared {
     sidecar: Arc<Sidecar>,
     pub tls: Tls,
-    /// For exchanges that hyper serves.
-    pub upstreams: Upstreams,
     pub outlets: Outlets,
     pub handshakes: Handshakes,
 }
@@ -108,12 +105,10 @@ impl Shared {
         let balance = Balance::default();
         let dialler = Dialler::new(Arc::clone(sidecar), tls.clone());
         let streams = Arc::new(SharedConnections::new(Arc::clone(sidecar), dialler.clone()));
-        let upstreams = Upstreams::new(dialler.clone(), Arc::clone(&streams), balance.clone());
         let outlets = Outlets::new(Arc::clone(sidecar), dialler, streams, balance);
         Arc::new(Self {
             sidecar: Arc::clone(sidecar),
             tls,
-            upstreams,
             outlets,
             handshakes: Handshakes::default(),
         })
@@ -140,17 +135,6 @@ impl Shared {
             streams: limits.streams,
             head_bytes: limits.head_bytes,
             has_trailers: protocol == Protocol::Grpc,
-        }
-    }
-
-    /// On what terms a connection that holds this place is served.
-    pub fn terms(&self, place: Arc<Place>) -> Terms {
-        let limits = &self.config.limits;
-        Terms {
-            streams: limits.streams,
-            heads: self.head_limits(),
-            tasks: self.tasks.clone(),
-            place,
         }
     }
 
@@ -297,7 +281,6 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
     loop {
         tokio::select! {
             () = closing.as_mut() => {
-                shared.upstreams.close();
                 shared.outlets.close();
                 shared.connections.end();
                 return Ok(());
@@ -305,7 +288,6 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
             changed = changes.changed(), if watching => watching = changed.is_ok(),
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
-        shared.upstreams.sweep();
         shared.outlets.sweep();
     }
 }

@@ -4,7 +4,6 @@ mod content;
 mod discovery;
 mod document;
 mod hpack;
-mod http1;
 mod names;
 mod path;
 mod request_head;
@@ -15,12 +14,11 @@ mod weft1;
 pub type Body = fn(&[u8]);
 
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("document", document::document),
     ("path", path::path),
     ("server_name", names::server_name),
     ("join_token", names::join_token),
-    ("http1", http1::http1),
     ("hpack", hpack::hpack),
     ("request_head", request_head::request_head),
     ("response_head", response_head::response_head),

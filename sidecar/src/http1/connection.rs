@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Response, StatusCode};
 use jiff::Timestamp;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
@@ -17,23 +16,26 @@ use super::content::{Content, Piece};
 use super::exchange::{Ended, Exchange, NO_RESPONSE, Parts};
 use super::flow::{Flow, Framed};
 use super::head::{RequestHead, ResponseHead};
+use super::proxy::Guide;
 use super::request::Way;
 use super::side::Side;
 use super::timer::Timer;
+use super::upgrade::Upgrade;
 use crate::access_log::Record;
+use crate::balance::Pending;
 use crate::connections::{InTurn, Registered};
 use crate::enforce::{Permit, Refusal};
-use crate::http::Body;
-use crate::http::guard::{HeadLimits, IDLE_TIMEOUT};
-use crate::http::refusal::{self, Form};
+use crate::http::refusal::{self, Answer, Form};
 use crate::http::strict::{self, Malformed};
+use crate::http::{HeadLimits, IDLE_TIMEOUT};
 use crate::outlets::{Home, Known, Lease};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 
-/// One client's connection, whose requests all go one way.
+/// One client's connection. Its requests all go one way, unless a guide finds each its own.
 pub struct Connection {
     way: Way,
+    guide: Option<Guide>,
     down: Side,
     registered: Registered,
     in_turn: Arc<InTurn>,
@@ -64,6 +66,8 @@ pub struct Terms {
     pub life: Instant,
     /// Nothing that comes over it is allowed now.
     pub is_refused: bool,
+    /// Each request names its own target.
+    pub guide: Option<Guide>,
 }
 
 /// What the wait for a request ended with.
@@ -77,7 +81,7 @@ enum Next {
 enum Then {
     GoOn,
     /// It carries another protocol now.
-    Tunnel(Box<(Side, Permit, Option<Record>)>),
+    Tunnel(Box<Tunnel>),
     /// Everything was said.
     Close,
     /// The same, but the client may be sending yet.
@@ -86,10 +90,19 @@ enum Then {
     Reset,
 }
 
+/// What a connection became.
+struct Tunnel {
+    up: Side,
+    permit: Permit,
+    /// What lives as long as it does.
+    _kept: (Option<Record>, Option<Pending>),
+}
+
 impl Connection {
     pub fn new(way: Way, down: Side, terms: Terms) -> Self {
         Self {
             way,
+            guide: terms.guide,
             down,
             registered: terms.registered,
             in_turn: terms.in_turn,
@@ -124,8 +137,7 @@ impl Connection {
                 Then::GoOn => self.in_turn.close(),
                 // The request that asked for it stays open.
                 Then::Tunnel(tunnel) => {
-                    let (up, permit, record) = *tunnel;
-                    return Box::pin(self.tunnel(up, permit, record)).await;
+                    return Box::pin(self.tunnel(*tunnel)).await;
                 }
                 Then::Close => return self.end().await,
                 Then::Linger => return self.close().await,
@@ -198,11 +210,22 @@ impl Connection {
     }
 
     /// Registers, then judges.
-    fn judge(&self) -> Result<Permit, Refusal> {
+    fn judge(&mut self) -> Result<Permit, Refusal> {
+        self.find_way();
         self.in_turn.open(&self.head);
         let now = Timestamp::now();
         self.way.may_begin(now)?;
         self.way.admit(&self.request, &self.head, now)
+    }
+
+    fn find_way(&mut self) {
+        let authority = self.request.authority(&self.head);
+        let guide = self.guide.as_ref();
+        if let Some(way) = guide.and_then(|guide| guide.way(authority, &self.way)) {
+            self.registered.aims_at(way.target.as_ref().ok());
+            self.way = way;
+            self.known = Known::default();
+        }
     }
 
     /// Passes the request on and its answer back.
@@ -215,11 +238,14 @@ impl Connection {
                 record.rule = permit.rule().to_string();
                 record
             });
-        if !self.way.can_become(&self.request.upgrade) {
+        let over_http2 = matches!(self.down.stream, Stream::Http2(_));
+        let upgrade = &self.request.upgrade;
+        if *upgrade != Upgrade::None && over_http2 || !self.way.can_become(upgrade) {
             let why = "the upgrade is not possible over HTTP/2";
-            return self
-                .fail(StatusCode::NOT_IMPLEMENTED, why, &mut record)
-                .await;
+            return self.fail(NOT_IMPLEMENTED, why, &mut record).await;
+        }
+        if self.way.is_tunnel(upgrade) {
+            return self.connect(permit, record).await;
         }
         let mut sends = 0;
         loop {
@@ -227,9 +253,7 @@ impl Connection {
             let lease = match self.lease().await {
                 Ok(lease) => lease,
                 Err(why) => {
-                    return self
-                        .fail(StatusCode::SERVICE_UNAVAILABLE, why, &mut record)
-                        .await;
+                    return self.fail(UNAVAILABLE, why, &mut record).await;
                 }
             };
             let is_reused = lease.is_reused();
@@ -244,7 +268,11 @@ impl Connection {
                     down,
                     up: is_reusable,
                 } => self.after(down, is_reusable.then_some((up, home))),
-                Ended::Tunnel => Then::Tunnel(Box::new((up, permit, record))),
+                Ended::Tunnel => Then::Tunnel(Box::new(Tunnel {
+                    up,
+                    permit,
+                    _kept: (record, None),
+                })),
                 Ended::Lost
                     if is_reused
                         && sends < MOST_SENDS
@@ -252,11 +280,8 @@ impl Connection {
                 {
                     continue;
                 }
-                Ended::Lost => {
-                    self.fail(StatusCode::BAD_GATEWAY, NO_RESPONSE, &mut record)
-                        .await
-                }
-                Ended::BadAnswer(why) => self.fail(StatusCode::BAD_GATEWAY, why, &mut record).await,
+                Ended::Lost => self.fail(BAD_GATEWAY, NO_RESPONSE, &mut record).await,
+                Ended::BadAnswer(why) => self.fail(BAD_GATEWAY, why, &mut record).await,
                 Ended::BadRequest(why) => {
                     drop(up);
                     self.refuse_malformed(why).await
@@ -267,6 +292,39 @@ impl Connection {
                 }
             };
         }
+    }
+
+    /// Opens a tunnel to a port of bytes.
+    async fn connect(&mut self, permit: Permit, mut record: Option<Record>) -> Then {
+        let Some((up, pending)) = self.open_tunnel().await else {
+            return self.fail(UNAVAILABLE, UNREACHABLE, &mut record).await;
+        };
+        if let Some(record) = &mut record {
+            record.status = 200;
+        }
+        let opened = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let mut flow = Flow::new(opened, Content::Done, Framed::AsItCame);
+        let down = &mut self.down.stream;
+        match poll_fn(|cx| flow.poll_lead(down, cx)).await {
+            Ok(()) => Then::Tunnel(Box::new(Tunnel {
+                up,
+                permit,
+                _kept: (record, Some(pending)),
+            })),
+            Err(_) => Then::Reset,
+        }
+    }
+
+    async fn open_tunnel(&mut self) -> Option<(Side, Pending)> {
+        let shared = Arc::clone(&self.way.shared);
+        let named = self.way.named.as_ref()?;
+        let outbound = &shared.current.load_full().outbound;
+        let endpoints = &outbound.get(&named.port.service)?.view.endpoints;
+        let connecting = Box::pin(shared.outlets.connect(endpoints, named));
+        let (stream, peer, pending) = connecting.await.ok()?;
+        self.in_turn.verified(Arc::clone(&peer.proof));
+        peer.proof.admit(&shared.current.load()).ok()?;
+        Some((Side::new(stream), pending))
     }
 
     async fn exchange(&mut self, up: &mut Side, permit: &Permit) -> Ended {
@@ -332,8 +390,9 @@ impl Connection {
     }
 
     /// Copies between both sides until one ends or policy no longer allows it.
-    async fn tunnel(self, up: Side, permit: Permit, _record: Option<Record>) {
-        let ended = tcp::splice_sides(self.down, up, &permit, &self.registered).await;
+    async fn tunnel(self, tunnel: Tunnel) {
+        let Tunnel { up, permit, _kept } = tunnel;
+        let ended = tcp::splice(self.down, up, &permit, &self.registered).await;
         tracing::debug!(?ended, "a tunnel ended");
     }
 
@@ -348,21 +407,16 @@ impl Connection {
         let decision = self.way.refuse(refusal, &self.request, &self.head);
         let closes = refusal.reason == Reason::Malformed || self.must_close_after_answer();
         let answer = refusal::refused(self.form(), refusal, decision);
-        self.answer(answer, closes).await
+        self.answer(&answer, closes).await
     }
 
-    async fn fail(
-        &mut self,
-        code: StatusCode,
-        why: &'static str,
-        record: &mut Option<Record>,
-    ) -> Then {
+    async fn fail(&mut self, status: u16, why: &'static str, record: &mut Option<Record>) -> Then {
         if let Some(record) = record {
-            record.status = code.as_u16();
+            record.status = status;
         }
         let closes = self.must_close_after_answer();
-        let answer = refusal::failed(self.form(), code, why);
-        self.answer(answer, closes).await
+        let answer = refusal::failed(self.form(), status, why);
+        self.answer(&answer, closes).await
     }
 
     /// What was not read of a request would be taken for the next one.
@@ -394,7 +448,7 @@ impl Connection {
         true
     }
 
-    async fn answer(&mut self, answer: Response<Body>, closes: bool) -> Then {
+    async fn answer(&mut self, answer: &Answer, closes: bool) -> Then {
         let is_head = self.request.method(&self.head) == "HEAD";
         let text = answer::bytes(answer, is_head, closes);
         let mut flow = Flow::new(text, Content::Done, Framed::AsItCame);
@@ -444,6 +498,10 @@ impl Connection {
     }
 }
 
+// RFC 9110 §15.6.
+const NOT_IMPLEMENTED: u16 = 501;
+const BAD_GATEWAY: u16 = 502;
+const UNAVAILABLE: u16 = 503;
 const UNREACHABLE: &str = "no endpoint of the service can be reached";
 /// How often a request is put on a connection at most.
 const MOST_SENDS: usize = 3;

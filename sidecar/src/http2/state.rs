@@ -32,6 +32,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const TABLE: usize = 4096;
 /// Streams that a client has open at most, whatever the server would take.
 const MOST_OPEN: usize = 256;
+/// Until the server says how many it takes (RFC 9113 §6.5.2 recommends no less): one more would wait unseen.
+const FIRST_STREAMS: usize = 100;
 const LAST_STREAM: u32 = u32::MAX >> 1;
 /// The content of the PING that asks whether the peer has heard that the connection ends.
 const LEAVING: [u8; 8] = *b"weft-end";
@@ -150,7 +152,7 @@ impl State {
                 Role::Client => 1,
                 Role::Server => 0,
             },
-            peer_streams: MOST_OPEN,
+            peer_streams: FIRST_STREAMS,
             peer_window: FIRST_WINDOW,
             send_window: FIRST_WINDOW,
             owed: 0,

@@ -414,7 +414,10 @@ impl State {
                 )),
             };
         }
-        self.has_settings = true;
+        if !std::mem::replace(&mut self.has_settings, true) {
+            // Who says nothing of a limit has none.
+            self.peer_streams = MOST_OPEN;
+        }
         let settings = read_settings(payload);
         let settings = settings.ok_or(Fault::new(Code::FrameSize, "a setting has six bytes"))?;
         for (setting, value) in settings {
