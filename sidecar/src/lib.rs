@@ -56,6 +56,7 @@ pub mod trials;
 #[cfg(test)]
 mod two_sidecars;
 pub mod view;
+mod workers;
 
 use std::sync::Arc;
 
