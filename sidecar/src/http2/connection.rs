@@ -48,6 +48,7 @@ pub async fn run(http2: &Http2, side: Side, patience: Duration) -> Ended {
         patience,
         owed_since: None,
         partial_since: None,
+        unheard_since: None,
         idle_since: None,
         timer: Timer::default(),
     };
@@ -80,6 +81,8 @@ struct Turns {
     owed_since: Option<Instant>,
     /// A frame came in part.
     partial_since: Option<Instant>,
+    /// The peer was told that this side leaves, and has not answered.
+    unheard_since: Option<Instant>,
     idle_since: Option<Instant>,
     timer: Timer,
 }
@@ -103,6 +106,9 @@ impl Future for Turns {
                 Poll::Pending => true,
             };
             let mut state = this.shared.state();
+            if state.is_closed() {
+                return Poll::Ready(Ended::Aborted);
+            }
             let is_done = state.is_done();
             if state.end_turn(blocked) {
                 drop(state);
@@ -178,23 +184,31 @@ impl Turns {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let now = Instant::now();
-        let (is_owed, is_idle) = {
+        let (is_owed, is_unheard, is_idle) = {
             let state = self.shared.state();
-            (state.is_owed(), state.held() == 0)
+            (state.is_owed(), state.is_unheard(), state.held() == 0)
         };
         let since = |holds: bool, since: Option<Instant>| holds.then(|| since.unwrap_or(now));
         self.owed_since = since(is_owed, self.owed_since);
         self.partial_since = since(is_late(self.side.unused()), self.partial_since);
+        self.unheard_since = since(is_unheard, self.unheard_since);
         self.idle_since = since(is_idle, self.idle_since);
         let owed = self.owed_since.into_iter().chain(self.partial_since);
-        let deadline = owed
+        let late = owed
             .map(|since| since + self.patience)
             .chain(self.idle_since.map(|since| since + IDLE_TIMEOUT))
             .min();
-        let Some(deadline) = deadline else {
+        let unheard = self.unheard_since.map(|since| since + self.patience);
+        let Some(deadline) = late.into_iter().chain(unheard).min() else {
             return Poll::Pending;
         };
-        self.timer.poll(cx, deadline).map(|()| Ended::Late)
+        ready!(self.timer.poll(cx, deadline));
+        if late == Some(deadline) {
+            return Poll::Ready(Ended::Late);
+        }
+        // It wakes this task, for it has something to say.
+        self.shared.state().leave_for_good();
+        Poll::Pending
     }
 
     /// Tells the peer why, and waits a moment that it can read so: unread bytes would make the socket send a reset instead.

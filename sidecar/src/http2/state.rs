@@ -36,6 +36,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const TABLE: usize = 4096;
 /// Streams that a client has open at most, whatever the server would take.
 const MOST_OPEN: usize = 256;
+/// Streams that a client opens before it knows what the server takes: no server should take fewer (RFC 9113 §6.5.2).
+const FIRST_OPEN: usize = 100;
 const LAST_STREAM: u32 = u32::MAX >> 1;
 /// The content of the PING that asks whether the peer has heard that the connection ends.
 const LEAVING: [u8; 8] = *b"weft-end";
@@ -154,7 +156,7 @@ impl State {
                 Role::Client => 1,
                 Role::Server => 0,
             },
-            peer_streams: MOST_OPEN,
+            peer_streams: FIRST_OPEN,
             peer_window: FIRST_WINDOW,
             send_window: FIRST_WINDOW,
             owed: 0,
@@ -309,10 +311,14 @@ impl State {
         self.slots.len() - self.free.len()
     }
 
-    /// The peer owes the rest of its preface, of its settings, or of a header block, or that it has heard the goodbye.
+    /// The peer owes the rest of its preface, of its settings, or of a header block.
     pub fn is_owed(&self) -> bool {
-        let is_silent = self.goes_away == Leaving::Said && self.streams.is_empty();
-        self.preface > 0 || !self.has_settings || self.block.is_open() || is_silent
+        self.preface > 0 || !self.has_settings || self.block.is_open()
+    }
+
+    /// The goodbye was said, and the peer has not answered that it heard it: it may go on.
+    pub fn is_unheard(&self) -> bool {
+        self.goes_away == Leaving::Said
     }
 
     /// Takes what is to be sent, and lets in who waited for room.
@@ -354,6 +360,12 @@ impl State {
             self.out = buffers::take();
         }
         self.wake_io();
+    }
+
+    /// Client: the next stream gets this number.
+    #[cfg(test)]
+    pub(super) fn begin_at(&mut self, stream: u32) {
+        self.edge = stream;
     }
 
     fn slot_of(&self, stream: u32) -> Option<u32> {

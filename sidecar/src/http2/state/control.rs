@@ -29,6 +29,7 @@ impl State {
         let is_idle = |slot: &&mut Slot| slot.stream == 0;
         for slot in self.slots.iter_mut().flatten().filter(is_idle) {
             wake(&mut slot.reader);
+            wake(&mut slot.writer);
         }
     }
 
@@ -53,12 +54,18 @@ impl State {
                 )),
             };
         }
-        self.has_settings = true;
+        if std::mem::replace(&mut self.has_settings, true) {
+            // Every stream is looked at for them.
+            self.spend()?;
+        }
         let settings = read_settings(payload);
         let settings = settings.ok_or(Fault::new(Code::FrameSize, "a setting has six bytes"))?;
+        let before = self.peer_window;
         for (setting, value) in settings {
             self.setting(setting, value)?;
         }
+        self.change_windows(self.peer_window - before)?;
+        self.let_in();
         self.writes();
         frame::write(Kind::Settings, ACK, 0, b"", &mut self.out);
         Ok(())
@@ -78,24 +85,11 @@ impl State {
                 Ok(())
             }
             Setting::InitialWindowSize => {
-                let window = i64::from(value);
-                if window > MOST_WINDOW {
-                    return Err(Fault::new(Code::FlowControl, "a window is too large"));
+                self.peer_window = i64::from(value);
+                match self.peer_window > MOST_WINDOW {
+                    true => Err(Fault::new(Code::FlowControl, "a window is too large")),
+                    false => Ok(()),
                 }
-                let more = window - std::mem::replace(&mut self.peer_window, window);
-                for slot in self
-                    .slots
-                    .iter_mut()
-                    .flatten()
-                    .filter(|slot| slot.stream != 0)
-                {
-                    slot.send_window += more;
-                    if slot.send_window > MOST_WINDOW {
-                        return Err(Fault::new(Code::FlowControl, "a window is too large"));
-                    }
-                    wake(&mut slot.writer);
-                }
-                Ok(())
             }
             Setting::HeaderTableSize => {
                 self.must_tell_table |= usize::try_from(value).is_ok_and(|size| size < TABLE);
@@ -108,6 +102,21 @@ impl State {
         }
     }
 
+    /// The windows of open streams change by what their first one did, if need be to less than nothing (RFC 9113 §6.9.2).
+    fn change_windows(&mut self, more: i64) -> Result<(), Fault> {
+        let is_open = |slot: &&mut Slot| slot.stream != 0;
+        for slot in self.slots.iter_mut().flatten().filter(is_open) {
+            slot.send_window += more;
+            if slot.send_window > MOST_WINDOW {
+                return Err(Fault::new(Code::FlowControl, "a window is too large"));
+            }
+            if more > 0 {
+                wake(&mut slot.writer);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn ping(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
         if payload.len() != 8 {
             return Err(Fault::new(Code::FrameSize, "a ping has eight bytes"));
@@ -117,12 +126,19 @@ impl State {
             frame::write(Kind::Ping, ACK, 0, payload, &mut self.out);
         } else if payload == LEAVING && self.goes_away == Leaving::Said {
             // What was on its way has come.
+            self.leave_for_good();
+        }
+        Ok(())
+    }
+
+    /// Server: nothing begins any more.
+    pub fn leave_for_good(&mut self) {
+        if self.goes_away == Leaving::Said && !self.closed {
             self.goes_away = Leaving::Done;
             self.writes();
             frame::go_away(self.edge, Code::NoError, &mut self.out);
             self.wake_if_done();
         }
-        Ok(())
     }
 
     pub(super) fn peer_leaves(&mut self, payload: &[u8]) -> Result<(), Fault> {

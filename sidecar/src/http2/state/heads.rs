@@ -75,7 +75,12 @@ impl State {
             return self.request(stream, ends, decoded);
         }
         let Some(place) = self.known(stream)? else {
-            return Ok(());
+            return match self.role {
+                // What this side cancelled may be answered all the same.
+                Role::Client => Ok(()),
+                // Blocks are work, also those of streams that are closed.
+                Role::Server => self.spend(),
+            };
         };
         if decoded == Decoded::TooLarge {
             return self.blame(place, Code::Calm);
@@ -93,7 +98,7 @@ impl State {
             return Err(Fault::protocol("a client's streams have odd numbers"));
         }
         if self.goes_away == Leaving::Done {
-            return Ok(());
+            return self.spend();
         }
         self.edge = stream;
         let most = usize::try_from(self.limits.streams).unwrap_or(usize::MAX);
@@ -101,10 +106,14 @@ impl State {
             return self.refuse(stream, Code::Refused);
         }
         if decoded == Decoded::TooLarge {
-            return self.refuse_head(stream);
+            return self.refuse_head(stream, ends);
         }
         let (place, is_new) = match self.idle.pop() {
-            Some(place) if self.goes_away == Leaving::No => (place, false),
+            Some(place) if !self.is_closing() => (place, false),
+            // Whoever serves a stream that was reset may need a moment to notice.
+            _ if self.held() >= most.saturating_mul(2) => {
+                return self.refuse(stream, Code::Refused);
+            }
             _ => match self.new_slot() {
                 Some(place) => (place, true),
                 None => return self.refuse(stream, Code::Refused),
@@ -161,7 +170,7 @@ impl State {
     }
 
     /// A head that is too large is answered (RFC 6585 §5).
-    fn refuse_head(&mut self, stream: u32) -> Result<(), Fault> {
+    fn refuse_head(&mut self, stream: u32, ends: bool) -> Result<(), Fault> {
         self.spend()?;
         self.writes();
         let mut block = Vec::new();
@@ -169,12 +178,19 @@ impl State {
         super::super::hpack::encoder::status(431, &mut block);
         let flags = END_STREAM | END_HEADERS;
         frame::write(Kind::Headers, flags, stream, &block, &mut self.out);
-        frame::reset(stream, Code::NoError, &mut self.out);
+        if !ends {
+            frame::reset(stream, Code::NoError, &mut self.out);
+        }
         Ok(())
     }
 
     /// Client: the head of a response.
     fn response(&mut self, place: u32, ends: bool) -> Result<(), Fault> {
+        // No window bounds interim answers.
+        let most = self.limits.head_bytes;
+        if self.slot(place).is_some_and(|slot| slot.waiting() > most) {
+            return self.blame(place, Code::Calm);
+        }
         let mut reading = std::mem::take(&mut self.reading);
         let written = self.slot(place).map(|slot| {
             let is_head = slot.is_head;
@@ -205,7 +221,8 @@ impl State {
     fn trailers(&mut self, place: u32) -> Result<(), Fault> {
         let mut reading = std::mem::take(&mut self.reading);
         let is_well = self.slot(place).is_some_and(|slot| match slot.feed {
-            Feed::Chunks => reading.trailers(slot.text()).is_ok(),
+            Feed::Chunks(Some(1..)) => false,
+            Feed::Chunks(_) => reading.trailers(slot.text()).is_ok(),
             // Content of a length that was announced has no place for trailers in HTTP/1.1.
             Feed::Fixed(left) => left == 0,
             Feed::Whole | Feed::Nothing => true,

@@ -1,12 +1,10 @@
 //! What the frames of a peer do to the state.
 
-use std::io::Write as _;
-
 use super::super::frame::{
     self, Code, END_STREAM, Fault, HEADER, Header, Kind, MOST_PAYLOAD, PADDED, PREFACE,
 };
 use super::super::reading::Feed;
-use super::slot::{Peer, Slot, wake};
+use super::slot::{Peer, Put, Slot, wake};
 use super::{CONNECTION_WINDOW, Leaving, MOST_OUT, Role, State};
 
 impl State {
@@ -87,6 +85,10 @@ impl State {
         };
         let padding = payload.len() - content.len();
         let ends = header.has(END_STREAM);
+        if payload.is_empty() && !ends {
+            // No window bounds frames without content (CVE-2019-9518).
+            self.spend()?;
+        }
         let Some(slot) = self.slot(place) else {
             return Ok(());
         };
@@ -110,7 +112,7 @@ impl State {
         }
         let thrown_away = match slot.feed {
             Feed::Nothing => payload.len(),
-            Feed::Fixed(_) | Feed::Chunks | Feed::Whole => padding,
+            Feed::Fixed(_) | Feed::Chunks(_) | Feed::Whole => padding,
         };
         if ends {
             slot.peer = Peer::Ended;
@@ -167,10 +169,13 @@ impl State {
         let Some(place) = self.known(stream)? else {
             return Ok(());
         };
-        match (self.role, self.slot(place).map(|slot| slot.peer)) {
+        let known = self.slot(place).map(|slot| (slot.peer, slot.put));
+        match (self.role, known) {
             // A server that has answered may say that it reads no more of the request (RFC 9113 §8.1): the answer stands.
-            (Role::Client, Some(Peer::Ended)) => self.answered(place),
+            (Role::Client, Some((Peer::Ended, _))) => self.answered(place),
             (Role::Client, _) => self.fail(place),
+            // The answer was whole: no work was lost.
+            (Role::Server, Some((_, Put::Ended))) => self.fail(place),
             (Role::Server, _) => {
                 self.spend()?;
                 self.fail(place);
@@ -197,31 +202,34 @@ fn append(slot: &mut Slot, content: &[u8], ends: bool) -> Result<(), ()> {
         Feed::Whole => return Err(()),
         Feed::Nothing => return Ok(()),
         Feed::Fixed(left) => {
-            let count = u64::try_from(content.len()).map_err(|_| ())?;
-            let left = left.checked_sub(count).ok_or(())?;
-            if ends && left > 0 {
-                return Err(());
-            }
-            slot.feed = Feed::Fixed(left);
+            slot.feed = Feed::Fixed(less(left, content, ends)?);
             if !content.is_empty() {
                 slot.text().extend_from_slice(content);
             }
         }
-        Feed::Chunks => {
-            let text = slot.text();
+        Feed::Chunks(left) => {
+            let left = left.map(|left| less(left, content, ends)).transpose()?;
+            slot.feed = Feed::Chunks(left);
             if !content.is_empty() {
-                // A vector takes every write.
-                let _ = write!(text, "{:x}\r\n", content.len());
-                text.extend_from_slice(content);
-                text.extend_from_slice(b"\r\n");
+                slot.chunk(content);
             }
             if ends {
-                text.extend_from_slice(b"0\r\n\r\n");
+                slot.text().extend_from_slice(b"0\r\n\r\n");
             }
         }
     }
     slot.holds_content(content.len());
     Ok(())
+}
+
+/// What is missing after more came of what was announced (RFC 9113 §8.1.1).
+fn less(left: u64, content: &[u8], ends: bool) -> Result<u64, ()> {
+    let count = u64::try_from(content.len()).map_err(|_| ())?;
+    let left = left.checked_sub(count).ok_or(())?;
+    match ends && left > 0 {
+        true => Err(()),
+        false => Ok(left),
+    }
 }
 
 pub(super) fn without_padding(header: Header, payload: &[u8]) -> Result<&[u8], Fault> {

@@ -13,6 +13,8 @@ impl State {
         };
         slot.is_over = true;
         let (stream, put, peer) = (slot.stream, slot.put, slot.peer);
+        // Nobody would serve the next stream.
+        self.idle.retain(|idle| *idle != number);
         if stream == 0 || closed || peer == Peer::Reset {
             return;
         }
@@ -115,11 +117,32 @@ impl State {
         {
             self.streams.remove(at);
         }
-        while let Some(next) = self.queueing.pop_front() {
-            if let Some(slot) = self.slot(next).filter(|slot| slot.writer.is_some()) {
+        self.forget_wait(number);
+        self.let_in();
+    }
+
+    /// Client: wakes as many as the peer takes now, of those that wait for it. Who begins leaves the queue; who goes away instead
+    /// passes its turn on.
+    pub(super) fn let_in(&mut self) {
+        let mut room = self.peer_streams.saturating_sub(self.streams.len());
+        for at in 0..self.queueing.len() {
+            let slot = self.queueing.get(at).copied();
+            let slot = slot.and_then(|number| self.slot(number));
+            if let Some(slot) = slot.filter(|slot| slot.writer.is_some() && room > 0) {
                 wake(&mut slot.writer);
-                break;
+                room -= 1;
             }
+        }
+    }
+
+    /// Whatever the slot waited for.
+    fn forget_wait(&mut self, number: u32) {
+        let was_waiting = self
+            .slot(number)
+            .is_some_and(|slot| std::mem::take(&mut slot.is_waiting));
+        if was_waiting {
+            self.waiting.retain(|waiting| *waiting != number);
+            self.starved.retain(|starved| *starved != number);
         }
     }
 
@@ -158,11 +181,18 @@ impl State {
         if slot.is_held || slot.stream != 0 {
             return;
         }
+        self.forget_wait(number);
         if let Some(place) = self.place(number) {
             *place = None;
         }
         self.free.push(number);
         self.idle.retain(|idle| *idle != number);
+        self.queueing.retain(|queueing| *queueing != number);
+        self.let_in();
+        if self.held() == 0 {
+            // From now on the connection is idle, and not for ever.
+            self.wake_io();
+        }
         self.wake_if_done();
     }
 

@@ -76,6 +76,9 @@ impl State {
     }
 
     fn put(&mut self, number: u32, input: &[u8]) -> Result<Step, Unfit> {
+        if !self.has_room(number) {
+            return Ok(Step::Blocked);
+        }
         let Some(slot) = self.slot(number) else {
             return Err(Unfit);
         };
@@ -122,16 +125,35 @@ impl State {
 
     /// A client's stream is opened only when its head goes out, so that numbers go out in their order.
     fn may_begin(&mut self, number: u32) -> bool {
-        let has_room = self.streams.len() < self.peer_streams;
-        match self.role {
-            Role::Client if !has_room => {
-                if !self.queueing.contains(&number) {
-                    self.queueing.push_back(number);
-                }
-                false
-            }
-            Role::Client | Role::Server => true,
+        if self.role == Role::Server {
+            return true;
         }
+        let has_room = self.streams.len() < self.peer_streams;
+        match self
+            .queueing
+            .iter()
+            .position(|queueing| *queueing == number)
+        {
+            None if !has_room => self.queueing.push_back(number),
+            Some(at) if has_room => {
+                self.queueing.remove(at);
+            }
+            None | Some(_) => {}
+        }
+        has_room
+    }
+
+    /// Whether there is room in `out`. If not, the slot is woken when there is.
+    fn has_room(&mut self, number: u32) -> bool {
+        if self.out.len() < OUT_HIGH {
+            return true;
+        }
+        if let Some(slot) = self.slot(number)
+            && !std::mem::replace(&mut slot.is_waiting, true)
+        {
+            self.waiting.push_back(number);
+        }
+        false
     }
 
     fn head(&mut self, number: u32, head: &[u8]) -> Result<(), Unfit> {
@@ -243,20 +265,14 @@ impl State {
 
     /// How many bytes of content may go out now. 0: the stream is woken when that changes.
     fn allowance(&mut self, number: u32) -> usize {
-        let (window, has_room) = (self.send_window, self.out.len() < OUT_HIGH);
+        let window = self.send_window;
         let Some(slot) = self.slot(number) else {
             return 0;
         };
         let allowed = slot.send_window.min(window).max(0);
         let is_starved = slot.send_window > 0 && window <= 0;
-        if is_starved || !has_room {
-            if !std::mem::replace(&mut slot.is_waiting, true) {
-                match has_room {
-                    true => self.starved.push_back(number),
-                    false => self.waiting.push_back(number),
-                }
-            }
-            return 0;
+        if is_starved && !std::mem::replace(&mut slot.is_waiting, true) {
+            self.starved.push_back(number);
         }
         usize::try_from(allowed).unwrap_or(0).min(MOST_PAYLOAD)
     }
