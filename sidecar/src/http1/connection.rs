@@ -27,6 +27,7 @@ use crate::http::Body;
 use crate::http::guard::{HeadLimits, IDLE_TIMEOUT};
 use crate::http::refusal::{self, Form};
 use crate::http::strict::{self, Malformed};
+use crate::http::upgrade::Upgrade;
 use crate::outlets::{Home, Known, Lease};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
@@ -215,7 +216,10 @@ impl Connection {
                 record.rule = permit.rule().to_string();
                 record
             });
-        if !self.way.can_become(&self.request.upgrade) {
+        // A stream of HTTP/2 carries messages and nothing else.
+        let is_message =
+            !matches!(self.down.stream, Stream::Http2(_)) || self.request.upgrade == Upgrade::None;
+        if !is_message || !self.way.can_become(&self.request.upgrade) {
             let why = "the upgrade is not possible over HTTP/2";
             return self
                 .fail(StatusCode::NOT_IMPLEMENTED, why, &mut record)
