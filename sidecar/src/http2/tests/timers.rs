@@ -175,3 +175,22 @@ async fn a_connection_that_is_aborted_ends_everything_on_it() {
     assert!(stream.read_u8().await.is_err());
     assert!(stream.write_all(OK).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_in_the_midst_of_a_turn_is_heard() {
+    for spins in 0..400 {
+        let (http2, mut peer, task) = greeted().await;
+        tokio::task::yield_now().await;
+        // The bytes begin a turn on the other worker; the abort comes at some moment of it.
+        peer.write_all(&of(Kind::Ping, 0, 0, &[0; 8]).repeat(50))
+            .await
+            .expect("a write");
+        for _ in 0..spins * 20 {
+            std::hint::spin_loop();
+        }
+        http2.abort();
+        let ended = timeout(PATIENCE / 2, task).await;
+        assert!(ended.is_ok(), "it goes on after {spins} spins");
+        drop(peer);
+    }
+}
