@@ -106,6 +106,7 @@ impl Future for Turns {
                 Poll::Pending => true,
             };
             let mut state = this.shared.state();
+            // Whoever ended it in the midst of this turn woke nobody.
             if state.is_closed() {
                 return Poll::Ready(Ended::Aborted);
             }

@@ -146,6 +146,8 @@ fn row_05_requests_of_http_2_with_two_readings_are_refused() {
         assert!(request(false, &with(&[twice])).is_ok());
         assert!(request(false, &with(&[twice, twice])).is_err(), "{twice:?}");
     }
+    let late = [&whole[..1], &[("a", "b")], &whole[1..]].concat();
+    assert!(request(true, &late).is_err(), "{late:?}");
     // Content that was announced has to come.
     assert!(request(true, &with(&[("content-length", "1")])).is_err());
     assert!(request(true, &with(&[("content-length", "0")])).is_ok());
