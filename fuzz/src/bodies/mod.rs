@@ -4,6 +4,7 @@ mod content;
 mod discovery;
 mod document;
 mod hpack;
+mod http2;
 mod names;
 mod path;
 mod request_head;
@@ -14,11 +15,12 @@ mod weft1;
 pub type Body = fn(&[u8]);
 
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("document", document::document),
     ("path", path::path),
     ("server_name", names::server_name),
     ("join_token", names::join_token),
+    ("http2", http2::http2),
     ("hpack", hpack::hpack),
     ("request_head", request_head::request_head),
     ("response_head", response_head::response_head),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use crate::tcp::Reset;
 
 /// Where ends count their writes, as many as there would be system calls.
-pub(super) type Writes = Arc<AtomicU64>;
+pub(crate) type Writes = Arc<AtomicU64>;
 
 /// One end. Dropping it ends what the other reads.
 pub struct Memory {
@@ -35,7 +35,7 @@ struct Waiting {
 
 impl Memory {
     /// Both ends, and where each counts.
-    pub(super) fn pair(first: &Writes, second: &Writes) -> (Self, Self) {
+    pub(crate) fn pair(first: &Writes, second: &Writes) -> (Self, Self) {
         let (there, back) = (Arc::<Pipe>::default(), Arc::<Pipe>::default());
         (
             Self::end(&back, &there, first),

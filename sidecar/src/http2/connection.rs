@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use super::frame::{Fault, Header, Kind};
+use super::frame::{Code, Fault, Header, Kind};
 use super::{Http2, Shared};
 use crate::buffers;
 use crate::http::IDLE_TIMEOUT;
@@ -48,14 +48,16 @@ pub async fn run(http2: &Http2, side: Side, patience: Duration) -> Ended {
         patience,
         owed_since: None,
         partial_since: None,
+        unheard_since: None,
         idle_since: None,
         timer: Timer::default(),
     };
     let ended = (&mut turns).await;
     if let Ended::Fault(fault) = &ended {
         let goodbye = http2.shared.state().goodbye(fault.code);
+        let is_flood = fault.code == Code::Calm;
         drop(closing);
-        turns.say(&goodbye).await;
+        turns.say(&goodbye, is_flood).await;
     }
     ended
 }
@@ -80,6 +82,8 @@ struct Turns {
     owed_since: Option<Instant>,
     /// A frame came in part.
     partial_since: Option<Instant>,
+    /// The peer was told that this side leaves, and has not answered.
+    unheard_since: Option<Instant>,
     idle_since: Option<Instant>,
     timer: Timer,
 }
@@ -103,6 +107,10 @@ impl Future for Turns {
                 Poll::Pending => true,
             };
             let mut state = this.shared.state();
+            // Whoever ended it in the midst of this turn woke nobody.
+            if state.is_closed() {
+                return Poll::Ready(Ended::Aborted);
+            }
             let is_done = state.is_done();
             if state.end_turn(blocked) {
                 drop(state);
@@ -178,32 +186,47 @@ impl Turns {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let now = Instant::now();
-        let (is_owed, is_idle) = {
+        let (is_owed, is_unheard, is_idle) = {
             let state = self.shared.state();
-            (state.is_owed(), state.held() == 0)
+            (state.is_owed(), state.is_unheard(), state.held() == 0)
         };
         let since = |holds: bool, since: Option<Instant>| holds.then(|| since.unwrap_or(now));
         self.owed_since = since(is_owed, self.owed_since);
         self.partial_since = since(is_late(self.side.unused()), self.partial_since);
+        self.unheard_since = since(is_unheard, self.unheard_since);
         self.idle_since = since(is_idle, self.idle_since);
         let owed = self.owed_since.into_iter().chain(self.partial_since);
-        let deadline = owed
+        let late = owed
             .map(|since| since + self.patience)
             .chain(self.idle_since.map(|since| since + IDLE_TIMEOUT))
             .min();
-        let Some(deadline) = deadline else {
+        let unheard = self.unheard_since.map(|since| since + self.patience);
+        let Some(deadline) = late.into_iter().chain(unheard).min() else {
             return Poll::Pending;
         };
-        self.timer.poll(cx, deadline).map(|()| Ended::Late)
+        ready!(self.timer.poll(cx, deadline));
+        if late == Some(deadline) {
+            return Poll::Ready(Ended::Late);
+        }
+        // It wakes this task, for it has something to say.
+        self.shared.state().leave_for_good();
+        Poll::Pending
     }
 
-    /// Tells the peer why, and waits a moment that it can read so: unread bytes would make the socket send a reset instead.
-    async fn say(&mut self, goodbye: &[u8]) {
+    /// Tells the peer why, and waits a moment that it can read so: unread bytes would make the socket send a reset instead. Whoever floods is
+    /// told, and neither read nor let go for a while: it would only come again.
+    async fn say(&mut self, goodbye: &[u8], is_flood: bool) {
         let said = async {
             let stream = &mut self.side.stream;
             let rest = self.writing.get(self.written..).unwrap_or_default();
             stream.write_all(rest).await?;
             stream.write_all(goodbye).await?;
+            stream.flush().await?;
+            if is_flood {
+                self.side.consume(self.side.unused().len());
+                tokio::time::sleep(PENANCE).await;
+                return Ok(());
+            }
             stream.shutdown().await?;
             let side = &mut self.side;
             let mut left = MOST_DISCARDED;
@@ -217,7 +240,8 @@ impl Turns {
             }
             io::Result::Ok(())
         };
-        let _ = tokio::time::timeout(LINGER, said).await;
+        let limit = if is_flood { PENANCE } else { LINGER };
+        let _ = tokio::time::timeout(limit, said).await;
     }
 }
 
@@ -231,4 +255,6 @@ fn is_late(partial: &[u8]) -> bool {
 const READS_A_TURN: usize = 8;
 /// How long a peer at fault may still send.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long one that floods waits for its end.
+const PENANCE: Duration = Duration::from_secs(5);
 const MOST_DISCARDED: usize = 16 * 1024 * 1024;

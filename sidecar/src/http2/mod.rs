@@ -11,6 +11,8 @@ pub mod hpack;
 pub mod reading;
 pub mod state;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -40,7 +40,8 @@ struct Pseudo {
 pub enum Feed {
     /// So many bytes are missing.
     Fixed(u64),
-    Chunks,
+    /// In chunks, whatever was announced: then so many bytes are missing.
+    Chunks(Option<u64>),
     /// All of it came.
     Whole,
     /// What comes is thrown away: it belongs to no message.
@@ -207,6 +208,13 @@ impl Reading {
         {
             return Err("the authority is malformed");
         }
+        // RFC 9113 §8.3.1: neither may be empty.
+        let has_empty = self.has.authority && self.authority.is_empty()
+            || self.host.as_ref().is_some_and(Vec::is_empty);
+        // Behind an authority, `*` would be a part of it.
+        if has_empty || differs && !is_connect && self.path == b"*" {
+            return Err("the authority is empty or unclear");
+        }
         out.extend_from_slice(&self.method);
         out.push(b' ');
         if differs {
@@ -312,9 +320,9 @@ impl Reading {
                 write_length(out, length);
                 Ok(Feed::Fixed(length))
             }
-            (false, _) => {
+            (false, length) => {
                 out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-                Ok(Feed::Chunks)
+                Ok(Feed::Chunks(length))
             }
         }
     }

@@ -15,12 +15,16 @@ use super::reading::Reading;
 use crate::buffers;
 use crate::mux::credit::{FLOOR, SHARE};
 
+mod control;
+mod fields;
+mod heads;
 mod receive;
 mod slot;
+mod slots;
 mod writing;
 
-pub(super) use receive::Block;
-use slot::{Peer, Put, Slot, keep, wake};
+pub(super) use heads::Block;
+use slot::{Peer, Slot, keep, wake};
 
 /// Streams wait while so much is to be sent already.
 const OUT_HIGH: usize = 128 * 1024;
@@ -32,8 +36,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const TABLE: usize = 4096;
 /// Streams that a client has open at most, whatever the server would take.
 const MOST_OPEN: usize = 256;
-/// Until the server says how many it takes (RFC 9113 §6.5.2 recommends no less): one more would wait unseen.
-const FIRST_STREAMS: usize = 100;
+/// Streams that a client opens before it knows what the server takes: no server should take fewer (RFC 9113 §6.5.2).
+const FIRST_OPEN: usize = 100;
 const LAST_STREAM: u32 = u32::MAX >> 1;
 /// The content of the PING that asks whether the peer has heard that the connection ends.
 const LEAVING: [u8; 8] = *b"weft-end";
@@ -78,6 +82,7 @@ pub struct State {
     reading: Reading,
     block: Block,
     budget: Budget,
+    cancelling: Budget,
     /// The peer allows less of a table than an encoder has from the start, which must be told that there is none.
     must_tell_table: bool,
     encoding: Vec<u8>,
@@ -152,7 +157,7 @@ impl State {
                 Role::Client => 1,
                 Role::Server => 0,
             },
-            peer_streams: FIRST_STREAMS,
+            peer_streams: FIRST_OPEN,
             peer_window: FIRST_WINDOW,
             send_window: FIRST_WINDOW,
             owed: 0,
@@ -160,7 +165,8 @@ impl State {
             decoder: Decoder::new(TABLE),
             reading: Reading::default(),
             block: Block::default(),
-            budget: Budget::default(),
+            budget: Budget::for_nothing(),
+            cancelling: Budget::for_cancelling(),
             must_tell_table: false,
             encoding: Vec::new(),
             preface: match role {
@@ -262,211 +268,6 @@ impl State {
         }
     }
 
-    /// This side sends no more on the slot, and takes no further message.
-    pub fn end(&mut self, number: u32) {
-        let closed = self.closed;
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        slot.is_over = true;
-        let (stream, put, peer) = (slot.stream, slot.put, slot.peer);
-        if stream == 0 || closed || peer == Peer::Reset {
-            return;
-        }
-        match put {
-            // It came while this side turned away: nobody looked at it, so that it may be sent again.
-            Put::Head => self.reset_stream(number, Code::Refused),
-            Put::Content(crate::http1::Content::UntilClose) => {
-                self.writes();
-                frame::write(
-                    frame::Kind::Data,
-                    frame::END_STREAM,
-                    stream,
-                    b"",
-                    &mut self.out,
-                );
-                self.has_put(number);
-            }
-            Put::Content(_) => self.reset_stream(number, Code::Internal),
-            // The answer is whole; what comes of the request is of no use (RFC 9113 §8.1).
-            Put::Ended if self.role == Role::Server => self.reset_stream(number, Code::NoError),
-            Put::Ended => {}
-        }
-    }
-
-    /// The message that is open is not whole, and is not to be taken for it.
-    pub fn reset(&mut self, number: u32) {
-        let code = match self.role {
-            Role::Client => Code::Cancel,
-            Role::Server => Code::Internal,
-        };
-        if self.slot(number).is_some_and(|slot| slot.stream != 0) {
-            self.reset_stream(number, code);
-        }
-    }
-
-    /// The slot's handle is gone: a stream that is open is reset.
-    pub fn detach(&mut self, number: u32) {
-        let role = self.role;
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        slot.is_held = false;
-        slot.throw_away();
-        (slot.reader, slot.writer) = (None, None);
-        if slot.stream != 0 {
-            let code = match (role, slot.put) {
-                (Role::Server, Put::Ended) => Code::NoError,
-                (Role::Server, Put::Head | Put::Content(_)) => Code::Internal,
-                (Role::Client, _) => Code::Cancel,
-            };
-            self.reset_stream(number, code);
-        }
-        self.release(number);
-    }
-
-    /// This side's message on the slot is whole.
-    fn has_put(&mut self, number: u32) {
-        if let Some(slot) = self.slot(number) {
-            slot.put = Put::Ended;
-        }
-        self.finish_if_done(number);
-    }
-
-    fn finish_if_done(&mut self, number: u32) {
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        if !slot.is_done() {
-            return;
-        }
-        self.budget.earn();
-        self.leave(number);
-        let is_client = self.role == Role::Client;
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        // What waits belongs to the stream that ended: whoever did not read it gets no other one.
-        if !is_client && slot.takes_another && !slot.is_over && slot.waiting() == 0 {
-            slot.peer = Peer::Head;
-            slot.put = Put::Head;
-            self.idle.push(number);
-        }
-        self.wake_if_done();
-    }
-
-    /// The slot serves its stream no longer.
-    fn leave(&mut self, number: u32) {
-        let mut share = self.share;
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        let stream = std::mem::take(&mut slot.stream);
-        slot.credit.close(&mut share);
-        slot.credit = crate::mux::credit::Credit::default();
-        slot.partial.clear();
-        self.share = share;
-        if let Ok(at) = self
-            .streams
-            .binary_search_by_key(&stream, |(stream, _)| *stream)
-        {
-            self.streams.remove(at);
-        }
-        while let Some(next) = self.queueing.pop_front() {
-            if let Some(slot) = self.slot(next).filter(|slot| slot.writer.is_some()) {
-                wake(&mut slot.writer);
-                break;
-            }
-        }
-    }
-
-    fn reset_stream(&mut self, number: u32, code: Code) {
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        let stream = slot.stream;
-        slot.is_over = true;
-        self.leave(number);
-        if !self.closed && stream != 0 {
-            self.writes();
-            frame::reset(stream, code, &mut self.out);
-        }
-        self.wake_if_done();
-    }
-
-    /// The peer ended the stream, or this side for its fault: whoever holds it is told.
-    fn fail(&mut self, number: u32) {
-        self.leave(number);
-        if let Some(slot) = self.slot(number) {
-            slot.peer = Peer::Reset;
-            slot.is_over = true;
-            slot.throw_away();
-            wake(&mut slot.reader);
-            wake(&mut slot.writer);
-        }
-        self.wake_if_done();
-        self.release(number);
-    }
-
-    fn release(&mut self, number: u32) {
-        let Some(slot) = self.slot(number) else {
-            return;
-        };
-        if slot.is_held || slot.stream != 0 {
-            return;
-        }
-        if let Some(place) = self.place(number) {
-            *place = None;
-        }
-        self.free.push(number);
-        self.idle.retain(|idle| *idle != number);
-        self.wake_if_done();
-    }
-
-    /// Whether nothing is open on a slot, and it may serve another message.
-    pub fn is_quiet(&mut self, number: u32) -> bool {
-        let is_closing = self.is_closing();
-        self.slot(number).is_some_and(|slot| {
-            !is_closing && slot.stream == 0 && !slot.is_over && slot.waiting() == 0
-        })
-    }
-
-    /// Asks the peer to use this connection no further; what is open goes on.
-    pub fn go_away(&mut self) {
-        if self.goes_away != Leaving::No || self.closed {
-            return;
-        }
-        self.writes();
-        match self.role {
-            Role::Client => self.goes_away = Leaving::Done,
-            Role::Server => {
-                self.goes_away = Leaving::Said;
-                frame::go_away(LAST_STREAM, Code::NoError, &mut self.out);
-                frame::write(frame::Kind::Ping, 0, 0, &LEAVING, &mut self.out);
-            }
-        }
-        self.wake_idle();
-    }
-
-    /// Who waits for a message hears that none comes.
-    fn wake_idle(&mut self) {
-        let is_idle = |slot: &&mut Slot| slot.stream == 0;
-        for slot in self.slots.iter_mut().flatten().filter(is_idle) {
-            wake(&mut slot.reader);
-        }
-    }
-
-    /// What a peer is told whose fault ends the connection.
-    pub fn goodbye(&self, code: Code) -> Vec<u8> {
-        let last = match self.role {
-            Role::Client => 0,
-            Role::Server => self.edge,
-        };
-        let mut goodbye = Vec::new();
-        frame::go_away(last, code, &mut goodbye);
-        goodbye
-    }
-
     /// The connection ended: every stream is told.
     pub fn close(&mut self) {
         self.closed = true;
@@ -512,10 +313,14 @@ impl State {
         self.slots.len() - self.free.len()
     }
 
-    /// The peer owes the rest of its preface, of its settings, or of a header block, or that it has heard the goodbye.
+    /// The peer owes the rest of its preface, of its settings, or of a header block.
     pub fn is_owed(&self) -> bool {
-        let is_silent = self.goes_away == Leaving::Said && self.streams.is_empty();
-        self.preface > 0 || !self.has_settings || self.block.is_open() || is_silent
+        self.preface > 0 || !self.has_settings || self.block.is_open()
+    }
+
+    /// The goodbye was said, and the peer has not answered that it heard it: it may go on.
+    pub fn is_unheard(&self) -> bool {
+        self.goes_away == Leaving::Said
     }
 
     /// Takes what is to be sent, and lets in who waited for room.
@@ -557,6 +362,12 @@ impl State {
             self.out = buffers::take();
         }
         self.wake_io();
+    }
+
+    /// Client: the next stream gets this number.
+    #[cfg(test)]
+    pub(super) fn begin_at(&mut self, stream: u32) {
+        self.edge = stream;
     }
 
     fn slot_of(&self, stream: u32) -> Option<u32> {

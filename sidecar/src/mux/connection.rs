@@ -95,6 +95,10 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Future for Turns<S> {
                 Poll::Pending => true,
             };
             let mut state = this.shared.state();
+            // Whoever ended it in the midst of this turn woke nobody.
+            if state.is_closed() {
+                return Poll::Ready(Ended::Aborted);
+            }
             this.closes |= state.is_done();
             if state.end_turn(blocked) {
                 let streams = state.slots_in_use();

@@ -42,3 +42,29 @@ async fn row_17_a_tunnel_through_the_proxy_keeps_its_place_and_is_cut_when_its_r
         .await
         .expect("it keeps its place");
 }
+
+#[tokio::test]
+async fn row_13_the_proxy_passes_over_an_endpoint_with_another_identity_and_tells_it_as_no_refusal()
+{
+    let ask =
+        "GET http://api.shop/orders/1 HTTP/1.1\r\nHost: api.shop\r\nConnection: close\r\n\r\n";
+    let other = "spiffe://weft.local/ns/shop/sa/other";
+    let live = "spiffe://weft.local/ns/shop/sa/api";
+    for (seen, status) in [
+        (&[other][..], "503"),
+        (&[other, live], "200"),
+        (&[live, other], "200"),
+    ] {
+        let mesh = Pair::start(Protocol::Http, RULE).await;
+        mesh.client_sees(seen);
+        let mut client = TcpStream::connect(mesh.proxy).await.unwrap();
+        client.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{seen:?}: {answer}"
+        );
+        assert!(!answer.contains("decision"), "{answer}");
+    }
+}

@@ -206,10 +206,13 @@ async fn row_17_over_http_2_no_connect_of_either_kind_opens_a_tunnel() {
     let ports = [
         ("plain", "http2", app.address),
         ("http", "http2", app.address),
+        ("older", "http", app.address),
     ];
-    let rules = rule("plain", "plain", "") + &rule("http", "http", "{paths: [/**]}");
+    let rules = rule("plain", "plain", "")
+        + &rule("older", "older", "")
+        + &rule("http", "http", "{paths: [/**]}");
     let mut shop = Shop::start(&ports, &rules).await;
-    for (port, status) in [("plain", 501), ("http", 403)] {
+    for (port, status) in [("plain", 501), ("http", 403), ("older", 501)] {
         for stream in both_as(&shop, port, "h2").await {
             let mut sender = http2(stream).await.expect("HTTP/2");
             let connect = Request::builder()

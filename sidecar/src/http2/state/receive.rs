@@ -1,31 +1,11 @@
 //! What the frames of a peer do to the state.
 
-use std::io::Write as _;
-
 use super::super::frame::{
-    self, ACK, Code, END_HEADERS, END_STREAM, Fault, HEADER, Header, Kind, MOST_PAYLOAD,
-    MOST_WINDOW, PADDED, PREFACE, PRIORITY, Setting, number, read_settings,
+    self, Code, END_STREAM, Fault, HEADER, Header, Kind, MOST_PAYLOAD, PADDED, PREFACE,
 };
-use super::super::hpack::Decoded;
 use super::super::reading::Feed;
-use super::slot::{Peer, Slot, wake};
-use super::{CONNECTION_WINDOW, LEAVING, Leaving, MOST_OPEN, MOST_OUT, Role, State, TABLE};
-
-/// A header block whose frames have not all come.
-#[derive(Debug, Default)]
-pub(in crate::http2) struct Block {
-    /// 0: none.
-    stream: u32,
-    ends_stream: bool,
-    bytes: Vec<u8>,
-    frames: usize,
-}
-
-impl Block {
-    pub(in crate::http2) fn is_open(&self) -> bool {
-        self.stream != 0
-    }
-}
+use super::slot::{Peer, Put, Slot, wake};
+use super::{CONNECTION_WINDOW, Leaving, MOST_OUT, Role, State};
 
 impl State {
     /// Takes the whole frames at the front of what came; gives how many bytes they are.
@@ -105,6 +85,10 @@ impl State {
         };
         let padding = payload.len() - content.len();
         let ends = header.has(END_STREAM);
+        if payload.is_empty() && !ends {
+            // No window bounds frames without content (CVE-2019-9518).
+            self.spend()?;
+        }
         let Some(slot) = self.slot(place) else {
             return Ok(());
         };
@@ -128,7 +112,7 @@ impl State {
         }
         let thrown_away = match slot.feed {
             Feed::Nothing => payload.len(),
-            Feed::Fixed(_) | Feed::Chunks | Feed::Whole => padding,
+            Feed::Fixed(_) | Feed::Chunks(_) | Feed::Whole => padding,
         };
         if ends {
             slot.peer = Peer::Ended;
@@ -149,204 +133,8 @@ impl State {
         }
     }
 
-    fn headers(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
-        let mut block = without_padding(header, payload)?;
-        if header.has(PRIORITY) {
-            block = block
-                .get(5..)
-                .ok_or(Fault::new(Code::FrameSize, "a priority has five bytes"))?;
-        }
-        if header.has(END_HEADERS) {
-            return self.block(header.stream, header.has(END_STREAM), block);
-        }
-        self.block.stream = header.stream;
-        self.block.ends_stream = header.has(END_STREAM);
-        self.block.frames = 1;
-        self.block.bytes.extend_from_slice(block);
-        Ok(())
-    }
-
-    fn continuation(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
-        if header.stream != self.block.stream {
-            return Err(Fault::protocol("a continuation continues nothing"));
-        }
-        self.block.frames += 1;
-        self.block.bytes.extend_from_slice(payload);
-        let most = self.limits.head_bytes.saturating_add(MOST_PAYLOAD);
-        if self.block.bytes.len() > most || self.block.frames > MOST_FRAMES {
-            return Err(Fault::new(Code::Calm, "a header block does not end"));
-        }
-        if header.has(END_HEADERS) {
-            let block = std::mem::take(&mut self.block);
-            return self.block(block.stream, block.ends_stream, &block.bytes);
-        }
-        Ok(())
-    }
-
-    /// A whole header block: the head of a message, or its trailers.
-    fn block(&mut self, stream: u32, ends: bool, block: &[u8]) -> Result<(), Fault> {
-        self.reading.clear(self.limits.has_trailers);
-        let (decoder, reading) = (&mut self.decoder, &mut self.reading);
-        let decoded = decoder.decode(block, self.limits.head_bytes, &mut |name, value| {
-            reading.field(name, value);
-        });
-        let decoded =
-            decoded.map_err(|_| Fault::new(Code::Compression, "a header block cannot be read"))?;
-        let known = self.slot_of(stream);
-        let is_new = self.role == Role::Server && known.is_none() && stream > self.edge;
-        if is_new {
-            return self.request(stream, ends, decoded);
-        }
-        let Some(place) = self.known(stream)? else {
-            return Ok(());
-        };
-        if decoded == Decoded::TooLarge {
-            return self.blame(place, Code::Calm);
-        }
-        match (self.role, self.slot(place).map(|slot| slot.peer)) {
-            (Role::Client, Some(Peer::Head)) => self.response(place, ends),
-            (_, Some(Peer::Content)) if ends => self.trailers(place),
-            _ => self.blame(place, Code::Protocol),
-        }
-    }
-
-    /// Server: a new stream.
-    fn request(&mut self, stream: u32, ends: bool, decoded: Decoded) -> Result<(), Fault> {
-        if stream.is_multiple_of(2) {
-            return Err(Fault::protocol("a client's streams have odd numbers"));
-        }
-        if self.goes_away == Leaving::Done {
-            return Ok(());
-        }
-        self.edge = stream;
-        let most = usize::try_from(self.limits.streams).unwrap_or(usize::MAX);
-        if self.streams.len() >= most {
-            return self.refuse(stream, Code::Refused);
-        }
-        if decoded == Decoded::TooLarge {
-            return self.refuse_head(stream);
-        }
-        let (place, is_new) = match self.idle.pop() {
-            Some(place) if self.goes_away == Leaving::No => (place, false),
-            _ => match self.new_slot() {
-                Some(place) => (place, true),
-                None => return self.refuse(stream, Code::Refused),
-            },
-        };
-        let window = self.peer_window;
-        // Apart from the state, the reading can write to the slot.
-        let mut reading = std::mem::take(&mut self.reading);
-        let written = self.slot(place).map(|slot| {
-            slot.begin(stream, window);
-            let written = reading.request(ends, slot.text());
-            if written.is_err() {
-                slot.stream = 0;
-                slot.throw_away();
-            }
-            written
-        });
-        self.reading = reading;
-        let written = match written {
-            Some(Ok(written)) => written,
-            Some(Err(why)) => {
-                tracing::debug!(why, "a request cannot be read");
-                if is_new {
-                    if let Some(slot) = self.slot(place) {
-                        slot.is_held = false;
-                    }
-                    self.release(place);
-                } else {
-                    self.idle.push(place);
-                }
-                return self.refuse(stream, Code::Protocol);
-            }
-            None => return self.refuse(stream, Code::Internal),
-        };
-        self.streams.push((stream, place));
-        if let Some(slot) = self.slot(place) {
-            slot.feed = written.feed;
-            slot.is_head = written.is_head;
-            slot.peer = if ends { Peer::Ended } else { Peer::Content };
-            wake(&mut slot.reader);
-        }
-        if is_new {
-            self.opened.push_back(place);
-            wake(&mut self.acceptor);
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, stream: u32, code: Code) -> Result<(), Fault> {
-        self.spend()?;
-        self.writes();
-        frame::reset(stream, code, &mut self.out);
-        Ok(())
-    }
-
-    /// A head that is too large is answered (RFC 6585 §5).
-    fn refuse_head(&mut self, stream: u32) -> Result<(), Fault> {
-        self.spend()?;
-        self.writes();
-        let mut block = Vec::new();
-        self.begin_block(&mut block);
-        super::super::hpack::encoder::status(431, &mut block);
-        let flags = END_STREAM | END_HEADERS;
-        frame::write(Kind::Headers, flags, stream, &block, &mut self.out);
-        frame::reset(stream, Code::NoError, &mut self.out);
-        Ok(())
-    }
-
-    /// Client: the head of a response.
-    fn response(&mut self, place: u32, ends: bool) -> Result<(), Fault> {
-        let mut reading = std::mem::take(&mut self.reading);
-        let written = self.slot(place).map(|slot| {
-            let is_head = slot.is_head;
-            let before = slot.waiting();
-            let written = reading.response(ends, is_head, slot.text());
-            if written.is_err() && before == 0 {
-                slot.throw_away();
-            }
-            written
-        });
-        self.reading = reading;
-        let Some(Ok(written)) = written else {
-            return self.blame(place, Code::Protocol);
-        };
-        let Some(slot) = self.slot(place) else {
-            return Ok(());
-        };
-        wake(&mut slot.reader);
-        if written.is_interim {
-            return Ok(());
-        }
-        slot.feed = written.feed;
-        slot.peer = if ends { Peer::Ended } else { Peer::Content };
-        self.finish_if_done(place);
-        Ok(())
-    }
-
-    fn trailers(&mut self, place: u32) -> Result<(), Fault> {
-        let mut reading = std::mem::take(&mut self.reading);
-        let is_well = self.slot(place).is_some_and(|slot| match slot.feed {
-            Feed::Chunks => reading.trailers(slot.text()).is_ok(),
-            // Content of a length that was announced has no place for trailers in HTTP/1.1.
-            Feed::Fixed(left) => left == 0,
-            Feed::Whole | Feed::Nothing => true,
-        });
-        self.reading = reading;
-        if !is_well {
-            return self.blame(place, Code::Protocol);
-        }
-        if let Some(slot) = self.slot(place) {
-            slot.peer = Peer::Ended;
-            wake(&mut slot.reader);
-        }
-        self.finish_if_done(place);
-        Ok(())
-    }
-
     /// An error of one stream. Who makes them again and again ends the connection.
-    fn blame(&mut self, place: u32, code: Code) -> Result<(), Fault> {
+    pub(super) fn blame(&mut self, place: u32, code: Code) -> Result<(), Fault> {
         self.spend()?;
         if let Some(slot) = self.slot(place) {
             let stream = slot.stream;
@@ -358,7 +146,7 @@ impl State {
     }
 
     /// The slot of a stream. None: the stream is closed, and what comes late is thrown away.
-    fn known(&self, stream: u32) -> Result<Option<u32>, Fault> {
+    pub(super) fn known(&self, stream: u32) -> Result<Option<u32>, Fault> {
         if let Some(place) = self.slot_of(stream) {
             return Ok(Some(place));
         }
@@ -381,12 +169,23 @@ impl State {
         let Some(place) = self.known(stream)? else {
             return Ok(());
         };
-        match (self.role, self.slot(place).map(|slot| slot.peer)) {
+        let known = self.slot(place).map(|slot| (slot.peer, slot.put));
+        let is_unseen = self.slot(place).is_some_and(|slot| slot.is_unseen);
+        match (self.role, known) {
             // A server that has answered may say that it reads no more of the request (RFC 9113 §8.1): the answer stands.
-            (Role::Client, Some(Peer::Ended)) => self.answered(place),
+            (Role::Client, Some((Peer::Ended, _))) => self.answered(place),
             (Role::Client, _) => self.fail(place),
-            (Role::Server, _) => {
+            // The answer was whole: no work was lost.
+            (Role::Server, Some((_, Put::Ended))) => self.fail(place),
+            // Nobody had looked at it: it came only to be reset.
+            (Role::Server, _) if is_unseen => {
                 self.spend()?;
+                self.fail(place);
+            }
+            (Role::Server, _) => {
+                if !self.cancelling.spend() {
+                    return Err(Fault::new(Code::Calm, "too many requests are cancelled"));
+                }
                 self.fail(place);
             }
         }
@@ -403,148 +202,6 @@ impl State {
         self.wake_if_done();
         self.release(place);
     }
-
-    fn settings(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
-        if header.has(ACK) {
-            return match payload.is_empty() && self.has_settings {
-                true => Ok(()),
-                false => Err(Fault::new(
-                    Code::FrameSize,
-                    "an acknowledgement says something",
-                )),
-            };
-        }
-        if !std::mem::replace(&mut self.has_settings, true) {
-            // Who says nothing of a limit has none.
-            self.peer_streams = MOST_OPEN;
-        }
-        let settings = read_settings(payload);
-        let settings = settings.ok_or(Fault::new(Code::FrameSize, "a setting has six bytes"))?;
-        for (setting, value) in settings {
-            self.setting(setting, value)?;
-        }
-        self.writes();
-        frame::write(Kind::Settings, ACK, 0, b"", &mut self.out);
-        Ok(())
-    }
-
-    fn setting(&mut self, setting: Setting, value: u32) -> Result<(), Fault> {
-        match setting {
-            Setting::EnablePush if value > 1 || value == 1 && self.role == Role::Client => {
-                Err(Fault::protocol("a setting has no such value"))
-            }
-            Setting::MaxFrameSize if !(1 << 14..1 << 24).contains(&value) => {
-                Err(Fault::protocol("a setting has no such value"))
-            }
-            Setting::MaxConcurrentStreams => {
-                let most = usize::try_from(value).unwrap_or(usize::MAX);
-                self.peer_streams = most.min(MOST_OPEN);
-                Ok(())
-            }
-            Setting::InitialWindowSize => {
-                let window = i64::from(value);
-                if window > MOST_WINDOW {
-                    return Err(Fault::new(Code::FlowControl, "a window is too large"));
-                }
-                let more = window - std::mem::replace(&mut self.peer_window, window);
-                for slot in self
-                    .slots
-                    .iter_mut()
-                    .flatten()
-                    .filter(|slot| slot.stream != 0)
-                {
-                    slot.send_window += more;
-                    if slot.send_window > MOST_WINDOW {
-                        return Err(Fault::new(Code::FlowControl, "a window is too large"));
-                    }
-                    wake(&mut slot.writer);
-                }
-                Ok(())
-            }
-            Setting::HeaderTableSize => {
-                self.must_tell_table |= usize::try_from(value).is_ok_and(|size| size < TABLE);
-                Ok(())
-            }
-            Setting::EnablePush
-            | Setting::MaxFrameSize
-            | Setting::MaxHeaderListSize
-            | Setting::Other => Ok(()),
-        }
-    }
-
-    fn ping(&mut self, header: Header, payload: &[u8]) -> Result<(), Fault> {
-        if payload.len() != 8 {
-            return Err(Fault::new(Code::FrameSize, "a ping has eight bytes"));
-        }
-        if !header.has(ACK) {
-            self.writes();
-            frame::write(Kind::Ping, ACK, 0, payload, &mut self.out);
-        } else if payload == LEAVING && self.goes_away == Leaving::Said {
-            // What was on its way has come.
-            self.goes_away = Leaving::Done;
-            self.writes();
-            frame::go_away(self.edge, Code::NoError, &mut self.out);
-            self.wake_if_done();
-        }
-        Ok(())
-    }
-
-    fn peer_leaves(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let last = number(payload).filter(|_| payload.len() >= 8);
-        let last = last.ok_or(Fault::new(Code::FrameSize, "a goodbye has eight bytes"))?;
-        self.peer_goes_away = true;
-        if self.role == Role::Client {
-            let unseen: Vec<u32> = self
-                .streams
-                .iter()
-                .filter(|(stream, _)| *stream > last)
-                .map(|(_, place)| *place)
-                .collect();
-            for place in unseen {
-                self.fail(place);
-            }
-        }
-        self.wake_idle();
-        self.wake_if_done();
-        Ok(())
-    }
-
-    fn window_update(&mut self, stream: u32, payload: &[u8]) -> Result<(), Fault> {
-        let more = number(payload).filter(|_| payload.len() == 4);
-        let more = more.ok_or(Fault::new(Code::FrameSize, "a window has four bytes"))?;
-        let more = i64::from(more & (u32::MAX >> 1));
-        if stream == 0 {
-            self.send_window += more;
-            if more == 0 {
-                return Err(Fault::protocol("a window grows by nothing"));
-            }
-            if self.send_window > MOST_WINDOW {
-                return Err(Fault::new(Code::FlowControl, "a window is too large"));
-            }
-            while let Some(number) = self.starved.pop_front() {
-                if let Some(slot) = self.slot(number) {
-                    slot.is_waiting = false;
-                    wake(&mut slot.writer);
-                }
-            }
-            return Ok(());
-        }
-        let Some(place) = self.known(stream)? else {
-            return Ok(());
-        };
-        let Some(slot) = self.slot(place) else {
-            return Ok(());
-        };
-        slot.send_window += more;
-        if more == 0 {
-            return self.blame(place, Code::Protocol);
-        }
-        if slot.send_window > MOST_WINDOW {
-            return self.blame(place, Code::FlowControl);
-        }
-        wake(&mut slot.writer);
-        Ok(())
-    }
 }
 
 /// Writes content as HTTP/1.1 has it.
@@ -553,26 +210,19 @@ fn append(slot: &mut Slot, content: &[u8], ends: bool) -> Result<(), ()> {
         Feed::Whole => return Err(()),
         Feed::Nothing => return Ok(()),
         Feed::Fixed(left) => {
-            let count = u64::try_from(content.len()).map_err(|_| ())?;
-            let left = left.checked_sub(count).ok_or(())?;
-            if ends && left > 0 {
-                return Err(());
-            }
-            slot.feed = Feed::Fixed(left);
+            slot.feed = Feed::Fixed(less(left, content, ends)?);
             if !content.is_empty() {
                 slot.text().extend_from_slice(content);
             }
         }
-        Feed::Chunks => {
-            let text = slot.text();
+        Feed::Chunks(left) => {
+            let left = left.map(|left| less(left, content, ends)).transpose()?;
+            slot.feed = Feed::Chunks(left);
             if !content.is_empty() {
-                // A vector takes every write.
-                let _ = write!(text, "{:x}\r\n", content.len());
-                text.extend_from_slice(content);
-                text.extend_from_slice(b"\r\n");
+                slot.chunk(content);
             }
             if ends {
-                text.extend_from_slice(b"0\r\n\r\n");
+                slot.text().extend_from_slice(b"0\r\n\r\n");
             }
         }
     }
@@ -580,7 +230,17 @@ fn append(slot: &mut Slot, content: &[u8], ends: bool) -> Result<(), ()> {
     Ok(())
 }
 
-fn without_padding(header: Header, payload: &[u8]) -> Result<&[u8], Fault> {
+/// What is missing after more came of what was announced (RFC 9113 §8.1.1).
+fn less(left: u64, content: &[u8], ends: bool) -> Result<u64, ()> {
+    let count = u64::try_from(content.len()).map_err(|_| ())?;
+    let left = left.checked_sub(count).ok_or(())?;
+    match ends && left > 0 {
+        true => Err(()),
+        false => Ok(left),
+    }
+}
+
+pub(super) fn without_padding(header: Header, payload: &[u8]) -> Result<&[u8], Fault> {
     if !header.has(PADDED) {
         return Ok(payload);
     }
@@ -590,6 +250,3 @@ fn without_padding(header: Header, payload: &[u8]) -> Result<&[u8], Fault> {
     });
     padded.ok_or(Fault::protocol("the padding is longer than its frame"))
 }
-
-/// Frames of one header block: a client needs few, and an empty one costs as much as a full one.
-const MOST_FRAMES: usize = 16;
