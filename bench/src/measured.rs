@@ -33,6 +33,7 @@ pub(crate) enum Metric {
     PeakRssB,
     RssGrowthA,
     RssGrowthB,
+    PacketsDropped,
     Failed,
 }
 
@@ -67,6 +68,7 @@ impl Metric {
             Self::PeakRssB => "peak RSS B MiB",
             Self::RssGrowthA => "RSS growth A MiB",
             Self::RssGrowthB => "RSS growth B MiB",
+            Self::PacketsDropped => "packets dropped",
             Self::Failed => "failed",
         }
     }
@@ -81,6 +83,7 @@ impl Metric {
             | Self::P99Micros
             | Self::P999Micros
             | Self::BytesPerConnection
+            | Self::PacketsDropped
             | Self::Failed => 0,
             Self::CpuMicrosPerRequest
             | Self::CpuMicrosPerConnection
@@ -97,7 +100,7 @@ impl Metric {
         }
     }
 
-    /// `None` for what makes no ratio: a count of failures, or memory that may as well be 0.
+    /// `None` for what makes no ratio: a count of failures or losses, or memory that may as well be 0.
     pub(crate) fn better(self) -> Option<Better> {
         match self {
             Self::RequestsPerSecond
@@ -116,7 +119,12 @@ impl Metric {
             | Self::IdleRssB
             | Self::PeakRssA
             | Self::PeakRssB => Some(Better::Lower),
-            Self::RssA | Self::RssB | Self::RssGrowthA | Self::RssGrowthB | Self::Failed => None,
+            Self::RssA
+            | Self::RssB
+            | Self::RssGrowthA
+            | Self::RssGrowthB
+            | Self::PacketsDropped
+            | Self::Failed => None,
         }
     }
 }

@@ -11,6 +11,10 @@ use anyhow::Context as _;
 
 use crate::process::{self, Place};
 
+mod loss;
+
+pub(crate) use loss::Loss;
+
 /// The side of the client and the side of the backend.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -19,7 +23,7 @@ pub(crate) struct Network {
     /// Why there are no namespaces, if there are none.
     pub loopback: Option<String>,
     next: Cell<u16>,
-    _namespaces: Option<Namespaces>,
+    namespaces: Option<Namespaces>,
 }
 
 /// One side: where its processes run and what address the other side reaches.
@@ -48,14 +52,14 @@ impl Network {
                 b: namespaces.host(1),
                 loopback: None,
                 next: Cell::new(FIRST_PORT),
-                _namespaces: Some(namespaces),
+                namespaces: Some(namespaces),
             },
             Err(error) => Self {
                 a: on_loopback(),
                 b: on_loopback(),
                 loopback: Some(format!("{error:#}")),
                 next: Cell::new(FIRST_PORT),
-                _namespaces: None,
+                namespaces: None,
             },
         }
     }
@@ -77,6 +81,12 @@ impl Network {
             .local_addr()
             .context("a listener has an address")?
             .port())
+    }
+
+    /// Drops packets between the sides as long as the value lives.
+    pub(crate) fn lose(&self) -> anyhow::Result<Loss<'_>> {
+        let namespaces = self.namespaces.as_ref();
+        Loss::between(&namespaces.context("there are no namespaces")?.names)
     }
 
     /// A free port on loopback, inside either side.

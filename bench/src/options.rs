@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// Workloads, separated by commas.
     #[arg(long, value_name = "WORKLOADS", value_delimiter = ',')]
     workloads: Vec<String>,
-    /// Where weft-sidecar, weft-control-plane and meshctl lie [default: target/release of the workspace]
+    /// Where weft-sidecar, weft-control-plane and meshctl lie [default: target/dist of the workspace]
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
     /// Where the results are written [default: results beside this benchmark's sources]
@@ -68,7 +68,7 @@ impl Options {
         let binaries = self
             .binaries
             .clone()
-            .unwrap_or_else(|| here.join("../target/release"));
+            .unwrap_or_else(|| here.join("../target/dist"));
         Ok(Plan {
             rounds,
             peers: selected("--only", &self.only, peers::ALL, |peer, name| {

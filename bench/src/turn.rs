@@ -12,7 +12,7 @@ use crate::options::{Named as _, Plan};
 use crate::peers::{Pair, Peer, Setting};
 use crate::process::own_path;
 use crate::report::{self, Cell, Results};
-use crate::workloads::{Workload, mebibytes};
+use crate::workloads::{Workload, count, mebibytes};
 
 /// One peer in one round.
 pub(crate) struct Turn<'a> {
@@ -49,6 +49,10 @@ impl Turn<'_> {
             Ok(load) => load,
             Err(why) => return Cell::Absent(why),
         };
+        let loopback = &self.setting.network.loopback;
+        if workload.is_lossy() && loopback.is_some() {
+            return Cell::Absent("only between network namespaces are packets dropped".to_owned());
+        }
         let mut figures = Vec::new();
         if workload == Workload::Idle1000 {
             figures = idle_memory(pair);
@@ -63,13 +67,14 @@ impl Turn<'_> {
                 _ => pair.pids(),
             },
         };
-        match self.send(&order).await {
-            Ok(outcome) if never_worked(&order.kind, &outcome) => Cell::Absent(format!(
+        match self.conditioned(workload, &order).await {
+            Ok((outcome, _)) if never_worked(&order.kind, &outcome) => Cell::Absent(format!(
                 "the peer does not offer this key exchange ({})",
                 outcome.first_failure.unwrap_or_default()
             )),
-            Ok(outcome) => {
+            Ok((outcome, dropped)) => {
                 figures.extend(workload.figures(&outcome));
+                figures.extend(dropped);
                 Cell::Measured {
                     figures,
                     failure: outcome.first_failure,
@@ -80,6 +85,28 @@ impl Turn<'_> {
                 Err(ended) => Cell::Failed(format!("{ended:#}; {error:#}")),
             },
         }
+    }
+
+    /// Sends under what the workload does to the network, which ends with it; what was lost makes a figure.
+    async fn conditioned(
+        &self,
+        workload: Workload,
+        order: &Order,
+    ) -> anyhow::Result<(Outcome, Option<Figure>)> {
+        if !workload.is_lossy() {
+            return Ok((self.send(order).await?, None));
+        }
+        let loss = self.setting.network.lose()?;
+        let outcome = self.send(order).await?;
+        let dropped = loss.dropped()?;
+        if dropped == 0 {
+            bail!("no packet was dropped: the proxies do not speak over the link");
+        }
+        let figure = Figure {
+            metric: Metric::PacketsDropped,
+            value: count(dropped),
+        };
+        Ok((outcome, Some(figure)))
     }
 
     /// Runs the load generator on the client's side.

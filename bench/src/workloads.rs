@@ -20,6 +20,7 @@ pub(crate) enum Workload {
     HandshakesX25519,
     Mixed,
     MixedStalled,
+    MixedLoss,
 }
 
 /// Every workload, in the order in which a pair is put through them: memory first, while the processes are fresh.
@@ -36,6 +37,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload::HandshakesX25519,
     Workload::Mixed,
     Workload::MixedStalled,
+    Workload::MixedLoss,
 ];
 
 impl Named for Workload {
@@ -53,6 +55,7 @@ impl Named for Workload {
             Self::HandshakesX25519 => "handshakes-x25519",
             Self::Mixed => "mixed",
             Self::MixedStalled => "mixed-stalled",
+            Self::MixedLoss => "mixed-loss",
         }
     }
 }
@@ -86,6 +89,9 @@ impl Workload {
             }
             Self::MixedStalled => {
                 "1,000 small requests/s beside two downloads of 64 MB whose readers stop after 8 MB; latencies of the small ones"
+            }
+            Self::MixedLoss => {
+                "As `mixed`, with 1 % of the packets between the proxies dropped at random in both directions"
             }
         }
     }
@@ -124,10 +130,15 @@ impl Workload {
                 let handshakes = pair.handshakes.as_ref().ok_or("there is no TLS")?;
                 return Ok((self.handshakes(handshakes), handshakes.to));
             }
-            Self::Mixed => mixed(None),
+            Self::Mixed | Self::MixedLoss => mixed(None),
             Self::MixedStalled => mixed(Some(8_000_000)),
         };
         Ok((kind, entrances.http1))
+    }
+
+    /// Whether packets are lost meanwhile.
+    pub(crate) fn is_lossy(self) -> bool {
+        self == Self::MixedLoss
     }
 
     fn handshakes(self, with: &peers::Handshakes) -> Kind {
@@ -153,7 +164,7 @@ impl Workload {
                 _ => times.warm_up,
             },
             measured: match self {
-                Self::Mixed | Self::MixedStalled => times.mixed,
+                Self::Mixed | Self::MixedStalled | Self::MixedLoss => times.mixed,
                 _ => times.measured,
             },
         }
@@ -196,7 +207,7 @@ impl Workload {
                 figures.cpu_micros(Metric::CpuMicrosPerHandshake, outcome);
                 figures.latency(outcome);
             }
-            Self::Mixed | Self::MixedStalled => {
+            Self::Mixed | Self::MixedStalled | Self::MixedLoss => {
                 figures.add(Metric::RequestsPerSecond, rate);
                 figures.latency(outcome);
                 figures.growth(outcome);
@@ -306,7 +317,7 @@ fn cpu(outcome: &Outcome) -> f64 {
 
 /// Counts here stay far below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn count(number: u64) -> f64 {
+pub(crate) fn count(number: u64) -> f64 {
     number as f64
 }
 

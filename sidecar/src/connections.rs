@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId};
-use weft_policy::{HeaderLookup, HeaderValue, HttpRequest, Reason};
+use weft_policy::Reason;
 
 use crate::enforce::{self, Admission, Parties, Refusal, Side};
 use crate::http1::RequestHead;
@@ -51,17 +51,11 @@ pub struct Live {
     pub source: SpiffeId,
     /// The other end, once it is verified.
     pub peer: Option<Arc<Proof>>,
-    pub target: ServicePort,
+    /// None: each request names its own, and none has.
+    pub target: Option<ServicePort>,
     /// On the server side: how the port was declared when the connection was taken.
     pub declared: Option<DeclaredPort>,
     pub carries: Carries,
-}
-
-/// What an inbound exchange came over.
-#[derive(Clone)]
-pub struct Inlet {
-    pub peer: Arc<Proof>,
-    pub declared: DeclaredPort,
 }
 
 /// A service port's declaration, as far as it says where bytes go and as what.
@@ -77,8 +71,6 @@ pub enum Carries {
     Bytes,
     /// A connection whose requests are judged one by one: it lives while any request might be allowed.
     Requests,
-    /// One open request, or the tunnel that it became.
-    Request(OwnedRequest),
     /// Requests one after the other: the open one must stay allowed.
     InTurn(Arc<InTurn>),
 }
@@ -165,19 +157,6 @@ impl InTurn {
         enforce::admit_request(enforced, parties, &request.asked(&open.head, &headers), now)
             .map(|_| ())
     }
-}
-
-/// A request's head, kept as long as the request is open.
-#[derive(Debug, Clone, Default)]
-pub struct OwnedRequest {
-    pub method: String,
-    /// As on the wire, without the query.
-    pub path: String,
-    pub authority: Option<String>,
-    /// Names in lower case.
-    pub headers: Vec<(String, Vec<u8>)>,
-    pub upgrade: Option<String>,
-    pub connect: bool,
 }
 
 #[derive(Default)]
@@ -293,6 +272,15 @@ impl Registered {
         self.table.ends.load(Ordering::Acquire)
     }
 
+    /// Where the next request goes; check it afterwards.
+    pub fn aims_at(&self, target: Option<&ServicePort>) {
+        if let Some(mut entry) = self.table.entries.get_mut(&self.key)
+            && let Watched::Live(live) = &mut entry.watched
+        {
+            live.target = target.cloned();
+        }
+    }
+
     /// The peer is verified now; check it afterwards.
     pub fn verified(&self, peer: Arc<Proof>) {
         if let Some(mut entry) = self.table.entries.get_mut(&self.key)
@@ -331,20 +319,19 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
     if let Some(peer) = &live.peer {
         peer.admit(enforced)?;
     }
+    let Some(target) = &live.target else {
+        return Ok(());
+    };
     if let Some(declared) = live.declared {
-        enforce::admit_port(enforced, &live.target, declared)?;
+        enforce::admit_port(enforced, target, declared)?;
     }
     let parties = Parties {
         side: live.side,
         source: &live.source,
-        target: &live.target,
+        target,
     };
     let connection = || enforce::admit_connection(enforced, parties, now);
     match &live.carries {
-        Carries::Request(request) => {
-            let request = request.as_request();
-            enforce::admit_request(enforced, parties, &request, now).map(|_| ())
-        }
         Carries::InTurn(in_turn) => in_turn.still_allowed(enforced, parties, now),
         Carries::Requests => match connection() {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
@@ -355,35 +342,6 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
             Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
             Admission::Deny(refusal) => Err(refusal),
         },
-    }
-}
-
-impl OwnedRequest {
-    /// The request as policy reads it.
-    pub fn as_request(&self) -> HttpRequest<'_> {
-        HttpRequest {
-            method: &self.method,
-            path: &self.path,
-            authority: self.authority.as_deref(),
-            headers: self,
-            upgrade: self.upgrade.as_deref(),
-            connect: self.connect,
-        }
-    }
-}
-
-impl HeaderLookup for OwnedRequest {
-    fn lookup(&self, name: &str) -> HeaderValue<'_> {
-        let mut values = self
-            .headers
-            .iter()
-            .filter(|(given, _)| given == name)
-            .map(|(_, value)| value.as_slice());
-        match (values.next(), values.next()) {
-            (None, _) => HeaderValue::Absent,
-            (Some(value), None) => HeaderValue::One(value),
-            (Some(_), Some(_)) => HeaderValue::Many,
-        }
     }
 }
 
@@ -401,18 +359,16 @@ mod tests {
             side: Side::Server,
             source: id("shop/web"),
             peer: Some(peer),
-            target: target(port),
+            target: Some(target(port)),
             declared: None,
             carries,
         }
     }
 
     fn request(path: &str) -> Carries {
-        Carries::Request(OwnedRequest {
-            method: "GET".to_owned(),
-            path: path.to_owned(),
-            ..OwnedRequest::default()
-        })
+        let in_turn = InTurn::new(true);
+        in_turn.open(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        Carries::InTurn(in_turn)
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use weft_catalog::{Port, Protocol};
 use weft_identity::{Purpose, ServicePort, SpiffeId};
 
 use crate::Sidecar;
+use crate::dial::Whom;
 use crate::http1::Side;
 use crate::inbound;
 use crate::listener::{Place, Shared};
@@ -29,7 +30,6 @@ use crate::proof::Proof;
 use crate::stream::Stream;
 use crate::tls::Peer;
 use crate::two_sidecars::{Authority, RULE, inbound_service, outbound_service, service};
-use crate::upstream::Whom;
 pub(crate) use memory::Memory;
 use memory::Writes;
 
@@ -172,7 +172,7 @@ impl RequestPath {
         tokio::spawn(outbound::serve_http1(
             Arc::clone(near),
             side,
-            target,
+            outbound::Entrance::Upstream(target),
             place(),
         ));
         self.clients.push(client);

@@ -189,8 +189,7 @@ impl Inbound {
             }
         };
         let _record = self.record(&target, &permit);
-        let ended =
-            tcp::splice_sides(Side::new(self.stream), Side::new(app), &permit, &registered).await;
+        let ended = tcp::splice(Side::new(self.stream), Side::new(app), &permit, &registered).await;
         tracing::debug!(?ended, from = %self.from, "an inbound connection ended");
     }
 
@@ -222,6 +221,7 @@ impl Inbound {
             heads: self.shared.head_limits(),
             life: Instant::now() + life,
             is_refused: !is_admitted,
+            guide: None,
         };
         let way = match target {
             Ok(target) => {
@@ -298,7 +298,7 @@ impl Inbound {
             side: enforce::Side::Server,
             source: self.peer.id().clone(),
             peer: Some(Arc::clone(&self.peer.proof)),
-            target: target.service_port(),
+            target: Some(target.service_port()),
             declared: Some(target.declared),
             carries,
         })

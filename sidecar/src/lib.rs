@@ -23,6 +23,7 @@ pub mod control_plane;
 #[cfg(test)]
 mod cost;
 pub mod decisions;
+pub mod dial;
 mod discovery;
 pub mod enforce;
 #[cfg(test)]
@@ -54,8 +55,8 @@ pub mod tls;
 pub mod trials;
 #[cfg(test)]
 mod two_sidecars;
-pub mod upstream;
 pub mod view;
+mod workers;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,25 +21,22 @@ use weft_identity::ServicePort;
 use crate::Sidecar;
 use crate::balance::Balance;
 use crate::config::{Config, Upstream};
+use crate::dial::{DialError, Dialler};
 use crate::handshakes::Handshakes;
-use crate::http::guard::HeadLimits;
-use crate::http::server::Terms;
+use crate::http::HeadLimits;
 use crate::http2::Limits as Http2Limits;
 use crate::inbound;
 use crate::metrics::ListenerLabel;
 use crate::outbound::{self, Entrance};
 use crate::outlets::{Outlets, SharedConnections, Target};
 use crate::tls::Tls;
-use crate::upstream::{DialError, Dialler, Upstreams};
 
 /// What every connection of this sidecar works with.
 pub struct Shared {
     sidecar: Arc<Sidecar>,
     pub tls: Tls,
-    /// For exchanges that hyper serves.
-    pub upstreams: Upstreams,
     pub outlets: Outlets,
-    pub handshakes: Handshakes,
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// Every bound socket that moves bytes. They are bound before anything is served, so that a taken port is found at the start.
@@ -67,21 +65,59 @@ impl Listeners {
     }
 }
 
+/// The same sockets, of no runtime.
+pub struct BoundListeners {
+    inbound: std::net::TcpListener,
+    http_proxy: Option<std::net::TcpListener>,
+    upstreams: Vec<(Upstream, std::net::TcpListener)>,
+}
+
+impl Listeners {
+    /// The same sockets for a runtime that accepts from them too.
+    pub fn for_another_runtime(&self) -> io::Result<BoundListeners> {
+        let another = |listener: &TcpListener| {
+            let socket = listener.as_fd().try_clone_to_owned()?;
+            io::Result::Ok(std::net::TcpListener::from(socket))
+        };
+        let upstreams = self
+            .upstreams
+            .iter()
+            .map(|(upstream, listener)| io::Result::Ok((upstream.clone(), another(listener)?)));
+        Ok(BoundListeners {
+            inbound: another(&self.inbound)?,
+            http_proxy: self.http_proxy.as_ref().map(another).transpose()?,
+            upstreams: upstreams.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+impl BoundListeners {
+    pub fn into_this_runtime(self) -> io::Result<Listeners> {
+        let upstreams = self.upstreams.into_iter().map(|(upstream, listener)| {
+            io::Result::Ok((upstream, TcpListener::from_std(listener)?))
+        });
+        Ok(Listeners {
+            inbound: TcpListener::from_std(self.inbound)?,
+            http_proxy: self.http_proxy.map(TcpListener::from_std).transpose()?,
+            upstreams: upstreams.collect::<io::Result<_>>()?,
+        })
+    }
+}
+
 /// Serves the listeners until the process drains.
-pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
-    let shared = Shared::new(sidecar);
-    let tasks = &sidecar.tasks;
+pub fn start(shared: &Arc<Shared>, listeners: Listeners) {
+    let tasks = &shared.tasks;
     let inbound = Listener {
         name: "inbound",
         listener: listeners.inbound,
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(shared),
     };
     tasks.vital("inbound listener", inbound.run(inbound::serve));
     if let Some(listener) = listeners.http_proxy {
         let proxy = Listener {
             name: "httpProxy",
             listener,
-            shared: Arc::clone(&shared),
+            shared: Arc::clone(shared),
         };
         let serve =
             |shared, stream, _, place| outbound::serve(shared, stream, Entrance::Proxy, place);
@@ -91,7 +127,7 @@ pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
         let listener = Listener {
             name: "upstream",
             listener,
-            shared: Arc::clone(&shared),
+            shared: Arc::clone(shared),
         };
         let serve = move |shared, stream, _, place| {
             let entrance = Entrance::Upstream(upstream.target.clone());
@@ -99,23 +135,34 @@ pub fn start(sidecar: &Arc<Sidecar>, listeners: Listeners) {
         };
         tasks.vital("upstream listener", listener.run(serve));
     }
-    tasks.vital("upstream pool", keep_pool(shared));
+    tasks.vital("upstream pool", keep_pool(Arc::clone(shared)));
 }
 
 impl Shared {
     pub fn new(sidecar: &Arc<Sidecar>) -> Arc<Self> {
         let tls = Tls::new(sidecar.identity.clone(), sidecar.current.clone());
+        Self::with(sidecar, tls, Arc::default())
+    }
+
+    /// What another worker works with: pools of its own, and the same sessions and bounds of handshakes.
+    pub fn of_another_worker(&self) -> Arc<Self> {
+        Self::with(
+            &self.sidecar,
+            self.tls.clone(),
+            Arc::clone(&self.handshakes),
+        )
+    }
+
+    fn with(sidecar: &Arc<Sidecar>, tls: Tls, handshakes: Arc<Handshakes>) -> Arc<Self> {
         let balance = Balance::default();
         let dialler = Dialler::new(Arc::clone(sidecar), tls.clone());
         let streams = Arc::new(SharedConnections::new(Arc::clone(sidecar), dialler.clone()));
-        let upstreams = Upstreams::new(dialler.clone(), Arc::clone(&streams), balance.clone());
         let outlets = Outlets::new(Arc::clone(sidecar), dialler, streams, balance);
         Arc::new(Self {
             sidecar: Arc::clone(sidecar),
             tls,
-            upstreams,
             outlets,
-            handshakes: Handshakes::default(),
+            handshakes,
         })
     }
 
@@ -140,17 +187,6 @@ impl Shared {
             streams: limits.streams,
             head_bytes: limits.head_bytes,
             has_trailers: protocol == Protocol::Grpc,
-        }
-    }
-
-    /// On what terms a connection that holds this place is served.
-    pub fn terms(&self, place: Arc<Place>) -> Terms {
-        let limits = &self.config.limits;
-        Terms {
-            streams: limits.streams,
-            heads: self.head_limits(),
-            tasks: self.tasks.clone(),
-            place,
         }
     }
 
@@ -297,7 +333,6 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
     loop {
         tokio::select! {
             () = closing.as_mut() => {
-                shared.upstreams.close();
                 shared.outlets.close();
                 shared.connections.end();
                 return Ok(());
@@ -305,7 +340,6 @@ async fn keep_pool(shared: Arc<Shared>) -> Result<(), io::Error> {
             changed = changes.changed(), if watching => watching = changed.is_ok(),
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
-        shared.upstreams.sweep();
         shared.outlets.sweep();
     }
 }

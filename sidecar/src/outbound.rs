@@ -7,30 +7,26 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use weft_catalog::{Port, Protocol};
-use weft_identity::{DnsLabel, ServiceName, ServicePort, parse_mesh_host};
+use weft_catalog::Protocol;
+use weft_identity::ServicePort;
 use weft_policy::Reason;
 
 use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Side};
-use crate::http::exchange::{Exchange, Route};
-use crate::http::guard::IDLE_TIMEOUT;
-use crate::http::server::{self, Aborted, Arrived, Handler, Sniffed};
-use crate::http::upgrade::Upgrade;
-use crate::http::{Body, Version};
+use crate::http::sniff::{Sniffed, sniff};
+use crate::http::{IDLE_TIMEOUT, Version};
 use crate::http1;
+use crate::http1::proxy::{Guide, declared};
 use crate::http2::{self, Http2, Role};
 use crate::listener::{Place, Shared};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
-use crate::upstream::version_of;
-use crate::view::{Enforced, OutboundService};
+use crate::view::OutboundService;
 
 /// Which listener a connection came in by.
 #[derive(Clone)]
@@ -60,34 +56,14 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                 UNKNOWN_PROTOCOL_TIMEOUT
             };
             let mut side = http1::Side::new(Stream::Tcp(stream));
-            match (server::sniff(&mut side, patience).await, entrance) {
-                (Some(Sniffed::Http(version)), Entrance::Upstream(target))
-                    if let Some(protocol) = protocol.filter(|protocol| protocol.is_http()) =>
-                {
-                    match version {
-                        Version::Http1 => Box::pin(serve_http1(shared, side, target, place)).await,
-                        Version::Http2 => {
-                            Box::pin(serve_http2(shared, side, target, place, protocol)).await
-                        }
-                    }
+            match (sniff(&mut side, patience).await, entrance) {
+                (Some(Sniffed::Http(Version::Http1)), entrance) => {
+                    Box::pin(serve_http1(shared, side, entrance, place)).await;
                 }
-                (Some(Sniffed::Http(version)), entrance) => {
-                    let handler = Arc::new(OutboundHttp {
-                        shared: Arc::clone(&shared),
-                        entrance,
-                    });
-                    let ending = {
-                        let shared = Arc::clone(&shared);
-                        async move { shared.closing().await }
-                    };
-                    Box::pin(server::serve(
-                        side,
-                        version,
-                        shared.terms(place),
-                        handler,
-                        ending,
-                    ))
-                    .await;
+                (Some(Sniffed::Http(Version::Http2)), entrance) => {
+                    // Trailers of the proxy's messages must be announced: their targets differ.
+                    let protocol = protocol.unwrap_or(Protocol::Http2);
+                    Box::pin(serve_http2(shared, side, entrance, place, protocol)).await;
                 }
                 (_, Entrance::Upstream(target)) if protocol.is_none() => {
                     Box::pin(serve_tcp(shared, side, target)).await;
@@ -105,7 +81,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
 async fn serve_http2(
     shared: Arc<Shared>,
     side: http1::Side,
-    target: ServicePort,
+    entrance: Entrance,
     place: Arc<Place>,
     protocol: Protocol,
 ) {
@@ -124,13 +100,9 @@ async fn serve_http2(
         };
         let Some(stream) = stream else { return };
         let side = http1::Side::new(Stream::Http2(stream));
-        let served = serve_http1(
-            Arc::clone(&shared),
-            side,
-            target.clone(),
-            Arc::clone(&place),
-        );
-        shared.tasks.connection("http/2 stream", served);
+        let (of_stream, place) = (Arc::clone(&shared), Arc::clone(&place));
+        let served = serve_http1(of_stream, side, entrance.clone(), place);
+        shared.tasks.connection("http/2 stream", Box::pin(served));
     }
 }
 
@@ -138,10 +110,14 @@ async fn serve_http2(
 pub(crate) async fn serve_http1(
     shared: Arc<Shared>,
     side: http1::Side,
-    target: ServicePort,
+    entrance: Entrance,
     place: Arc<Place>,
 ) {
     let _place = place;
+    let (target, guide) = match entrance {
+        Entrance::Upstream(target) => (Some(target), None),
+        Entrance::Proxy => (None, Some(Guide::new(&shared))),
+    };
     let in_turn = InTurn::new(false);
     let registered = shared.connections.register(Live {
         side: Side::Client,
@@ -157,8 +133,12 @@ pub(crate) async fn serve_http1(
         heads: shared.head_limits(),
         life: Instant::now() + LIFE,
         is_refused: false,
+        guide,
     };
-    let way = http1::Way::out(&shared, target);
+    let way = match target {
+        Some(target) => http1::Way::out(&shared, target),
+        None => http1::Way::unknown(&shared, Refusal::new(Reason::UnknownTarget)),
+    };
     http1::Connection::new(way, side, terms).serve().await;
 }
 
@@ -169,7 +149,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         source: shared.config.own_id.clone(),
         peer: None,
         declared: None,
-        target: target.clone(),
+        target: Some(target.clone()),
         carries: Carries::Bytes,
     });
     let (permit, service) = match admit_tcp(&shared, &target) {
@@ -194,109 +174,8 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         return;
     }
     let _record = record(&shared, &target, &permit);
-    let ended = tcp::splice_sides(stream, http1::Side::new(upstream), &permit, &registered).await;
+    let ended = tcp::splice(stream, http1::Side::new(upstream), &permit, &registered).await;
     tracing::debug!(?ended, %target, "an outbound connection ended");
-}
-
-/// Judges and routes the requests of one connection.
-struct OutboundHttp {
-    shared: Arc<Shared>,
-    entrance: Entrance,
-}
-
-impl Handler for OutboundHttp {
-    async fn handle(self: Arc<Self>, arrived: Arrived) -> Result<Response<Body>, Aborted> {
-        let source = self.shared.config.own_id.clone();
-        let exchange = Exchange::begin(&self.shared, source, arrived);
-        let target = match &self.entrance {
-            Entrance::Upstream(target) => target.clone(),
-            Entrance::Proxy => match named(&self.shared.current.load(), &exchange) {
-                Some(target) => target,
-                None => {
-                    let host = exchange.authority().unwrap_or_default().to_owned();
-                    // What cannot be read names nobody; that is its fault, not the name's.
-                    let malformed = exchange.malformed();
-                    let refusal = malformed.unwrap_or(Refusal::new(Reason::UnknownTarget));
-                    return Ok(exchange.refuse(&refusal, &host, ""));
-                }
-            },
-        };
-        let known = {
-            let enforced = self.shared.current.load();
-            enforced
-                .outbound
-                .get(&target.service)
-                .cloned()
-                .zip(declared(&enforced, &target))
-        };
-        match known {
-            Some((service, Protocol::Tcp)) => {
-                Ok(Box::pin(self.connect(exchange, service, target)).await)
-            }
-            Some((service, protocol)) => {
-                let proxied_connect =
-                    exchange.upgrade.is_connect() && matches!(self.entrance, Entrance::Proxy);
-                let version = version_of(protocol).filter(|_| !proxied_connect);
-                let Some(version) = version else {
-                    return Ok(refuse(
-                        &exchange,
-                        &Refusal::new(Reason::WrongProtocol),
-                        &target,
-                    ));
-                };
-                match exchange.judge(&target) {
-                    Ok(permitted) => {
-                        permitted
-                            .forward(Route::Mesh {
-                                service,
-                                target,
-                                version,
-                            })
-                            .await
-                    }
-                    Err(answer) => Ok(*answer),
-                }
-            }
-            // Unknown and forbidden answer alike: with the verdict.
-            None => match exchange.judge(&target) {
-                Ok(mut permitted) => {
-                    Ok(permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE))
-                }
-                Err(answer) => Ok(*answer),
-            },
-        }
-    }
-}
-
-impl OutboundHttp {
-    /// CONNECT to a port of bytes: the mesh opens the tunnel itself.
-    async fn connect(
-        &self,
-        exchange: Exchange,
-        service: Arc<OutboundService>,
-        target: ServicePort,
-    ) -> Response<Body> {
-        if exchange.upgrade != Upgrade::Connect {
-            return refuse(&exchange, &Refusal::new(Reason::WrongProtocol), &target);
-        }
-        let mut permitted = match exchange.judge(&target) {
-            Ok(permitted) => permitted,
-            Err(answer) => return *answer,
-        };
-        let Ok(named) = self.shared.named(&target) else {
-            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
-        };
-        let outlets = &self.shared.outlets;
-        let Ok((upstream, peer, pending)) = outlets.connect(&service.view.endpoints, &named).await
-        else {
-            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
-        };
-        permitted.verified(Arc::clone(&peer.proof));
-        if peer.proof.admit(&self.shared.current.load()).is_err() {
-            return permitted.fail(StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE);
-        }
-        permitted.connect_to(upstream, pending)
-    }
 }
 
 fn admit_tcp(
@@ -325,48 +204,6 @@ fn admit_tcp(
         Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
         Admission::Deny(refusal) => Err(refusal),
     }
-}
-
-/// The service port that a request to the proxy names: `<service>.<namespace>[.<trust domain>][:<port>]`.
-fn named(enforced: &Enforced, exchange: &Exchange) -> Option<ServicePort> {
-    let authority = exchange.authority()?.to_ascii_lowercase();
-    let (host, number) = match authority.rsplit_once(':') {
-        Some((host, number)) => (host, number.parse().ok()?),
-        None => (authority.as_str(), DEFAULT_PORT),
-    };
-    let service = parse_mesh_host(host, &enforced.trust_domain)?;
-    let port = port_of(enforced, &service, |port| port.port == number);
-    let name: DnsLabel = match port {
-        Some(port) => port.name.clone(),
-        // A port that is not seen is refused under its number.
-        None => number.to_string().parse().ok()?,
-    };
-    Some(ServicePort {
-        service,
-        port: name,
-    })
-}
-
-fn declared(enforced: &Enforced, target: &ServicePort) -> Option<Protocol> {
-    port_of(enforced, &target.service, |port| port.name == target.port).map(|port| port.protocol)
-}
-
-fn port_of<'e>(
-    enforced: &'e Enforced,
-    service: &ServiceName,
-    is_it: impl Fn(&Port) -> bool,
-) -> Option<&'e Port> {
-    enforced
-        .outbound
-        .get(service)?
-        .view
-        .ports
-        .iter()
-        .find(|port| is_it(port))
-}
-
-fn refuse(exchange: &Exchange, refusal: &Refusal, target: &ServicePort) -> Response<Body> {
-    exchange.refuse(refusal, &target.service.to_string(), target.port.as_str())
 }
 
 fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
@@ -401,8 +238,6 @@ fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Reco
     })
 }
 
-const UNREACHABLE: &str = "no endpoint of the service can be reached";
-const DEFAULT_PORT: u16 = 80;
 /// An application's connection is not ended for its age.
 const LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// How long the first bytes of a connection to an unknown port are waited for.

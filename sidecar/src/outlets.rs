@@ -17,10 +17,10 @@ use weft_identity::{ServicePort, SpiffeId, TrustDomain};
 
 use crate::Sidecar;
 use crate::balance::{Balance, Pending};
+use crate::dial::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 use crate::mux::Carried;
 use crate::stream::Stream;
 use crate::tls::Peer;
-use crate::upstream::{DialError, Dialler, MOST_ENDPOINTS_TRIED, Unreachable, is_usable};
 
 use http2::Http2Apps;
 use shared::Opened;

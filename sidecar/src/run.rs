@@ -23,7 +23,7 @@ use crate::decisions::{self, Decisions};
 use crate::discovery::Discovery;
 use crate::identity::Identity;
 use crate::keeper::{self, Keeper};
-use crate::listener::{self, Listeners};
+use crate::listener::Listeners;
 use crate::metrics::Metrics;
 use crate::received::Received;
 use crate::registration::{Healths, Registration};
@@ -31,6 +31,7 @@ use crate::renewal::Renewal;
 use crate::runtime::Runtime;
 use crate::trials::Trials;
 use crate::view::{Current, Enforced};
+use crate::workers::Workers;
 use crate::{Sidecar, admin, health};
 
 /// Runs beside one workload: proves who it is and lets through only what policy allows.
@@ -58,7 +59,7 @@ pub fn execute(arguments: &Arguments) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logs::init(config.log_format, config.log_level);
-    match start_runtime(&config).and_then(|runtime| runtime.block_on(live(config))) {
+    match start_runtime().and_then(|runtime| runtime.block_on(live(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %chain_of(error.as_ref()), "the sidecar ends");
@@ -67,17 +68,9 @@ pub fn execute(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
-    // One thread is enough for one workload, and costs the least memory.
-    let mut builder = match config.limits.workers {
-        0 | 1 => tokio::runtime::Builder::new_current_thread(),
-        workers => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(workers);
-            builder
-        }
-    };
-    builder
+fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // One thread is enough for one workload, and costs the least memory. Further workers have runtimes of their own.
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")
@@ -87,7 +80,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     // From the very beginning, so that no signal is lost between two waits.
     let mut asked_to_end = pin!(wait_for_signals());
-    let drain = tokio::select! {
+    let (drain, workers) = tokio::select! {
         started = start(config, &tasks) => started?,
         signal = &mut asked_to_end => return signal.map(|_| ()).context("cannot wait for signals"),
     };
@@ -96,6 +89,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         failure = tasks.failure() => return Err(failure.into()),
     }
     let drained = tasks.drain(drain).await;
+    workers.join();
     tracing::info!(connections_cut = drained.connections_cut, "drained");
     Ok(())
 }
@@ -116,8 +110,8 @@ fn check_open_files(config: &Config) {
     }
 }
 
-/// Brings everything up; returns how long a drain may take.
-async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
+/// Brings everything up; returns how long a drain may take, and the workers.
+async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<(Duration, Workers)> {
     check_open_files(&config);
     // The first draw seeds the generator, which takes long: before anybody waits for a handshake.
     let mut seed = [0; 1];
@@ -173,9 +167,9 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<Duration> {
     );
     let farewell = start_control(&sidecar, keeper, runtime, advertised(config, inbound));
     tasks.connection("farewell", farewell.say(Arc::clone(&sidecar), readiness));
-    listener::start(&sidecar, listeners);
+    let workers = Workers::start(&sidecar, listeners).context("cannot start the workers")?;
     tracing::info!(id = %config.own_id, %inbound, "the sidecar has started");
-    Ok(config.drain)
+    Ok((config.drain, workers))
 }
 
 /// Everything that talks to the control plane.

@@ -62,12 +62,15 @@ impl Stream {
         }
         ready!(read)?;
         let count = into.len() - before;
+        if count == 0 {
+            return Poll::Ready(Ok(false));
+        }
         if into.len() == into.capacity() && count < most && into.capacity() < LARGE_READ {
             // There is more: with room for it, the pool's buffers grow to what this traffic needs.
             into.reserve(LARGE_READ - into.len());
             let _ = self.poll_read_into(cx, into, most - count)?;
         }
-        Poll::Ready(Ok(count > 0))
+        Poll::Ready(Ok(true))
     }
 
     fn poll_read_into(

@@ -6,12 +6,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::{client, server};
@@ -52,42 +50,6 @@ pub trait Reset {
     fn reset(&self);
 }
 
-/// Copies until both directions ended or the registration is cut.
-pub async fn splice<D, U>(
-    downstream: D,
-    upstream: U,
-    _permit: &Permit,
-    registered: &Registered,
-) -> Ended
-where
-    D: AsyncRead + AsyncWrite + Reset + Unpin,
-    U: AsyncRead + AsyncWrite + Reset + Unpin,
-{
-    let moved = Arc::new(AtomicU64::new(0));
-    let mut downstream = Counted {
-        io: downstream,
-        moved: Arc::clone(&moved),
-    };
-    let mut upstream = Counted {
-        io: upstream,
-        moved: Arc::clone(&moved),
-    };
-    let ended = tokio::select! {
-        biased;
-        refusal = registered.cut() => Ended::Cut(refusal),
-        copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER) => match copied {
-            Ok((to_upstream, to_downstream)) => Ended::Closed(Copied { to_upstream, to_downstream }),
-            Err(error) => Ended::Failed(error),
-        },
-        () = silence(&moved) => Ended::Idle,
-    };
-    if matches!(ended, Ended::Cut(_) | Ended::Failed(_)) {
-        downstream.io.reset();
-        upstream.io.reset();
-    }
-    ended
-}
-
 impl Reset for TcpStream {
     fn reset(&self) {
         // On a socket that is gone already there is nothing to reset.
@@ -107,8 +69,8 @@ impl Reset for server::TlsStream<ReadAhead> {
     }
 }
 
-/// The same between two connections of the request path, also of what was read ahead from them.
-pub async fn splice_sides(
+/// Copies until both directions ended or the registration is cut; also what was read ahead from either side.
+pub async fn splice(
     mut downstream: Side,
     mut upstream: Side,
     _permit: &Permit,
@@ -205,69 +167,3 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 }
-
-/// Resolves when nothing was read for the idle timeout.
-async fn silence(moved: &AtomicU64) {
-    let mut seen = moved.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(IDLE_TIMEOUT).await;
-        let now = moved.load(Ordering::Relaxed);
-        if now == seen {
-            return;
-        }
-        seen = now;
-    }
-}
-
-/// Counts what is read.
-pub(crate) struct Counted<S> {
-    pub io: S,
-    pub moved: Arc<AtomicU64>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
-        let count = u64::try_from(out.filled().len() - before).unwrap_or(u64::MAX);
-        self.moved.fetch_add(count, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// Bytes buffered in each direction.
-const BUFFER: usize = 8 * 1024;

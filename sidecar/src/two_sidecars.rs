@@ -84,7 +84,7 @@ impl Pair {
                     .outbound
                     .insert(service(), Arc::new(outbound_service(port, rule, inbound)));
             })));
-        listener::start(&client, listeners);
+        listener::start(&listener::Shared::new(&client), listeners);
         Self {
             authority,
             server,
@@ -265,7 +265,7 @@ impl Authority {
             enforced.inbound.insert(service(), offered);
         });
         server.current.publish(Arc::new(enforced));
-        listener::start(&server, listeners);
+        listener::start(&listener::Shared::new(&server), listeners);
         (server, inbound)
     }
 

@@ -1,4 +1,4 @@
-//! The programs under test: built once, in the profile of the tests themselves.
+//! The programs under test: built once, in the profile of the tests themselves, or those of the folder that `WEFT_BINARIES` names.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,9 +7,18 @@ use std::sync::OnceLock;
 /// The path of `meshctl`, `weft-control-plane` or `weft-sidecar`, built from the sources as they are now.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = FOLDER.get_or_init(build).join(name);
+    let given = || std::env::var_os("WEFT_BINARIES").map(PathBuf::from);
+    let folder = FOLDER.get_or_init(|| given().map_or_else(build, workspace_path));
+    let path = folder.join(name);
     assert!(path.is_file(), "{} was not built", path.display());
     path
+}
+
+/// A relative path is one from the workspace, wherever the tests run.
+fn workspace_path(folder: PathBuf) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(folder)
 }
 
 fn build() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ pub struct SidecarSpec {
     apps: BTreeMap<String, SocketAddr>,
     drain: String,
     extra: Value,
+    under: Vec<String>,
 }
 
 impl SidecarSpec {
@@ -32,7 +33,14 @@ impl SidecarSpec {
             apps: BTreeMap::new(),
             drain: "5s".into(),
             extra: json!({}),
+            under: Vec::new(),
         }
+    }
+
+    /// Run by a program that becomes it, or runs it in its own process: its words, before those of the sidecar.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().copied().map(String::from).collect();
+        self
     }
 
     pub fn instance(mut self, instance: &str) -> Self {
@@ -76,6 +84,7 @@ pub struct Sidecar {
     config: PathBuf,
     log: PathBuf,
     instance: String,
+    under: Vec<String>,
 }
 
 impl Mesh {
@@ -89,15 +98,13 @@ impl Mesh {
     /// The same without the wait for its first view.
     pub async fn sidecar_unready(&self, spec: SidecarSpec) -> Sidecar {
         let (config, runtime, log) = self.prepare(&spec).await;
-        Sidecar::spawn(spec.instance, config, runtime, log).await
+        Sidecar::spawn((spec.instance, spec.under), config, runtime, log).await
     }
 
     /// A sidecar that may never come to listen: its process alone.
     pub async fn sidecar_process(&self, spec: SidecarSpec) -> Process {
         let (config, _, log) = self.prepare(&spec).await;
-        let mut command = Command::new(binary("weft-sidecar"));
-        command.arg("--config").arg(&config);
-        Process::start(&spec.instance, &mut command, &log)
+        Process::start(&spec.instance, &mut command(&spec.under, &config), &log)
     }
 
     /// Writes the token and the configuration; answers where they, the runtime folder and the log are.
@@ -115,7 +122,7 @@ impl Mesh {
         (config, runtime, log)
     }
 
-    fn sidecar_config(&self, spec: &SidecarSpec, runtime: &std::path::Path) -> Value {
+    fn sidecar_config(&self, spec: &SidecarSpec, runtime: &Path) -> Value {
         let split = |target: &str| {
             let (service, port) = target.split_once(':').expect("namespace/service:port");
             (service.to_owned(), port.to_owned())
@@ -159,12 +166,15 @@ impl Mesh {
 }
 
 impl Sidecar {
-    async fn spawn(instance: String, config: PathBuf, runtime: PathBuf, log: PathBuf) -> Self {
+    async fn spawn(
+        (instance, under): (String, Vec<String>),
+        config: PathBuf,
+        runtime: PathBuf,
+        log: PathBuf,
+    ) -> Self {
         let announced = runtime.join("sidecar.json");
         let _ = std::fs::remove_file(&announced);
-        let mut command = Command::new(binary("weft-sidecar"));
-        command.arg("--config").arg(&config);
-        let mut process = Process::start(&instance, &mut command, &log);
+        let mut process = Process::start(&instance, &mut command(&under, &config), &log);
         let told = wait_for_addresses(&mut process, &announced).await;
         let address = |value: &Value| -> SocketAddr {
             value
@@ -188,6 +198,7 @@ impl Sidecar {
             config,
             log,
             instance,
+            under,
         }
     }
 
@@ -199,7 +210,7 @@ impl Sidecar {
         config["inbound"]["listen"] = json!(self.inbound.to_string());
         std::fs::write(&self.config, config.to_string()).expect("the configuration is written");
         *self = Self::spawn(
-            self.instance.clone(),
+            (self.instance.clone(), self.under.clone()),
             self.config.clone(),
             self.runtime.clone(),
             self.log.clone(),
@@ -230,4 +241,18 @@ impl Sidecar {
         })
         .await;
     }
+}
+
+fn command(under: &[String], config: &Path) -> Command {
+    let sidecar = binary("weft-sidecar");
+    let mut command = match under.split_first() {
+        None => Command::new(sidecar),
+        Some((program, words)) => {
+            let mut command = Command::new(program);
+            command.args(words).arg(sidecar);
+            command
+        }
+    };
+    command.arg("--config").arg(config);
+    command
 }

@@ -139,6 +139,44 @@ async fn a_tunnel_that_never_ends_is_cut_at_the_drain_deadline_on_either_side() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn several_workers_serve_the_same_listeners_and_end_together() {
+    const HTTP: &str = "shop/api:http";
+    let mesh = Mesh::start().await;
+    mesh.apply(&(service(HTTP, "http") + &allow("web", HTTP, "shop/web")))
+        .await;
+    let backend = Backend::http().await;
+    let workers = serde_json::json!({"workers": 3});
+    let server = SidecarSpec::of("shop/api").app(HTTP, backend.address);
+    let client = SidecarSpec::of("shop/web").upstream(HTTP);
+    let mut server = mesh.sidecar(server.set("limits", workers.clone())).await;
+    let mut client = mesh.sidecar(client.set("limits", workers)).await;
+    let entry = client.upstream(HTTP);
+    eventually("requests pass", || async {
+        let answer = request(entry, "GET", "/", &HOST, b"").await;
+        let status = answer.map(|answer| answer.status);
+        if matches!(status, Ok(200)) {
+            Ok(())
+        } else {
+            Err(format!("{status:?}"))
+        }
+    })
+    .await;
+    let load = Load::start(entry, "api.shop", "/", 500);
+    let asked = (0..100).map(|_| async move {
+        let answer = request(entry, "GET", "/", &HOST, b"").await;
+        assert_eq!(answer.expect("an answer").status, 200);
+    });
+    futures_util::future::join_all(asked).await;
+    assert_eq!(load.outcome().failed, 0);
+    for process in [&mut client.process, &mut server.process] {
+        process.signal(Signal::TERM);
+        let (status, after) = end_of(process, Instant::now()).await;
+        assert_eq!(status.code(), Some(0));
+        assert!(after < DRAIN, "it waited for its deadline: {after:?}");
+    }
+}
+
 /// A request that the first replica has and does not answer yet.
 async fn slow_request_at_one(mesh: &Two, entry: SocketAddr) -> JoinHandle<Response> {
     // The balance takes turns: the second one is there at the latest, unless others come in between.

@@ -1,3 +1,4 @@
-//! A few seconds of load: nothing fails, and memory stays where it is.
+//! A few seconds of load, or of floods: nothing fails, and memory stays where it is.
 
+mod floods;
 mod steady;

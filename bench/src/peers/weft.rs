@@ -65,7 +65,7 @@ pub(super) fn version(binaries: &Path) -> Result<String, String> {
         let path = binaries.join(program);
         if !path.is_file() {
             return Err(format!(
-                "{} is missing: cargo build --release, or --binaries DIR",
+                "{} is missing: cargo build --profile dist --bins, or --binaries DIR",
                 path.display()
             ));
         }

@@ -11,29 +11,20 @@ pub struct Executor {
     tasks: Tasks,
     name: &'static str,
     /// What it starts ends with this group too.
-    group: Option<Stops>,
+    group: Stops,
 }
 
 /// Ends what its executor started when it is dropped.
 pub struct EndsWith(Stops);
 
 impl Executor {
-    /// What it starts ends by itself, or with the process: a client's connection outlives whoever asks for it.
-    pub fn of_process(tasks: &Tasks, name: &'static str) -> Self {
-        Self {
-            tasks: tasks.clone(),
-            name,
-            group: None,
-        }
-    }
-
     /// What it starts is stopped when the guard is dropped: keep it with the connection.
     pub fn of_connection(tasks: &Tasks, name: &'static str) -> (Self, EndsWith) {
         let group = Stops::default();
         let executor = Self {
             tasks: tasks.clone(),
             name,
-            group: Some(group.clone()),
+            group: group.clone(),
         };
         (executor, EndsWith(group))
     }
@@ -54,10 +45,7 @@ where
         let future = async move {
             future.await;
         };
-        match &self.group {
-            Some(group) => self.tasks.connection_of(group, self.name, future),
-            None => self.tasks.connection(self.name, future),
-        }
+        self.tasks.connection_of(&self.group, self.name, future);
     }
 }
 

@@ -204,6 +204,13 @@ impl Tasks {
         }
     }
 
+    /// Resolves when every task has ended after a drain: a further runtime on which some of them run must not go before.
+    pub async fn ended(&self) {
+        self.shared.stopping.cancelled().await;
+        self.shared.connections.wait().await;
+        self.shared.others.wait().await;
+    }
+
     /// Lets connections end by themselves until the deadline, then stops every task and joins it.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         self.shared.draining.cancel();

@@ -4,7 +4,6 @@ mod content;
 mod discovery;
 mod document;
 mod hpack;
-mod http1;
 mod http2;
 mod names;
 mod path;
@@ -16,12 +15,11 @@ mod weft1;
 pub type Body = fn(&[u8]);
 
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Body); 12] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("document", document::document),
     ("path", path::path),
     ("server_name", names::server_name),
     ("join_token", names::join_token),
-    ("http1", http1::http1),
     ("http2", http2::http2),
     ("hpack", hpack::hpack),
     ("request_head", request_head::request_head),

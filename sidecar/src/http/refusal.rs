@@ -1,9 +1,5 @@
 //! What a client is told when its request does not go through: a decision id and nothing about rules.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
-
-use super::Body;
 use crate::decisions::DecisionId;
 use crate::enforce::Refusal;
 use weft_policy::Reason;
@@ -16,62 +12,56 @@ pub enum Form {
     Grpc,
 }
 
+/// An answer that this side itself gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Whole header lines.
+    pub lines: String,
+    pub content: String,
+}
+
 /// Policy said no.
-pub fn refused(form: Form, refusal: &Refusal, decision: DecisionId) -> Response<Body> {
-    let mut response = match form {
-        Form::Json => {
-            let body = format!(r#"{{"error":"refused by the mesh","decision":"{decision}"}}"#);
-            json(status(refusal.status), body)
-        }
+pub fn refused(form: Form, refusal: &Refusal, decision: DecisionId) -> Answer {
+    let mut answer = match form {
+        Form::Json => json(
+            refusal.status,
+            format!(r#"{{"error":"refused by the mesh","decision":"{decision}"}}"#),
+        ),
         Form::Grpc => grpc(
             grpc_code(refusal),
             &format!("refused by the mesh, decision {decision}"),
         ),
     };
-    if let Ok(id) = HeaderValue::from_str(decision.as_str()) {
-        response.headers_mut().insert(DECISION, id);
-    }
-    response
+    answer.lines += &format!("{DECISION}: {decision}\r\n");
+    answer
 }
 
 /// Nothing was decided: the request could not be delivered. `why` is fixed text.
-pub fn failed(form: Form, code: StatusCode, why: &'static str) -> Response<Body> {
+pub fn failed(form: Form, status: u16, why: &'static str) -> Answer {
     match form {
-        Form::Json => json(code, format!(r#"{{"error":"{why}"}}"#)),
+        Form::Json => json(status, format!(r#"{{"error":"{why}"}}"#)),
         Form::Grpc => grpc(UNAVAILABLE, why),
     }
 }
 
-/// The connection ends with this response.
-pub fn closing(mut response: Response<Body>) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-fn json(code: StatusCode, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::whole(body));
-    *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn grpc(code: u8, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code)));
-    if let Ok(message) = HeaderValue::from_str(message) {
-        headers.insert(GRPC_MESSAGE, message);
+fn json(status: u16, content: String) -> Answer {
+    Answer {
+        status,
+        lines: "content-type: application/json\r\n".to_owned(),
+        content,
     }
-    response
 }
 
-fn status(code: u16) -> StatusCode {
-    StatusCode::from_u16(code).unwrap_or(StatusCode::FORBIDDEN)
+fn grpc(code: u8, message: &str) -> Answer {
+    let lines = format!(
+        "content-type: application/grpc\r\ngrpc-status: {code}\r\ngrpc-message: {message}\r\n"
+    );
+    Answer {
+        status: 200,
+        lines,
+        content: String::new(),
+    }
 }
 
 fn grpc_code(refusal: &Refusal) -> u8 {
@@ -90,9 +80,7 @@ fn grpc_code(refusal: &Refusal) -> u8 {
 }
 
 /// Carries the decision id of a refusal.
-pub const DECISION: HeaderName = HeaderName::from_static("x-weft-decision");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub const DECISION: &str = "x-weft-decision";
 const INVALID_ARGUMENT: u8 = 3;
 const PERMISSION_DENIED: u8 = 7;
 const UNAVAILABLE: u8 = 14;

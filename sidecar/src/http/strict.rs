@@ -13,48 +13,6 @@ pub const MAX_CHUNK_LINE: usize = 1024;
 /// Longest trailer section.
 pub const MAX_TRAILERS: usize = 16 * 1024;
 
-/// Tracks one connection's messages: heads, bodies, chunks and trailers.
-#[derive(Debug)]
-pub struct Framing {
-    /// Longest head of a request: request line, headers and the empty line.
-    max_head: usize,
-    state: State,
-    /// Bytes of the pending head or trailers that were searched already.
-    searched: usize,
-    /// The message asks to leave HTTP; nothing after it passes until it is answered.
-    holds: bool,
-}
-
-/// What may be done with the bytes at hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// So many bytes at the front are well framed.
-    Pass(usize),
-    /// The same, and they are the end of a request's head.
-    PassHead(usize),
-    /// More bytes are needed to say anything.
-    More,
-    /// An upgrade or CONNECT waits for its answer.
-    Hold,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Head,
-    Body {
-        left: u64,
-    },
-    ChunkSize,
-    ChunkData {
-        left: u64,
-    },
-    ChunkEnd,
-    Trailers,
-    Held,
-    /// After 101 or a CONNECT: no longer HTTP.
-    Tunnel,
-}
-
 /// Why a message was refused. Carries no bytes of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Malformed {
@@ -98,198 +56,6 @@ pub enum Malformed {
     Trailers,
 }
 
-impl Framing {
-    pub fn new(max_head: usize) -> Self {
-        Self {
-            max_head,
-            state: State::Head,
-            searched: 0,
-            holds: false,
-        }
-    }
-
-    /// Judges the bytes that wait, which always begin where the last `Pass` ended.
-    pub fn advance(&mut self, input: &[u8]) -> Result<Step, Malformed> {
-        match self.state {
-            State::Head => self.head(input),
-            State::Body { left } => Ok(self.body(input, left)),
-            State::ChunkSize => self.chunk_size(input),
-            State::ChunkData { left } => Ok(self.chunk_data(input, left)),
-            State::ChunkEnd => self.chunk_end(input),
-            State::Trailers => self.trailers(input),
-            State::Held => Ok(Step::Hold),
-            State::Tunnel if input.is_empty() => Ok(Step::More),
-            State::Tunnel => Ok(Step::Pass(input.len())),
-        }
-    }
-
-    /// How many of the next bytes pass whatever they are: they are body or tunnel.
-    pub fn unseen(&self) -> u64 {
-        match self.state {
-            State::Body { left } | State::ChunkData { left } => left,
-            State::Tunnel => u64::MAX,
-            State::Head | State::ChunkSize | State::ChunkEnd | State::Trailers | State::Held => 0,
-        }
-    }
-
-    /// Notes that so many bytes of [`Framing::unseen`] went by.
-    pub fn passed(&mut self, count: u64) {
-        match self.state {
-            State::Body { left } => self.body_left(left.saturating_sub(count)),
-            State::ChunkData { left } => self.chunk_left(left.saturating_sub(count)),
-            State::Head
-            | State::ChunkSize
-            | State::ChunkEnd
-            | State::Trailers
-            | State::Held
-            | State::Tunnel => {}
-        }
-    }
-
-    /// Whether a request's head is what comes next.
-    pub fn expects_head(&self) -> bool {
-        self.state == State::Head
-    }
-
-    /// Whether a request's head has passed and its end has not.
-    pub fn is_within_body(&self) -> bool {
-        match self.state {
-            State::Body { .. }
-            | State::ChunkSize
-            | State::ChunkData { .. }
-            | State::ChunkEnd
-            | State::Trailers => true,
-            State::Head | State::Held | State::Tunnel => false,
-        }
-    }
-
-    /// The upgrade was not taken: HTTP goes on.
-    pub fn resume(&mut self) {
-        if self.state == State::Held {
-            self.state = State::Head;
-        }
-        self.holds = false;
-    }
-
-    /// The upgrade was taken: what follows is no longer HTTP.
-    pub fn become_tunnel(&mut self) {
-        self.state = State::Tunnel;
-    }
-
-    fn head(&mut self, input: &[u8]) -> Result<Step, Malformed> {
-        let Some(end) = self.section_end(input)? else {
-            return if input.len() >= self.max_head {
-                Err(Malformed::HeadTooLong)
-            } else {
-                Ok(Step::More)
-            };
-        };
-        if end > self.max_head {
-            return Err(Malformed::HeadTooLong);
-        }
-        let head = read_head(input.get(..end).unwrap_or_default())?;
-        self.searched = 0;
-        self.holds = head.leaves_http;
-        match head.body {
-            BodyLength::Chunked => self.state = State::ChunkSize,
-            BodyLength::Fixed(left) => self.body_left(left),
-        }
-        Ok(Step::PassHead(end))
-    }
-
-    fn section_end(&mut self, input: &[u8]) -> Result<Option<usize>, Malformed> {
-        section_end(input, &mut self.searched)
-    }
-
-    fn body(&mut self, input: &[u8], left: u64) -> Step {
-        if input.is_empty() {
-            return Step::More;
-        }
-        let count = length(input).min(left);
-        self.body_left(left - count);
-        Step::Pass(usize::try_from(count).unwrap_or(input.len()))
-    }
-
-    fn body_left(&mut self, left: u64) {
-        if left == 0 {
-            self.message_end()
-        } else {
-            self.state = State::Body { left }
-        }
-    }
-
-    fn chunk_left(&mut self, left: u64) {
-        self.state = if left == 0 {
-            State::ChunkEnd
-        } else {
-            State::ChunkData { left }
-        };
-    }
-
-    fn message_end(&mut self) {
-        self.state = if self.holds { State::Held } else { State::Head };
-    }
-
-    fn chunk_size(&mut self, input: &[u8]) -> Result<Step, Malformed> {
-        let Some(end) = memchr::memchr(b'\n', input) else {
-            return if input.len() > MAX_CHUNK_LINE {
-                Err(Malformed::ChunkSize)
-            } else {
-                Ok(Step::More)
-            };
-        };
-        let line = input.get(..end).and_then(|line| line.strip_suffix(b"\r"));
-        let line = line
-            .filter(|line| line.len() <= MAX_CHUNK_LINE)
-            .ok_or(Malformed::ChunkSize)?;
-        self.state = match read_chunk_size(line)? {
-            0 => State::Trailers,
-            left => State::ChunkData { left },
-        };
-        Ok(Step::Pass(end + 1))
-    }
-
-    fn chunk_data(&mut self, input: &[u8], left: u64) -> Step {
-        if input.is_empty() {
-            return Step::More;
-        }
-        let count = length(input).min(left);
-        self.chunk_left(left - count);
-        Step::Pass(usize::try_from(count).unwrap_or(input.len()))
-    }
-
-    fn chunk_end(&mut self, input: &[u8]) -> Result<Step, Malformed> {
-        match input {
-            [b'\r', b'\n', ..] => {
-                self.state = State::ChunkSize;
-                Ok(Step::Pass(2))
-            }
-            [] | [b'\r'] => Ok(Step::More),
-            _ => Err(Malformed::ChunkEnd),
-        }
-    }
-
-    fn trailers(&mut self, input: &[u8]) -> Result<Step, Malformed> {
-        let Some(end) = self.section_end(input)? else {
-            return if input.len() > MAX_TRAILERS {
-                Err(Malformed::Trailers)
-            } else {
-                Ok(Step::More)
-            };
-        };
-        let section = input
-            .get(..end)
-            .filter(|section| section.len() <= MAX_TRAILERS)
-            .ok_or(Malformed::Trailers)?;
-        for line in lines(section) {
-            read_header(line)?;
-        }
-        self.searched = 0;
-        self.message_end();
-        Ok(Step::Pass(end))
-    }
-}
-
 /// Finds the empty line that ends a head or trailers; a line feed without its carriage return is an error. `searched` bytes were looked at
 /// before.
 pub fn section_end(input: &[u8], searched: &mut usize) -> Result<Option<usize>, Malformed> {
@@ -316,44 +82,11 @@ pub fn check_host(value: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-struct Head {
-    body: BodyLength,
-    leaves_http: bool,
-}
-
 /// Where a request's content ends, as its head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
     Fixed(u64),
     Chunked,
-}
-
-/// Reads a whole head, its last empty line included.
-fn read_head(head: &[u8]) -> Result<Head, Malformed> {
-    let mut lines = lines(head);
-    let line = read_request_line(lines.next().unwrap_or_default())?;
-    let version_1_1 = line.is_1_1;
-    let mut seen = Seen::default();
-    for (count, line) in lines.enumerate() {
-        if count >= MAX_HEADERS {
-            return Err(Malformed::TooManyHeaders);
-        }
-        let (name, value) = read_header(line)?;
-        seen.note(name, value)?;
-    }
-    if line.needs_host() && !seen.host {
-        return Err(Malformed::NoHost);
-    }
-    let body = match (seen.length, seen.chunked) {
-        (Some(_), true) => return Err(Malformed::LengthAndEncoding),
-        (None, true) if !version_1_1 => return Err(Malformed::TransferEncoding),
-        (None, true) => BodyLength::Chunked,
-        (length, false) => BodyLength::Fixed(length.unwrap_or(0)),
-    };
-    Ok(Head {
-        body,
-        leaves_http: seen.upgrade || line.method == b"CONNECT",
-    })
 }
 
 pub struct RequestLine<'l> {
@@ -417,41 +150,6 @@ fn after_scheme(target: &[u8]) -> Option<u8> {
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     };
     schemes.into_iter().find_map(after)?.first().copied()
-}
-
-/// The headers that decide framing and routing, each of which may stand once.
-#[derive(Default)]
-struct Seen {
-    length: Option<u64>,
-    chunked: bool,
-    host: bool,
-    upgrade: bool,
-}
-
-impl Seen {
-    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        if disguises_framing(name) {
-            return Err(Malformed::DisguisedFraming);
-        }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            if self.length.replace(read_length(value)?).is_some() {
-                return Err(Malformed::TwoContentLengths);
-            }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Malformed::TransferEncoding);
-            }
-            self.chunked = true;
-        } else if name.eq_ignore_ascii_case(b"host") {
-            if std::mem::replace(&mut self.host, true) {
-                return Err(Malformed::TwoHosts);
-            }
-            check_host(value)?;
-        } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrade = true;
-        }
-        Ok(())
-    }
 }
 
 /// `name ":" OWS value OWS`, without a space before the colon (RFC 9112 §5.1) and without folding (§5.2).
@@ -563,20 +261,8 @@ fn quoted_length(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The lines before the empty line that ends a section.
-fn lines(section: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let section = section.strip_suffix(b"\r\n").unwrap_or(section);
-    section
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r\n").unwrap_or(line))
-}
-
 fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
-}
-
-fn length(input: &[u8]) -> u64 {
-    u64::try_from(input.len()).unwrap_or(u64::MAX)
 }
 
 /// Without a branch, so that many bytes are asked at a time.

@@ -1,34 +1,41 @@
 //! What this sidecar itself answers, as bytes.
 
-use http::Response;
-use http_body::Body as _;
+use std::io::Write as _;
 
 use crate::buffers;
-use crate::http::Body;
+use crate::http::refusal::Answer;
 
-/// Writes an answer whose content is at hand. An answer to HEAD only tells how long the content would be.
-pub fn bytes(response: Response<Body>, is_head: bool, closes: bool) -> Vec<u8> {
+/// Writes an answer. One to HEAD only tells how long the content would be.
+pub fn bytes(answer: &Answer, is_head: bool, closes: bool) -> Vec<u8> {
     let mut out = buffers::take();
-    let (head, body) = response.into_parts();
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", head.status.as_u16()).as_bytes());
-    for (name, value) in &head.headers {
-        write_line(&mut out, name.as_str().as_bytes(), value.as_bytes());
-    }
+    let reason = reason(answer.status);
+    // A vector takes every write.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {} {reason}\r\n{}",
+        answer.status, answer.lines
+    );
     if closes {
-        write_line(&mut out, b"connection", b"close");
+        out.extend_from_slice(b"connection: close\r\n");
     }
-    let length = body.size_hint().exact().unwrap_or(0);
-    write_line(&mut out, b"content-length", length.to_string().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    let _ = write!(out, "content-length: {}\r\n\r\n", answer.content.len());
     if !is_head {
-        out.extend_from_slice(body.as_whole());
+        out.extend_from_slice(answer.content.as_bytes());
     }
     out
 }
 
-fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
+/// RFC 9110 §15, of what a sidecar answers.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        421 => "Misdirected Request",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "",
     }
 }

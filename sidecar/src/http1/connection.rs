@@ -1,40 +1,37 @@
 //! The spine of one HTTP/1.1 connection: a head, the verdict, an upstream, the exchange; and again.
 
+mod forward;
+mod refuse;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Response, StatusCode};
 use jiff::Timestamp;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
-use weft_policy::Reason;
 
-use super::answer;
-use super::content::{Content, Piece};
-use super::exchange::{Ended, Exchange, NO_RESPONSE, Parts};
-use super::flow::{Flow, Framed};
 use super::head::{RequestHead, ResponseHead};
+use super::proxy::Guide;
 use super::request::Way;
 use super::side::Side;
 use super::timer::Timer;
 use crate::access_log::Record;
+use crate::balance::Pending;
 use crate::connections::{InTurn, Registered};
 use crate::enforce::{Permit, Refusal};
-use crate::http::Body;
-use crate::http::guard::{HeadLimits, IDLE_TIMEOUT};
-use crate::http::refusal::{self, Form};
 use crate::http::strict::{self, Malformed};
-use crate::http::upgrade::Upgrade;
-use crate::outlets::{Home, Known, Lease};
+use crate::http::{HeadLimits, IDLE_TIMEOUT};
+use crate::outlets::Known;
 use crate::stream::Stream;
-use crate::tcp::{self, Reset as _};
+use crate::tcp::Reset as _;
 
-/// One client's connection, whose requests all go one way.
+/// One client's connection. Its requests all go one way, unless a guide finds each its own.
 pub struct Connection {
     way: Way,
+    guide: Option<Guide>,
     down: Side,
     registered: Registered,
     in_turn: Arc<InTurn>,
@@ -65,6 +62,8 @@ pub struct Terms {
     pub life: Instant,
     /// Nothing that comes over it is allowed now.
     pub is_refused: bool,
+    /// Each request names its own target.
+    pub guide: Option<Guide>,
 }
 
 /// What the wait for a request ended with.
@@ -78,7 +77,7 @@ enum Next {
 enum Then {
     GoOn,
     /// It carries another protocol now.
-    Tunnel(Box<(Side, Permit, Option<Record>)>),
+    Tunnel(Box<Tunnel>),
     /// Everything was said.
     Close,
     /// The same, but the client may be sending yet.
@@ -87,10 +86,19 @@ enum Then {
     Reset,
 }
 
+/// What a connection became.
+struct Tunnel {
+    up: Side,
+    permit: Permit,
+    /// What lives as long as it does.
+    _kept: (Option<Record>, Option<Pending>),
+}
+
 impl Connection {
     pub fn new(way: Way, down: Side, terms: Terms) -> Self {
         Self {
             way,
+            guide: terms.guide,
             down,
             registered: terms.registered,
             in_turn: terms.in_turn,
@@ -125,8 +133,7 @@ impl Connection {
                 Then::GoOn => self.in_turn.close(),
                 // The request that asked for it stays open.
                 Then::Tunnel(tunnel) => {
-                    let (up, permit, record) = *tunnel;
-                    return Box::pin(self.tunnel(up, permit, record)).await;
+                    return Box::pin(self.tunnel(*tunnel)).await;
                 }
                 Then::Close => return self.end().await,
                 Then::Linger => return self.close().await,
@@ -199,223 +206,21 @@ impl Connection {
     }
 
     /// Registers, then judges.
-    fn judge(&self) -> Result<Permit, Refusal> {
+    fn judge(&mut self) -> Result<Permit, Refusal> {
+        self.find_way();
         self.in_turn.open(&self.head);
         let now = Timestamp::now();
         self.way.may_begin(now)?;
         self.way.admit(&self.request, &self.head, now)
     }
 
-    /// Passes the request on and its answer back.
-    async fn forward(&mut self, permit: Permit) -> Then {
-        self.way.count_request();
-        let mut record = self
-            .way
-            .record(&self.request, &self.head)
-            .map(|mut record| {
-                record.rule = permit.rule().to_string();
-                record
-            });
-        // A stream of HTTP/2 carries messages and nothing else.
-        let is_message =
-            !matches!(self.down.stream, Stream::Http2(_)) || self.request.upgrade == Upgrade::None;
-        if !is_message || !self.way.can_become(&self.request.upgrade) {
-            let why = "the upgrade is not possible over HTTP/2";
-            return self
-                .fail(StatusCode::NOT_IMPLEMENTED, why, &mut record)
-                .await;
-        }
-        let mut sends = 0;
-        loop {
-            sends += 1;
-            let lease = match self.lease().await {
-                Ok(lease) => lease,
-                Err(why) => {
-                    return self
-                        .fail(StatusCode::SERVICE_UNAVAILABLE, why, &mut record)
-                        .await;
-                }
-            };
-            let is_reused = lease.is_reused();
-            let (stream, home) = lease.into_parts();
-            let mut up = Side::new(stream);
-            let ended = self.exchange(&mut up, &permit).await;
-            if let Some(record) = &mut record {
-                record.status = self.response.status;
-            }
-            return match ended {
-                Ended::Done {
-                    down,
-                    up: is_reusable,
-                } => self.after(down, is_reusable.then_some((up, home))),
-                Ended::Tunnel => Then::Tunnel(Box::new((up, permit, record))),
-                Ended::Lost
-                    if is_reused
-                        && sends < MOST_SENDS
-                        && self.request.is_repeatable(&self.head) =>
-                {
-                    continue;
-                }
-                Ended::Lost => {
-                    self.fail(StatusCode::BAD_GATEWAY, NO_RESPONSE, &mut record)
-                        .await
-                }
-                Ended::BadAnswer(why) => self.fail(StatusCode::BAD_GATEWAY, why, &mut record).await,
-                Ended::BadRequest(why) => {
-                    drop(up);
-                    self.refuse_malformed(why).await
-                }
-                Ended::Cut | Ended::Broken => {
-                    up.stream.reset();
-                    Then::Reset
-                }
-            };
-        }
-    }
-
-    async fn exchange(&mut self, up: &mut Side, permit: &Permit) -> Ended {
-        let mut head = crate::buffers::take();
-        self.request.write(&self.head, &self.way.added, &mut head);
-        let closes = self.life <= Instant::now();
-        let parts = Parts {
-            down: &mut self.down,
-            up,
-            request: &self.request,
-            is_head: self.request.method(&self.head) == "HEAD",
-            response: &mut self.response,
-            registered: &self.registered,
-            closes,
-        };
-        let mut exchange = Exchange::new(parts, head, permit);
-        let ended = poll_fn(|cx| exchange.poll(cx)).await;
-        self.is_all_read = exchange.sending.is_read();
-        ended
-    }
-
-    /// A stream to where the request goes, never over a connection whose SVIDs have expired.
-    async fn lease(&mut self) -> Result<Lease, &'static str> {
-        let shared = &self.way.shared;
-        if let Some(inlet) = &self.way.inlet {
-            let protocol = inlet.declared.protocol;
-            let leased = shared.outlets.lease_app(inlet.app, protocol).await;
-            return leased.map_err(|error| {
-                tracing::debug!(%error, address = %inlet.app, "the application cannot be reached");
-                UNREACHABLE
-            });
-        }
-        let target = self.way.named.as_ref().ok_or(UNREACHABLE)?;
-        let service = shared
-            .current
-            .load()
-            .outbound
-            .get(&target.port.service)
-            .cloned();
-        let service = service.ok_or(UNREACHABLE)?;
-        let leased = shared
-            .outlets
-            .lease(&service.view.endpoints, target, &mut self.known)
-            .await;
-        let lease = leased.map_err(|_| UNREACHABLE)?;
-        if let Some(peer) = &lease.peer {
-            self.in_turn.verified(Arc::clone(&peer.proof));
-            let admitted = peer.may_begin(&shared.current.load(), Timestamp::now());
-            admitted.map_err(|_| UNREACHABLE)?;
-        }
-        Ok(lease)
-    }
-
-    fn after(&mut self, goes_on: bool, up: Option<(Side, Home)>) -> Then {
-        if let Some((up, home)) = up {
-            home.take_back(up.into_stream());
-        }
-        match goes_on {
-            true => Then::GoOn,
-            false if self.is_all_read && self.down.unused().is_empty() => Then::Close,
-            false => Then::Linger,
-        }
-    }
-
-    /// Copies between both sides until one ends or policy no longer allows it.
-    async fn tunnel(self, up: Side, permit: Permit, _record: Option<Record>) {
-        let ended = tcp::splice_sides(self.down, up, &permit, &self.registered).await;
-        tracing::debug!(?ended, "a tunnel ended");
-    }
-
-    async fn refuse_malformed(&mut self, why: Malformed) -> Then {
-        let refusal = Refusal::new(Reason::Malformed).because(why.to_string());
-        self.request = RequestHead::default();
-        self.head.clear();
-        self.refuse(&refusal).await
-    }
-
-    async fn refuse(&mut self, refusal: &Refusal) -> Then {
-        let decision = self.way.refuse(refusal, &self.request, &self.head);
-        let closes = refusal.reason == Reason::Malformed || self.must_close_after_answer();
-        let answer = refusal::refused(self.form(), refusal, decision);
-        self.answer(answer, closes).await
-    }
-
-    async fn fail(
-        &mut self,
-        code: StatusCode,
-        why: &'static str,
-        record: &mut Option<Record>,
-    ) -> Then {
-        if let Some(record) = record {
-            record.status = code.as_u16();
-        }
-        let closes = self.must_close_after_answer();
-        let answer = refusal::failed(self.form(), code, why);
-        self.answer(answer, closes).await
-    }
-
-    /// What was not read of a request would be taken for the next one.
-    fn must_close_after_answer(&mut self) -> bool {
-        !self.request.keeps_alive
-            || !self.request.is_1_1
-            || self.request.upgrade.is_connect()
-            || self.registered.ends()
-            || self.is_refused
-            || self.life <= Instant::now()
-            || self.way.is_over()
-            || !self.skip_content()
-    }
-
-    /// Leaves out the content of the request, if all of it is here.
-    fn skip_content(&mut self) -> bool {
-        let mut content = Content::from(std::mem::replace(
-            &mut self.request.content,
-            strict::BodyLength::Fixed(0),
-        ));
-        while !content.is_done() {
-            match content.next(self.down.unused()) {
-                Ok(Piece::Data(count) | Piece::Framing(count) | Piece::Trailers(count)) => {
-                    self.down.consume(count)
-                }
-                Ok(Piece::More) | Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    async fn answer(&mut self, answer: Response<Body>, closes: bool) -> Then {
-        let is_head = self.request.method(&self.head) == "HEAD";
-        let text = answer::bytes(answer, is_head, closes);
-        let mut flow = Flow::new(text, Content::Done, Framed::AsItCame);
-        let down = &mut self.down.stream;
-        let patience = tokio::time::timeout(IDLE_TIMEOUT, poll_fn(|cx| flow.poll_lead(down, cx)));
-        match patience.await {
-            Ok(Ok(())) if !closes => Then::GoOn,
-            Ok(Ok(())) => Then::Linger,
-            Ok(Err(_)) | Err(_) => Then::Reset,
-        }
-    }
-
-    fn form(&self) -> Form {
-        if self.request.is_grpc {
-            Form::Grpc
-        } else {
-            Form::Json
+    fn find_way(&mut self) {
+        let Some(guide) = &self.guide else { return };
+        let authority = self.request.authority(&self.head);
+        if let Some(way) = guide.way(authority, &self.way) {
+            self.registered.aims_at(way.target.as_ref().ok());
+            self.way = way;
+            self.known = Known::default();
         }
     }
 
@@ -448,9 +253,6 @@ impl Connection {
     }
 }
 
-const UNREACHABLE: &str = "no endpoint of the service can be reached";
-/// How often a request is put on a connection at most.
-const MOST_SENDS: usize = 3;
 const LINGER: Duration = Duration::from_secs(2);
 /// What a client may still send after its connection's last answer.
 const MOST_DISCARDED: usize = 16 * 1024 * 1024;

@@ -6,11 +6,11 @@ use super::content::Content;
 use super::flow::{Broken, Flow, Framed};
 use super::head::{Declared, RequestHead, ResponseHead, write_upgrade};
 use super::side::Side;
+use super::upgrade::Upgrade;
 use crate::buffers;
 use crate::connections::Registered;
 use crate::enforce::Permit;
 use crate::http::strict::{self, Malformed};
-use crate::http::upgrade::Upgrade;
 
 /// The longest head of a response.
 const MOST_HEAD: usize = 64 * 1024;

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use weft_policy::{HeaderLookup, HeaderValue};
 
+use super::upgrade::Upgrade;
 use crate::http::strict::{self, BodyLength, MAX_HEADERS, Malformed};
-use crate::http::upgrade::Upgrade;
 
 #[derive(Debug, Default)]
 pub(super) struct Fields {

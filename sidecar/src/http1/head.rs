@@ -8,9 +8,9 @@ use std::ops::Range;
 use weft_policy::HttpRequest;
 
 use super::fields::{Fields, Headers, Known, Lines, bytes, text};
-use crate::http::headers::is_authority;
+use super::upgrade::Upgrade;
+use crate::http::authority::is_authority;
 use crate::http::strict::{self, BodyLength, Malformed, RequestLine};
-use crate::http::upgrade::Upgrade;
 
 /// A request's head. It is kept and filled again, so that a connection's requests need no memory of their own.
 #[derive(Debug)]
@@ -271,9 +271,7 @@ impl ResponseHead {
         };
         self.switches_to = match self.fields.upgrade(head, is_1_1) {
             Upgrade::To(protocol) => Some(protocol),
-            Upgrade::None | Upgrade::Ambiguous | Upgrade::Connect | Upgrade::ExtendedConnect(_) => {
-                None
-            }
+            Upgrade::None | Upgrade::Ambiguous | Upgrade::Connect => None,
         };
         self.keeps_alive = self.fields.keeps_alive(head, is_1_1);
         self.fields.drop_nominated(head);

@@ -13,12 +13,15 @@ pub mod exchange;
 pub mod fields;
 pub mod flow;
 pub mod head;
+pub mod proxy;
 pub mod request;
 pub mod side;
 pub mod timer;
+pub mod upgrade;
 
 pub use connection::Connection;
 pub use content::Content;
 pub use head::{RequestHead, ResponseHead};
 pub use request::{Inlet, Way};
 pub use side::Side;
+pub use upgrade::Upgrade;

@@ -10,16 +10,18 @@ use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::Reason;
 
 use super::head::RequestHead;
+use super::proxy::declared;
+use super::upgrade::Upgrade;
 use crate::access_log::Record;
 use crate::connections::DeclaredPort;
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Parties, Permit, Refusal, Side};
-use crate::http::headers;
-use crate::http::upgrade::Upgrade;
+use crate::http::client_cert;
 use crate::listener::Shared;
 use crate::metrics::SideLabel;
 use crate::outlets::Target;
 use crate::tls::Peer;
+use crate::view::Enforced;
 
 /// Which way the requests of one connection go. Everything that is the same for all of them is made once.
 pub struct Way {
@@ -34,6 +36,8 @@ pub struct Way {
     pub named: Option<Target>,
     /// Lines that each forwarded request gets.
     pub added: Vec<u8>,
+    /// The request itself named the target.
+    is_named_by_request: bool,
     requests: Counter,
 }
 
@@ -55,7 +59,25 @@ impl Way {
             target: Ok(target),
             inlet: None,
             added: Vec::new(),
+            is_named_by_request: false,
             requests: counter(shared, "client"),
+        }
+    }
+
+    /// The same for a request that came to the HTTP proxy.
+    pub fn by_request(shared: &Arc<Shared>, target: ServicePort) -> Self {
+        Self {
+            is_named_by_request: true,
+            ..Self::out(shared, target)
+        }
+    }
+
+    /// From the application beside this sidecar to what is no service.
+    pub fn unknown(shared: &Arc<Shared>, refusal: Refusal) -> Self {
+        Self {
+            side: Side::Client,
+            requests: counter(shared, "client"),
+            ..Self::nowhere(shared, shared.config.own_id.clone(), refusal)
         }
     }
 
@@ -66,11 +88,12 @@ impl Way {
         Self {
             shared: Arc::clone(shared),
             side: Side::Server,
-            added: headers::client_cert_line(own, &source, &inlet.peer.leaf_sha256),
+            added: client_cert::line(own, &source, &inlet.peer.leaf_sha256),
             source,
             target: Ok(target),
             inlet: Some(inlet),
             named: None,
+            is_named_by_request: false,
             requests: counter(shared, "server"),
         }
     }
@@ -85,6 +108,7 @@ impl Way {
             inlet: None,
             named: None,
             added: Vec::new(),
+            is_named_by_request: false,
             requests: counter(shared, "server"),
         }
     }
@@ -96,6 +120,24 @@ impl Way {
             .as_ref()
             .is_some_and(|inlet| inlet.declared.protocol != Protocol::Http);
         *upgrade == Upgrade::None || !speaks_http2
+    }
+
+    /// A CONNECT to a port of bytes, for which the mesh itself opens the tunnel.
+    pub fn is_tunnel(&self, upgrade: &Upgrade) -> bool {
+        self.is_named_by_request && upgrade.is_connect()
+    }
+
+    /// Who names a target in a request opens a tunnel to ports of bytes, and to no other.
+    fn fits(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
+        if !self.is_named_by_request {
+            return true;
+        }
+        match declared(enforced, target) {
+            Some(Protocol::Tcp) => upgrade.is_connect(),
+            Some(Protocol::Http | Protocol::Http2 | Protocol::Grpc) => !upgrade.is_connect(),
+            // Unknown and forbidden answer alike: with the verdict.
+            None => true,
+        }
     }
 
     pub fn count_request(&self) {
@@ -138,6 +180,9 @@ impl Way {
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
+        if !self.fits(&enforced, target, &request.upgrade) {
+            return Err(Refusal::new(Reason::WrongProtocol));
+        }
         let parties = Parties {
             side: self.side,
             source: &self.source,
@@ -156,9 +201,12 @@ impl Way {
     /// Counts a refusal. A head that could not be read is empty here.
     pub fn refuse(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
         let target = self.target.as_ref().ok();
-        let service = target
-            .map(|target| target.service.to_string())
-            .unwrap_or_default();
+        let host = request.authority(head).unwrap_or_default();
+        let service = match (target, self.side) {
+            (Some(target), _) => target.service.to_string(),
+            (None, Side::Client) => host.to_owned(),
+            (None, Side::Server) => String::new(),
+        };
         let decision = self.shared.decisions.refuse(&Refused {
             side: self.side,
             source: RefusedPeer::Verified(&self.source),
@@ -168,7 +216,7 @@ impl Way {
                 .unwrap_or_default(),
             method: request.method(head),
             path: request.path(head),
-            host: request.authority(head).unwrap_or_default(),
+            host,
             reason: refusal.reason,
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::frame::{Fault, Header, Kind};
 use super::{Http2, Shared};
 use crate::buffers;
-use crate::http::guard::IDLE_TIMEOUT;
+use crate::http::IDLE_TIMEOUT;
 use crate::http1::Side;
 use crate::http1::timer::Timer;
 

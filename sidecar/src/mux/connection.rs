@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::frame::Fault;
 use super::{Mux, Shared};
 use crate::buffers;
+use crate::http::IDLE_TIMEOUT;
 
 /// How a connection ended.
 #[derive(Debug, Error)]
@@ -28,6 +29,8 @@ pub enum Ended {
     Io(#[source] io::Error),
     #[error("the peer was silent for too long")]
     Silent,
+    #[error("nothing was open on it for too long")]
+    Idle,
     #[error("this side ended it")]
     Aborted,
 }
@@ -104,10 +107,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Future for Turns<S> {
                     ready!(this.poll_close(cx));
                     return Poll::Ready(Ended::Done);
                 }
-                return this
-                    .watch
-                    .poll(cx, streams > 0, &this.shared)
-                    .map(|()| Ended::Silent);
+                return this.watch.poll(cx, streams > 0, &this.shared);
             }
         }
     }
@@ -175,6 +175,8 @@ struct Watch {
     timer: Option<Pin<Box<Sleep>>>,
     heard: bool,
     unanswered: u32,
+    /// When something was open last.
+    used: Instant,
 }
 
 impl Watch {
@@ -183,6 +185,7 @@ impl Watch {
             timer: None,
             heard: false,
             unanswered: 0,
+            used: Instant::now(),
         }
     }
 
@@ -190,18 +193,23 @@ impl Watch {
         self.heard = true;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, has_streams: bool, shared: &Shared) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, has_streams: bool, shared: &Shared) -> Poll<Ended> {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(ASK_EVERY)));
         while timer.as_mut().poll(cx).is_ready() {
             timer.as_mut().reset(Instant::now() + ASK_EVERY);
+            if has_streams {
+                self.used = Instant::now();
+            } else if self.used.elapsed() > IDLE_TIMEOUT {
+                return Poll::Ready(Ended::Idle);
+            }
             if std::mem::take(&mut self.heard) || !has_streams {
                 self.unanswered = 0;
                 continue;
             }
             if self.unanswered == MOST_UNANSWERED {
-                return Poll::Ready(());
+                return Poll::Ready(Ended::Silent);
             }
             self.unanswered += 1;
             shared.state().ping();

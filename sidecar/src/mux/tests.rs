@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use super::credit::FLOOR;
 use super::state::MOST_SLOTS;
 use super::{Accepted, Carried, Ended, Mux, MuxStream, Role, run};
+use crate::http::IDLE_TIMEOUT;
 
 struct Pair {
     client: Mux,
@@ -338,6 +339,16 @@ async fn a_peer_that_vanished_is_noticed_while_a_stream_is_open() {
     let mut stream = client.open(Carried::Http1, "a").unwrap();
     assert!(stream.read_u8().await.is_err());
     assert!(matches!(runs.await.unwrap(), Ended::Silent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_11_a_peer_that_opens_nothing_is_not_kept() {
+    let (_peer, io) = duplex(1024);
+    let (_server, mut runs) = end(Role::Server, io);
+    let early = tokio::time::timeout(IDLE_TIMEOUT, &mut runs).await;
+    assert!(early.is_err(), "it may be silent for a while");
+    let ended = tokio::time::timeout(IDLE_TIMEOUT, runs).await;
+    assert!(matches!(ended.unwrap().unwrap(), Ended::Idle));
 }
 
 async fn until(is_so: impl Fn() -> bool) {

@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use weft_catalog::Protocol;
 
 use crate::Sidecar;
+use crate::dial::{DialError, Dialler};
 use crate::http1::Side;
 use crate::http2::{self, Http2, Http2Stream, Limits, Role};
 use crate::stream::Stream;
-use crate::upstream::{DialError, Dialler};
 
 pub(super) struct Http2Apps {
     sidecar: Arc<Sidecar>,

@@ -16,10 +16,10 @@ use weft_identity::SpiffeId;
 
 use super::Target;
 use crate::Sidecar;
+use crate::dial::{DialError, Dialler, Whom, is_usable};
 use crate::mux::{self, Carried, Mux, Role};
 use crate::stream::Stream;
 use crate::tls::{ALPN_HTTP1, ALPN_MUX, ALPN_TCP, Peer, TlsError};
-use crate::upstream::{DialError, Dialler, Whom, is_usable};
 
 pub struct SharedConnections {
     sidecar: Arc<Sidecar>,

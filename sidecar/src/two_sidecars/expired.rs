@@ -1,11 +1,11 @@
 //! SVIDs that come to their end while connections are kept.
 
 use super::*;
+use crate::dial::Dialler;
 use crate::metrics::{ListenerLabel, SideLabel};
 use crate::mux::Carried;
 use crate::mux::frame::HEADER;
 use crate::tls::{ALPN_MUX, Tls};
-use crate::upstream::Dialler;
 
 const NAME: &str = "main.api.shop.weft.local";
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod apps;
 mod attack;
-pub(crate) mod frames;
 pub(crate) mod open;
 mod row_01;
 mod row_02;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use weft_tests::frames::{self, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use weft_tests::request;
 
 use super::apps::App;
-use super::frames::{self, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use super::open::Io;
 use super::shop::{LIMIT, Shop, exchange, resident, rule, target};
 

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use weft_tests::{Ran, Svid, eventually};
+use weft_tests::{Ran, Svid, eventually, frames};
 use weft_wire::v1;
 use weft_wire::v1::decisions_client::DecisionsClient;
 use weft_wire::v1::registration_client::RegistrationClient;
 
 use super::apps::App;
-use super::frames;
 use super::open::Io;
 use super::row_12::client_hello;
 use super::shop::{Shop, exchange, read_until, rule};

@@ -1,10 +1,9 @@
 //! Row 16: what no parser expects, at every listener of a sidecar: that connection ends, and nothing else does.
 
 use tokio::net::TcpStream;
-use weft_tests::request;
+use weft_tests::{frames, request};
 
 use super::apps::App;
-use super::frames;
 use super::open::Io;
 use super::shop::{Shop, exchange, rule, target};
 use crate::rows_trust::row_16::garbage;

@@ -5,10 +5,9 @@ use std::time::Duration;
 use http::{Method, Request};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use weft_tests::eventually;
+use weft_tests::{eventually, frames};
 
 use super::apps::{App, whole};
-use super::frames;
 use super::open::{Io, Kind, http2};
 use super::shop::{Shop, exchange, read_head, read_until, rule};
 

@@ -54,9 +54,11 @@ impl State {
                 )),
             };
         }
-        if std::mem::replace(&mut self.has_settings, true) {
+        match std::mem::replace(&mut self.has_settings, true) {
             // Every stream is looked at for them.
-            self.spend()?;
+            true => self.spend()?,
+            // Who says nothing of a limit has none.
+            false => self.peer_streams = MOST_OPEN,
         }
         let settings = read_settings(payload);
         let settings = settings.ok_or(Fault::new(Code::FrameSize, "a setting has six bytes"))?;

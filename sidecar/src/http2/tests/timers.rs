@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::cost::Memory;
-use crate::http::guard::IDLE_TIMEOUT;
+use crate::http::IDLE_TIMEOUT;
 use crate::http1::Side;
 use crate::http2::{Ended, Http2, Http2Stream, run};
 use crate::stream::Stream;

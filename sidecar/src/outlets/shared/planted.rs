@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::super::{Idle, Key, Outlets};
 use super::Shared;
 use crate::cost::Memory;
+use crate::dial::Whom;
 use crate::mux::{self, Mux, Role};
 use crate::stream::Stream;
 use crate::tls::Peer;
-use crate::upstream::Whom;
 
 impl Outlets {
     /// A connection to the application, which waits for its next exchange.

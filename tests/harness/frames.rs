@@ -1,20 +1,20 @@
 //! HTTP/2 written by hand: what no library would send.
 
 /// RFC 9113 §3.4, and empty SETTINGS.
-pub(crate) fn opening() -> Vec<u8> {
+pub fn opening() -> Vec<u8> {
     let settings = frame(SETTINGS, 0, 0, &[]);
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()
 }
 
 /// One frame (RFC 9113 §4.1).
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a frame's length");
     let head = [&length.to_be_bytes()[1..], &[kind, flags]].concat();
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A header block without any compression (RFC 7541 §6.2.2).
-pub(crate) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -28,7 +28,7 @@ pub(crate) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// The header block of a `GET`.
-pub(crate) fn get(path: &str, authority: &str) -> Vec<u8> {
+pub fn get(path: &str, authority: &str) -> Vec<u8> {
     block(&[
         (":method", b"GET"),
         (":scheme", b"http"),
@@ -38,7 +38,7 @@ pub(crate) fn get(path: &str, authority: &str) -> Vec<u8> {
 }
 
 /// The kinds and payloads of the whole frames among the bytes.
-pub(crate) fn read(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+pub fn read(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [a, b, c, kind, _flags, _, _, _, _, rest @ ..] = bytes {
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
@@ -51,11 +51,13 @@ pub(crate) fn read(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const CONTINUATION: u8 = 9;
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
