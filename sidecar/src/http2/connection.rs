@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use super::frame::{Fault, Header, Kind};
+use super::frame::{Code, Fault, Header, Kind};
 use super::{Http2, Shared};
 use crate::buffers;
 use crate::http::IDLE_TIMEOUT;
@@ -55,8 +55,9 @@ pub async fn run(http2: &Http2, side: Side, patience: Duration) -> Ended {
     let ended = (&mut turns).await;
     if let Ended::Fault(fault) = &ended {
         let goodbye = http2.shared.state().goodbye(fault.code);
+        let is_flood = fault.code == Code::Calm;
         drop(closing);
-        turns.say(&goodbye).await;
+        turns.say(&goodbye, is_flood).await;
     }
     ended
 }
@@ -212,13 +213,20 @@ impl Turns {
         Poll::Pending
     }
 
-    /// Tells the peer why, and waits a moment that it can read so: unread bytes would make the socket send a reset instead.
-    async fn say(&mut self, goodbye: &[u8]) {
+    /// Tells the peer why, and waits a moment that it can read so: unread bytes would make the socket send a reset instead. Whoever floods is
+    /// told, and neither read nor let go for a while: it would only come again.
+    async fn say(&mut self, goodbye: &[u8], is_flood: bool) {
         let said = async {
             let stream = &mut self.side.stream;
             let rest = self.writing.get(self.written..).unwrap_or_default();
             stream.write_all(rest).await?;
             stream.write_all(goodbye).await?;
+            stream.flush().await?;
+            if is_flood {
+                self.side.consume(self.side.unused().len());
+                tokio::time::sleep(PENANCE).await;
+                return Ok(());
+            }
             stream.shutdown().await?;
             let side = &mut self.side;
             let mut left = MOST_DISCARDED;
@@ -232,7 +240,8 @@ impl Turns {
             }
             io::Result::Ok(())
         };
-        let _ = tokio::time::timeout(LINGER, said).await;
+        let limit = if is_flood { PENANCE } else { LINGER };
+        let _ = tokio::time::timeout(limit, said).await;
     }
 }
 
@@ -246,4 +255,6 @@ fn is_late(partial: &[u8]) -> bool {
 const READS_A_TURN: usize = 8;
 /// How long a peer at fault may still send.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long one that floods waits for its end.
+const PENANCE: Duration = Duration::from_secs(5);
 const MOST_DISCARDED: usize = 16 * 1024 * 1024;

@@ -36,8 +36,8 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const TABLE: usize = 4096;
 /// Streams that a client has open at most, whatever the server would take.
 const MOST_OPEN: usize = 256;
-/// Until the server says how many it takes (RFC 9113 §6.5.2 recommends no less): one more would wait unseen.
-const FIRST_STREAMS: usize = 100;
+/// Streams that a client opens before it knows what the server takes: no server should take fewer (RFC 9113 §6.5.2).
+const FIRST_OPEN: usize = 100;
 const LAST_STREAM: u32 = u32::MAX >> 1;
 /// The content of the PING that asks whether the peer has heard that the connection ends.
 const LEAVING: [u8; 8] = *b"weft-end";
@@ -82,6 +82,7 @@ pub struct State {
     reading: Reading,
     block: Block,
     budget: Budget,
+    cancelling: Budget,
     /// The peer allows less of a table than an encoder has from the start, which must be told that there is none.
     must_tell_table: bool,
     encoding: Vec<u8>,
@@ -156,7 +157,7 @@ impl State {
                 Role::Client => 1,
                 Role::Server => 0,
             },
-            peer_streams: FIRST_STREAMS,
+            peer_streams: FIRST_OPEN,
             peer_window: FIRST_WINDOW,
             send_window: FIRST_WINDOW,
             owed: 0,
@@ -164,7 +165,8 @@ impl State {
             decoder: Decoder::new(TABLE),
             reading: Reading::default(),
             block: Block::default(),
-            budget: Budget::default(),
+            budget: Budget::for_nothing(),
+            cancelling: Budget::for_cancelling(),
             must_tell_table: false,
             encoding: Vec::new(),
             preface: match role {

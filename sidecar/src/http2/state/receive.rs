@@ -170,14 +170,22 @@ impl State {
             return Ok(());
         };
         let known = self.slot(place).map(|slot| (slot.peer, slot.put));
+        let is_unseen = self.slot(place).is_some_and(|slot| slot.is_unseen);
         match (self.role, known) {
             // A server that has answered may say that it reads no more of the request (RFC 9113 §8.1): the answer stands.
             (Role::Client, Some((Peer::Ended, _))) => self.answered(place),
             (Role::Client, _) => self.fail(place),
             // The answer was whole: no work was lost.
             (Role::Server, Some((_, Put::Ended))) => self.fail(place),
-            (Role::Server, _) => {
+            // Nobody had looked at it: it came only to be reset.
+            (Role::Server, _) if is_unseen => {
                 self.spend()?;
+                self.fail(place);
+            }
+            (Role::Server, _) => {
+                if !self.cancelling.spend() {
+                    return Err(Fault::new(Code::Calm, "too many requests are cancelled"));
+                }
                 self.fail(place);
             }
         }

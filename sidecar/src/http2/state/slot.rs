@@ -27,6 +27,8 @@ pub(in crate::http2) struct Slot {
     pub(in crate::http2) send_window: i64,
     /// The request asks for a head alone.
     pub(in crate::http2) is_head: bool,
+    /// Nobody has read anything of the stream.
+    pub(in crate::http2) is_unseen: bool,
     /// Somebody holds the stream.
     pub(in crate::http2) is_held: bool,
     /// Nothing more is to come over it, whatever waits.
@@ -71,6 +73,7 @@ impl Slot {
             partial: Vec::new(),
             send_window: 0,
             is_head: false,
+            is_unseen: false,
             is_held: true,
             is_over: false,
             takes_another: true,
@@ -89,6 +92,7 @@ impl Slot {
         self.put = Put::Head;
         self.send_window = send_window;
         self.is_head = false;
+        self.is_unseen = true;
     }
 
     /// Where what comes from the peer is written to.
@@ -141,6 +145,7 @@ impl Slot {
     /// Moves what waits; gives how much of it was content.
     pub(in crate::http2) fn move_to(&mut self, into: &mut Vec<u8>, most: usize) -> usize {
         let waiting = self.waiting();
+        self.is_unseen = false;
         if self.read == 0 && into.is_empty() && waiting <= most {
             buffers::give_back(std::mem::replace(into, std::mem::take(&mut self.received)));
             self.chunk = None;

@@ -170,8 +170,19 @@ impl State {
             wake(&mut slot.reader);
             wake(&mut slot.writer);
         }
+        self.withdraw(number);
         self.wake_if_done();
         self.release(number);
+    }
+
+    /// Server: a stream that ended before anybody took it is nobody's work, so that rapid resets cost no more than their reading.
+    fn withdraw(&mut self, number: u32) {
+        if let Some(at) = self.opened.iter().position(|opened| *opened == number) {
+            self.opened.remove(at);
+            if let Some(slot) = self.slot(number) {
+                slot.is_held = false;
+            }
+        }
     }
 
     pub(super) fn release(&mut self, number: u32) {

@@ -40,6 +40,7 @@ fn content(wire: &mut Wire) -> usize {
 fn answering(wire: &mut Wire, stream: u32, length: usize) -> u32 {
     wire.takes(&get(stream, "/"));
     let slot = wire.accepted().expect("a stream");
+    wire.text(slot);
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
     wire.writes(slot, head.as_bytes());
     slot
