@@ -54,11 +54,9 @@ impl State {
                 )),
             };
         }
-        match std::mem::replace(&mut self.has_settings, true) {
+        if std::mem::replace(&mut self.has_settings, true) {
             // Every stream is looked at for them.
-            true => self.spend()?,
-            // Who says nothing of a limit has none.
-            false => self.peer_streams = MOST_OPEN,
+            self.spend()?;
         }
         let settings = read_settings(payload);
         let settings = settings.ok_or(Fault::new(Code::FrameSize, "a setting has six bytes"))?;
