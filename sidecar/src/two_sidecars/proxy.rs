@@ -68,3 +68,26 @@ async fn row_13_the_proxy_passes_over_an_endpoint_with_another_identity_and_tell
         assert!(!answer.contains("decision"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn row_14_an_answer_through_the_proxy_ends_when_its_request_is_no_longer_allowed() {
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = app.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = app.accept().await.unwrap();
+        let part = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart";
+        stream.write_all(part).await.unwrap();
+        // Until the sidecar goes.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let mesh = Pair::before(address, Protocol::Http, RULE).await;
+    let mut client = TcpStream::connect(mesh.proxy).await.unwrap();
+    let ask = "GET http://api.shop/orders/1 HTTP/1.1\r\nHost: api.shop\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, b"part").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    mesh.client_allows("");
+    mesh.client_judges_again();
+    let end = tokio::time::timeout(LONG, client.read_u8()).await;
+    assert!(end.expect("it stays open").is_err());
+}
