@@ -34,6 +34,14 @@ pub fn give_back(mut buffer: Vec<u8>) {
     FREE.with_borrow_mut(|free| {
         if free.len() < KEPT {
             free.push(buffer);
+        } else if buffer.capacity() > SIZE
+            && let Some(smaller) = free
+                .iter()
+                .position(|kept| kept.capacity() < buffer.capacity())
+        {
+            // It grew to what the traffic of now needs; a small one in its place would have to grow again.
+            free.swap_remove(smaller);
+            free.push(buffer);
         }
     });
 }
@@ -60,6 +68,14 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_that_grew_is_kept_also_when_many_small_ones_are() {
+        let small: Vec<_> = (0..2 * KEPT).map(|_| Vec::with_capacity(SIZE)).collect();
+        small.into_iter().for_each(give_back);
+        give_back(Vec::with_capacity(LARGEST_KEPT));
+        assert_eq!(take().capacity(), LARGEST_KEPT);
+    }
 
     #[test]
     fn buffers_come_back_empty_and_large_ones_are_let_go() {

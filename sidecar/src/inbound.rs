@@ -31,12 +31,16 @@ use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Peer};
 
 /// Serves one connection that the inbound listener accepted.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Arc<Place>) {
-    let Some((stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else {
+    let Some((mut stream, peer)) = Box::pin(shake_hands(&shared, stream, from)).await else {
         return;
     };
     let connection = stream.get_ref().1;
     let peer = Arc::new(peer);
     if connection.alpn_protocol() == Some(ALPN_MUX) {
+        stream
+            .get_mut()
+            .1
+            .set_buffer_limit(Some(mux::WRITTEN_AT_ONCE));
         return Box::pin(serve_streams(shared, stream, peer, from, place)).await;
     }
     let speaks = Speaks::of(connection.alpn_protocol());

@@ -27,6 +27,9 @@ pub use frame::Carried;
 pub use state::Role;
 pub use stream::MuxStream;
 
+/// What TLS may hold of one write: all that waits for a turn leaves by one system call, for which the library's 64 KiB are too few.
+pub const WRITTEN_AT_ONCE: usize = 256 * 1024;
+
 /// One end of a connection; clones share it.
 #[derive(Clone)]
 pub struct Mux {

@@ -203,7 +203,7 @@ impl SharedConnections {
             Carried::Tcp => ALPN_TCP,
         };
         let protocols = &[ALPN_MUX, alone];
-        let (tls, peer) = self.dialler.dial_mesh(whom, name, protocols).await?;
+        let (mut tls, peer) = self.dialler.dial_mesh(whom, name, protocols).await?;
         let peer = Arc::new(peer);
         if tls.get_ref().1.alpn_protocol() != Some(ALPN_MUX) {
             let stream = Stream::TlsClient(Box::new(tls));
@@ -213,6 +213,7 @@ impl SharedConnections {
                 is_fresh: true,
             });
         }
+        tls.get_mut().1.set_buffer_limit(Some(mux::WRITTEN_AT_ONCE));
         let mux = Mux::new(Role::Client);
         let stream = mux.open(carried, name).ok_or(DialError::Name)?;
         mux::start(&self.sidecar, &mux, Box::new(tls));
