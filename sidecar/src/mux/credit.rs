@@ -1,8 +1,8 @@
 //! How many bytes a peer may send on one slot before this side has passed them on.
 //!
 //! Invariant: what the peer may still send, what waits here and what is owed to it add up to the window. Every slot has `FLOOR`, whatever
-//! the others do; a slot whose bytes are taken quickly grows to `CEILING` out of a share that the connection's slots have in common, so
-//! that readers that stop can hold at most `slots * FLOOR + SHARE`.
+//! the others do; a slot that uses up its window, and whose bytes are taken, grows to `CEILING` out of a share that the connection's slots
+//! have in common, so that readers that stop can hold at most `slots * FLOOR + SHARE`.
 
 use super::frame::Fault;
 
@@ -49,7 +49,11 @@ impl Credit {
         if self.owed < self.window / 2 {
             return None;
         }
-        let more = self.window.min(CEILING - self.window).min(*share);
+        // Only whoever uses up its window is held up by it: what short messages leave over is for those that need it.
+        let more = match self.left <= self.window / 4 {
+            true => self.window.min(CEILING - self.window).min(*share),
+            false => 0,
+        };
         *share -= more;
         self.window += more;
         let given = std::mem::take(&mut self.owed) + more;
@@ -76,21 +80,24 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_grows_while_its_bytes_are_taken_and_the_share_lasts() {
+    fn a_slot_grows_while_it_is_used_up_and_the_share_lasts() {
         let mut share = 3 * FLOOR;
         let mut credit = Credit::default();
         let half = usize::try_from(FLOOR / 2).unwrap();
         credit.receive(half).unwrap();
         assert_eq!(credit.pass_on(half - 1, &mut share), None);
-        assert_eq!(credit.pass_on(1, &mut share), Some(FLOOR / 2 + FLOOR));
+        // The other half was left: nobody waited for more.
+        assert_eq!(credit.pass_on(1, &mut share), Some(FLOOR / 2));
         credit.receive(2 * half).unwrap();
+        assert_eq!(credit.pass_on(half, &mut share), Some(FLOOR / 2 + FLOOR));
+        credit.receive(3 * half).unwrap();
         assert_eq!(
-            credit.pass_on(2 * half, &mut share),
-            Some(FLOOR + 2 * FLOOR)
+            credit.pass_on(3 * half, &mut share),
+            Some(3 * FLOOR / 2 + 2 * FLOOR)
         );
         assert_eq!(share, 0);
         let mut other = Credit::default();
-        other.receive(half).unwrap();
+        other.receive(2 * half).unwrap();
         assert_eq!(other.pass_on(half, &mut share), Some(FLOOR / 2));
         credit.close(&mut share);
         assert_eq!(share, 3 * FLOOR);
