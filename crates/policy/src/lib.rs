@@ -14,6 +14,8 @@
 mod canonical;
 mod documents;
 mod explain;
+mod flow;
+mod fold;
 mod header;
 mod hints;
 mod http;
@@ -31,6 +33,8 @@ mod table;
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
+pub use flow::{Flow, FlowKey, FlowRequest, HeaderSeen, Judged};
+pub use fold::{FoldedPath, FoldedSegment, Kind};
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
 pub use http::{HostPattern, HttpCondition, Method, Upgrade, host_of};
 pub use lint::{Warning, WarningKind, lint};
