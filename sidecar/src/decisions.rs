@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use weft_identity::{ServiceName, SpiffeId};
+use weft_identity::{ServiceName, ServicePort, SpiffeId};
 use weft_policy::Reason;
 use weft_wire::v1;
 
@@ -158,6 +158,14 @@ impl Decisions {
         self.shared.metrics.decisions_dropped.inc_by(dropped);
         self.shared.news.notify_one();
         id
+    }
+
+    /// The sidecar at the other end refused a connection and named its decision: said in this log too, at the same bounded rate.
+    pub fn told_by_peer(&self, decision: DecisionId, target: &ServicePort) {
+        self.shared.metrics.refused_by_peer.inc();
+        if self.table().logged.takes_one(Timestamp::now()) {
+            tracing::info!(%decision, side = "server", %target, "refused by the peer's sidecar");
+        }
     }
 
     /// What has changed since it was last reported, at most one report's worth.
@@ -315,6 +323,16 @@ impl Entry {
 }
 
 impl DecisionId {
+    pub const LENGTH: usize = 26;
+
+    /// `None`: these are not the characters of an id.
+    pub fn read(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+        bytes
+            .iter()
+            .all(|byte| CROCKFORD.contains(byte))
+            .then_some(Self(bytes))
+    }
+
     fn new(now: Timestamp) -> Self {
         let mut random = [0_u8; 10];
         if aws_lc_rs::rand::fill(&mut random).is_err() {
