@@ -417,6 +417,7 @@ fn log_refusal(
         method: "",
         path: "",
         host: "",
+        upgrade: "",
         reason: refusal.reason,
         revision: shared.current.load().revision,
         detail: &refusal.detail,

@@ -221,6 +221,7 @@ fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
         method: "",
         path: "",
         host: "",
+        upgrade: "",
         reason: refusal.reason,
         revision: shared.current.load().revision,
         detail: &refusal.detail,
