@@ -19,6 +19,7 @@ mod fold;
 mod header;
 mod hints;
 mod http;
+mod learn;
 mod lint;
 mod lists;
 mod path;

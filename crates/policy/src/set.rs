@@ -19,9 +19,9 @@ use crate::{
     rule::{Mode, Rule},
 };
 
-/// Cheap to clone and share.
+/// Cheap to clone and share. Beside the rules stands until when the namespace learns.
 #[derive(Debug, Clone)]
-pub struct PolicySet(Arc<Compiled>);
+pub struct PolicySet(Arc<Compiled>, Option<Timestamp>);
 
 #[derive(Debug)]
 struct Compiled {
@@ -64,18 +64,33 @@ impl PolicySet {
             rules.iter().filter(|rule| rule.ports.is_any()),
             &trust_domain,
         );
-        Self(Arc::new(Compiled {
+        let compiled = Compiled {
             trust_domain,
             service: service.clone(),
             encoded_slashes,
             named,
             others,
             rules: rules.into(),
-        }))
+        };
+        Self(Arc::new(compiled), None)
     }
 
-    /// Decides about a connection before anything of it is read.
-    pub fn decide_connection(
+    /// The same rules in a namespace that learns until then; `None`: in a strict one.
+    #[must_use]
+    pub fn learning(self, until: Option<Timestamp>) -> Self {
+        Self(self.0, until)
+    }
+
+    pub(crate) fn learn_until(&self) -> Option<Timestamp> {
+        self.1
+    }
+
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.0.trust_domain
+    }
+
+    /// What the rules alone say about a connection before anything of it is read.
+    pub(crate) fn judge_connection(
         &self,
         connection: &Connection<'_>,
         now: Timestamp,
@@ -97,8 +112,8 @@ impl PolicySet {
         }
     }
 
-    /// Decides about one request on a connection.
-    pub fn decide_request(
+    /// What the rules alone say about one request on a connection.
+    pub(crate) fn judge_request(
         &self,
         connection: &Connection<'_>,
         request: &HttpRequest<'_>,
@@ -157,8 +172,7 @@ impl PolicySet {
         &self.0.service
     }
 
-    /// When the next rule expires after `now`: the time to check live connections again.
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_rule_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.0
             .rules
             .iter()
