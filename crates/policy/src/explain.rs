@@ -13,9 +13,7 @@ use crate::{
     hints::hints,
     http::{HttpCondition, PARTS},
     lists::Match,
-    request::{
-        Condition, Connection, HeaderValue, HttpRequest, Reason, Verdict,
-    },
+    request::{Condition, Connection, HeaderValue, HttpRequest, Reason, Verdict},
     rule::{Mode, Rule},
     set::PolicySet,
     suggest::suggested_yaml,

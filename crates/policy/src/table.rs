@@ -168,7 +168,12 @@ impl World {
             .unwrap_or_default()
     }
 
-    fn answer<'a>(&self, case: &Case, set: &'a PolicySet, now: Timestamp) -> Result<Verdict<'a>, String> {
+    fn answer<'a>(
+        &self,
+        case: &Case,
+        set: &'a PolicySet,
+        now: Timestamp,
+    ) -> Result<Verdict<'a>, String> {
         let source = case
             .from
             .exact(&self.trust_domain)

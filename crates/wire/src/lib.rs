@@ -15,6 +15,7 @@
 mod error;
 mod key;
 mod mesh;
+mod namespace_settings;
 mod packed;
 mod refusal;
 mod resource;
