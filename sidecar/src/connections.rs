@@ -330,18 +330,13 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
         source: &live.source,
         target,
     };
-    let connection = || enforce::admit_connection(enforced, parties, now);
     match &live.carries {
         Carries::InTurn(in_turn) => in_turn.still_allowed(enforced, parties, now),
-        Carries::Requests => match connection() {
+        Carries::Requests => match enforce::admit_connection(enforced, parties, now) {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
             Admission::Deny(refusal) => Err(refusal),
         },
-        Carries::Bytes => match connection() {
-            Admission::Allow(_) => Ok(()),
-            Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
-            Admission::Deny(refusal) => Err(refusal),
-        },
+        Carries::Bytes => enforce::admit_bytes(enforced, parties, now).map(|_| ()),
     }
 }
 

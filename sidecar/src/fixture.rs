@@ -95,6 +95,7 @@ pub(crate) fn inbound(rules: Vec<Arc<Rule>>) -> v1::Inbound {
         rules,
         encoded_slashes: EncodedSlashes::Refuse,
         health: None,
+        learn_until: None,
     })
 }
 

@@ -242,7 +242,9 @@ impl Received {
             type_url::OUTBOUND => {
                 let view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
                 check_name(name, &view.service)?;
-                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                let policy = self
+                    .compile(&view.service, &view.rules, view.encoded_slashes)
+                    .learning(view.learn_until);
                 Ok(Resource::Outbound(Arc::new(OutboundService {
                     view,
                     policy,
@@ -251,7 +253,9 @@ impl Received {
             type_url::INBOUND => {
                 let view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
                 check_name(name, &view.service)?;
-                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                let policy = self
+                    .compile(&view.service, &view.rules, view.encoded_slashes)
+                    .learning(view.learn_until);
                 Ok(Resource::Inbound(Arc::new(InboundService { view, policy })))
             }
             type_url::REVOCATIONS => {
@@ -340,7 +344,9 @@ mod tests {
             target: &target("raw"),
         };
         match admit_connection(&enforced, parties, Timestamp::now()) {
-            Admission::Allow(permit) => Ok(permit.rule().to_string()),
+            Admission::Allow(permit) => Ok(permit
+                .rule()
+                .map_or("learned".to_owned(), ToString::to_string)),
             Admission::NeedsHttp => Ok("needs HTTP".to_owned()),
             Admission::Deny(refusal) => Err(refusal.reason),
         }
