@@ -444,7 +444,7 @@ fn status_of(reason: Reason) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{id, received, rule, target};
+    use crate::fixture::{id, received, received_learning, rule, target};
     use weft_policy::NoHeaders;
 
     fn enforced() -> Enforced {
@@ -505,6 +505,55 @@ mod tests {
                 "{authority}"
             );
         }
+    }
+
+    fn learning() -> Enforced {
+        let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        received_learning(Vec::new(), until).enforced(false)
+    }
+
+    #[test]
+    fn sentences_51_and_54_learning_permits_without_a_rule_and_lifts_nothing_else() {
+        let permit = ask(&learning(), "api.shop").unwrap();
+        assert_eq!(permit.rule(), None);
+        assert_eq!(permit.judged(), Judged::Learned(Reason::NoRule));
+        let refused = |enforced: &Enforced, host: &str| ask(enforced, host).unwrap_err().reason;
+        assert_eq!(refused(&learning(), "orders.shop"), Reason::Misdirected);
+        let with = |change: &dyn Fn(&mut Enforced)| {
+            let mut enforced = learning();
+            change(&mut enforced);
+            refused(&enforced, "api.shop")
+        };
+        let revocations = |e: &mut Enforced| std::sync::Arc::make_mut(&mut e.revocations).clone();
+        assert_eq!(with(&|e| e.stale = true), Reason::Stale);
+        assert_eq!(
+            with(&|e| e.revocations_unreadable = true),
+            Reason::PolicyUnreadable
+        );
+        assert_eq!(
+            with(&|e| {
+                let mut changed = revocations(e);
+                changed.identities.insert(id("shop/web"));
+                e.revocations = changed.into();
+            }),
+            Reason::Revoked
+        );
+        assert_eq!(
+            with(&|e| {
+                let mut changed = revocations(e);
+                changed.quarantined.insert(id("shop/web"));
+                e.revocations = changed.into();
+            }),
+            Reason::Quarantined
+        );
+        let web = id("shop/web");
+        let unknown = Parties {
+            side: Side::Server,
+            source: &web,
+            target: &target("other"),
+        };
+        let answer = admit_bytes(&learning(), unknown, Timestamp::now());
+        assert_eq!(answer.unwrap_err().reason, Reason::UnknownTarget);
     }
 
     #[test]

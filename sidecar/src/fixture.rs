@@ -119,6 +119,18 @@ pub(crate) fn response<M: Packed>(
     }
 }
 
+/// The same in a namespace that learns until then.
+pub(crate) fn received_learning(rules: Vec<Arc<Rule>>, until: Timestamp) -> Received {
+    let mut received = received(Vec::new());
+    let learning = v1::Inbound {
+        schema: 2,
+        learn_until: Some(weft_wire::write_timestamp(until)),
+        ..inbound(rules)
+    };
+    assert!(received.take(response(2, &[(API, learning)])).is_empty());
+    received
+}
+
 /// A complete first view of `shop/api`'s own sidecar.
 pub(crate) fn received(rules: Vec<Arc<Rule>>) -> Received {
     let (_, bundle) = peer("shop/web");

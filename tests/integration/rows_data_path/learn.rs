@@ -50,34 +50,62 @@ async fn operators_are_told_that_everything_passes_and_until_when() {
     let said = format!("everything passes in shop until {until}");
     let applied = mesh.apply(&learning(until)).await;
     assert!(applied.stderr.contains(&said), "{applied:?}");
-    mesh.audited("apply", "ok", &["NamespaceSettings/shop/settings", &until.to_string()])
-        .await;
+    mesh.audited(
+        "apply",
+        "ok",
+        &["NamespaceSettings/shop/settings", &until.to_string()],
+    )
+    .await;
     let checked = mesh.meshctl(["check"]).await.ok();
     assert!(checked.stdout.contains(&said), "{checked:?}");
 
-    let asked = ["policy", "explain", "shop/web", "shop/api:http", "GET", "/a"];
+    let asked = [
+        "policy",
+        "explain",
+        "shop/web",
+        "shop/api:http",
+        "GET",
+        "/a",
+    ];
     let explained = mesh.meshctl(asked).await.ok().stdout;
     for part in [
         &format!("by learn mode until {until}; no rule allows it"),
         "noRule",
         "from: [shop/web]",
     ] {
-        assert!(explained.contains(part), "{part} is missing in:\n{explained}");
+        assert!(
+            explained.contains(part),
+            "{part} is missing in:\n{explained}"
+        );
     }
 
     for (document, problem) in [
         ("{mode: learn}".to_owned(), "learn mode needs an end"),
-        (format!("{{mode: strict, learnUntil: {until}}}"), "only learn mode has an end"),
-        ("{mode: permissive}".to_owned(), "needs transparent interception"),
-        (format!("{{mode: learn, learnUntil: {}}}", hours(31 * 24)), "at most 30 days"),
+        (
+            format!("{{mode: strict, learnUntil: {until}}}"),
+            "only learn mode has an end",
+        ),
+        (
+            "{mode: permissive}".to_owned(),
+            "needs transparent interception",
+        ),
+        (
+            format!("{{mode: learn, learnUntil: {}}}", hours(31 * 24)),
+            "at most 30 days",
+        ),
     ] {
-        let refused = mesh.meshctl_with(&["apply", "-f", "-"], &settings(&document)).await;
+        let refused = mesh
+            .meshctl_with(&["apply", "-f", "-"], &settings(&document))
+            .await;
         assert_ne!(refused.code, 0, "{document}");
         assert!(refused.stderr.contains(problem), "{document}: {refused:?}");
     }
     let got = ["get", "namespacesettings", "shop", "-o", "json"];
     let got = mesh.meshctl(got).await.ok().stdout;
-    assert!(got.contains(&until.to_string()), "the refused changed nothing: {got}");
+    assert!(
+        got.contains(&until.to_string()),
+        "the refused changed nothing: {got}"
+    );
 }
 
 /// Rows 01 and 12: learning opens a namespace to the workloads of the mesh, and to nobody else.
@@ -90,20 +118,36 @@ async fn row_12_strangers_are_refused_in_learn_mode_too() {
     let answer = exchange(plain, get).await;
     assert!(!answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
     let strangers: [(&str, Svid); 2] = [
-        ("test.example", Forge::new("test.example").sign("spiffe://test.example/ns/shop/sa/web", |_| {})),
-        ("partner.example", Forge::new("partner.example").sign("spiffe://partner.example/ns/shop/sa/web", |_| {})),
+        (
+            "test.example",
+            Forge::new("test.example").sign("spiffe://test.example/ns/shop/sa/web", |_| {}),
+        ),
+        (
+            "partner.example",
+            Forge::new("partner.example").sign("spiffe://partner.example/ns/shop/sa/web", |_| {}),
+        ),
     ];
     for (domain, stranger) in strangers {
         // In TLS 1.3 the client is done before it is refused: what counts is that it gets no answer.
-        if let Ok(stream) = stranger.connect(inbound, &server_name("http"), "http/1.1").await {
-            let answer = KeepAlive::new(stream).request("GET", "/", &[("Host", "api.shop")]).await;
+        if let Ok(stream) = stranger
+            .connect(inbound, &server_name("http"), "http/1.1")
+            .await
+        {
+            let answer = KeepAlive::new(stream)
+                .request("GET", "/", &[("Host", "api.shop")])
+                .await;
             assert!(answer.is_err(), "a root that says {domain}: {answer:?}");
         }
     }
     // An operator's certificate is of the trust domain, but no workload's.
     let operator = Svid::of_operator(&stage.shop.mesh.context());
-    if let Ok(stream) = operator.connect(inbound, &server_name("http"), "http/1.1").await {
-        let answer = KeepAlive::new(stream).request("GET", "/", &[("Host", "api.shop")]).await;
+    if let Ok(stream) = operator
+        .connect(inbound, &server_name("http"), "http/1.1")
+        .await
+    {
+        let answer = KeepAlive::new(stream)
+            .request("GET", "/", &[("Host", "api.shop")])
+            .await;
         let status = answer.map(|answer| answer.status).unwrap_or(403);
         assert_eq!(status, 403, "an operator");
     }
@@ -131,13 +175,20 @@ async fn row_14_the_end_of_learning_cuts_what_is_open_with_the_control_plane_dea
 #[tokio::test(flavor = "multi_thread")]
 async fn row_14_an_edit_back_to_strict_cuts_within_its_rollout() {
     let stage = Stage::start(&(learning(hours(1)) + &rule("raw", "raw", ""))).await;
-    let ends: Vec<Kind> = KINDS.into_iter().filter(|kind| *kind != Kind::Tunnel).collect();
+    let ends: Vec<Kind> = KINDS
+        .into_iter()
+        .filter(|kind| *kind != Kind::Tunnel)
+        .collect();
     let learned = stage.open_all(&ends).await;
     let ruled = stage.open_all(&[Kind::Tunnel]).await;
     stage.shop.mesh.apply(&settings("{mode: strict}")).await;
     all_end(&learned).await;
     all_live(&ruled);
-    assert_eq!(stage.ports_seen().await, ["raw"], "it sees no more than it may call");
+    assert_eq!(
+        stage.ports_seen().await,
+        ["raw"],
+        "it sees no more than it may call"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,14 +251,19 @@ impl Stage {
     /// Past web's own.
     async fn straight(&self, kind: Kind) -> io::Result<Open> {
         let name = server_name(kind.port());
-        let stream = self.shop.svid().connect(self.shop.api.inbound, &name, kind.alpn());
+        let stream = self
+            .shop
+            .svid()
+            .connect(self.shop.api.inbound, &name, kind.alpn());
         kind.open(stream.await?).await
     }
 
     async fn open_all(&self, kinds: &[Kind]) -> Vec<Open> {
-        join_all(kinds.iter().map(|kind| {
-            eventually_within(LIMIT * 4, "it is served", move || self.try_open(*kind))
-        }))
+        join_all(
+            kinds.iter().map(|kind| {
+                eventually_within(LIMIT * 4, "it is served", move || self.try_open(*kind))
+            }),
+        )
         .await
     }
 

@@ -431,6 +431,29 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_that_learns_warns_until_it_is_over() {
+        let learning = |until: Timestamp| {
+            let text = format!(
+                "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {{name: settings, namespace: shop}}\n\
+                 spec: {{mode: learn, learnUntil: {until}}}\n"
+            );
+            let mut facts = facts();
+            let read = documents::parse("x", &text).unwrap().resources;
+            facts
+                .resources
+                .extend(read.into_iter().map(|placed| placed.value));
+            not_ok(&facts)
+        };
+        let until = NOW + SignedDuration::from_hours(48);
+        let found = learning(until);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, Status::Warning);
+        let said = format!("everything passes in shop until {until}");
+        assert!(found[0].1.starts_with(&said), "{found:?}");
+        assert_eq!(learning(NOW), []);
+    }
+
+    #[test]
     fn the_outage_budget_is_the_shorter_of_certificates_and_views() {
         assert_eq!(judge(&facts()).1, SignedDuration::from_hours(23));
     }
