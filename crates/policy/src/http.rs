@@ -119,13 +119,6 @@ impl HttpCondition {
         PARTS.iter().all(|part| self.part_matches(*part, request))
     }
 
-    /// Whether it matches but for an upgrade that it does not name.
-    pub(crate) fn lacks_only_upgrade(&self, request: &HttpRequest<'_>) -> bool {
-        PARTS
-            .iter()
-            .all(|part| (*part == Condition::Upgrade) != self.part_matches(*part, request))
-    }
-
     /// One part at a time, for those who ask why.
     pub(crate) fn part_matches(&self, part: Condition, request: &HttpRequest<'_>) -> bool {
         match part {
