@@ -251,10 +251,8 @@ impl Stage {
     /// Past web's own.
     async fn straight(&self, kind: Kind) -> io::Result<Open> {
         let name = server_name(kind.port());
-        let stream = self
-            .shop
-            .svid()
-            .connect(self.shop.api.inbound, &name, kind.alpn());
+        let svid = self.shop.svid();
+        let stream = svid.connect(self.shop.api.inbound, &name, kind.alpn());
         kind.open(stream.await?).await
     }
 
