@@ -130,7 +130,8 @@ async fn kinds_until_last(stream: &mut (impl tokio::io::AsyncRead + Unpin), slot
             let mut header = [0; HEADER];
             stream.read_exact(&mut header).await.expect("a frame");
             let [kind, _, _, of, _, _, high, low] = header;
-            if kind == 2 {
+            // Data, and Refused with its decision.
+            if matches!(kind, 2 | 10) {
                 let mut data = vec![0; usize::from(u16::from_be_bytes([high, low]))];
                 stream.read_exact(&mut data).await.expect("its payload");
             }
