@@ -19,6 +19,7 @@ mod fold;
 mod header;
 mod hints;
 mod http;
+pub mod import;
 mod lint;
 mod lists;
 mod path;
