@@ -81,9 +81,9 @@ fn no_import_allows_more_than_its_source_and_each_that_allows_less_says_why() {
                     narrower += 1;
                     None
                 }
-                (Expected::Allow, false, because) => {
-                    Some(format!("refused, and no note {because:?} says why; there are {kinds:?}"))
-                }
+                (Expected::Allow, false, because) => Some(format!(
+                    "refused, and no note {because:?} says why; there are {kinds:?}"
+                )),
                 (_, _, Some(kind)) => Some(format!("`because: {kind}` explains nothing")),
             };
             wrong.extend(problem.map(|problem| format!("{name}: requests[{index}]: {problem}")));
@@ -97,16 +97,29 @@ fn no_import_allows_more_than_its_source_and_each_that_allows_less_says_why() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(documents >= 40, "only {documents} documents");
     assert!(requests >= 200, "only {requests} requests");
-    assert!(narrower < requests / 3, "{narrower} of {requests} requests are refused that the source allows");
+    assert!(
+        narrower < requests / 3,
+        "{narrower} of {requests} requests are refused that the source allows"
+    );
 }
 
 #[test]
 fn every_kind_of_note_is_made_by_some_document() {
-    let mut made: Vec<NoteKind> =
-        inputs().iter().flat_map(|path| import(path, table(path).cluster).notes().map(|note| note.kind).collect::<Vec<_>>()).collect();
+    let mut made: Vec<NoteKind> = inputs()
+        .iter()
+        .flat_map(|path| {
+            import(path, table(path).cluster)
+                .notes()
+                .map(|note| note.kind)
+                .collect::<Vec<_>>()
+        })
+        .collect();
     made.sort();
     made.dedup();
-    let missing: Vec<&NoteKind> = NoteKind::ALL.iter().filter(|kind| !made.contains(kind)).collect();
+    let missing: Vec<&NoteKind> = NoteKind::ALL
+        .iter()
+        .filter(|kind| !made.contains(kind))
+        .collect();
     assert!(missing.is_empty(), "no document makes {missing:?}");
 }
 
@@ -117,7 +130,12 @@ fn every_rule_is_one_that_our_own_documents_can_hold() {
         let mut names = std::collections::BTreeSet::new();
         for rule in import.rules() {
             rule.check().unwrap();
-            assert!(names.insert(rule.name.clone()), "{}: {} stands twice", path.display(), rule.name);
+            assert!(
+                names.insert(rule.name.clone()),
+                "{}: {} stands twice",
+                path.display(),
+                rule.name
+            );
             let document = rule.to_document();
             let text = serde_json::json!({
                 "apiVersion": "weft.dev/v1", "kind": "Allow", "metadata": document.metadata, "spec": document.spec,
@@ -132,7 +150,12 @@ fn every_rule_is_one_that_our_own_documents_can_hold() {
 fn judge(import: &Import, request: &Request) -> bool {
     let trust_domain = options().trust_domain;
     let rules = import.rules().cloned().map(Arc::new);
-    let set = PolicySet::compile(trust_domain.clone(), &request.to.service, rules, EncodedSlashes::Refuse);
+    let set = PolicySet::compile(
+        trust_domain.clone(),
+        &request.to.service,
+        rules,
+        EncodedSlashes::Refuse,
+    );
     let source: SpiffeId = request.from.exact(&trust_domain).expect("one caller");
     let connection = Connection {
         source: &source,
@@ -141,10 +164,16 @@ fn judge(import: &Import, request: &Request) -> bool {
     };
     let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
     if request.method.is_none() {
-        return matches!(set.decide_connection(&connection, now), ConnectionVerdict::Allow(_));
+        return matches!(
+            set.decide_connection(&connection, now),
+            ConnectionVerdict::Allow(_)
+        );
     }
-    let headers: Vec<(String, String)> =
-        request.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let headers: Vec<(String, String)> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let http = HttpRequest {
         method: request.method.as_deref().unwrap_or("GET"),
         path: request.path.as_deref().unwrap_or("/"),
@@ -153,7 +182,10 @@ fn judge(import: &Import, request: &Request) -> bool {
         upgrade: None,
         connect: request.method.as_deref() == Some("CONNECT"),
     };
-    matches!(set.decide_request(&connection, &http, now), Verdict::Allow(_))
+    matches!(
+        set.decide_request(&connection, &http, now),
+        Verdict::Allow(_)
+    )
 }
 
 pub(crate) fn options() -> ImportOptions {
@@ -172,7 +204,9 @@ fn import(path: &Path, with_cluster: bool) -> Import {
         read_file(&mut importer, &folder().join("cluster.yaml"));
     }
     read_file(&mut importer, path);
-    importer.convert(&options()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    importer
+        .convert(&options())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 pub(crate) fn read_file(importer: &mut Importer, path: &Path) {
@@ -185,7 +219,9 @@ pub(crate) fn read_file(importer: &mut Importer, path: &Path) {
         if text.contains("apiVersion: weft.dev/v1") {
             importer.add_service(mesh_service(&text, &origin));
         } else {
-            importer.read(&text, &origin).unwrap_or_else(|error| panic!("{error}"));
+            importer
+                .read(&text, &origin)
+                .unwrap_or_else(|error| panic!("{error}"));
         }
     }
 }
@@ -234,8 +270,10 @@ fn mesh_service(text: &str, origin: &Origin) -> MeshService {
 
 fn table(path: &Path) -> Table {
     let path = path.with_extension("requests.yaml");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    read_value(&text, &Origin::file(path.display().to_string())).unwrap_or_else(|error| panic!("{error}"))
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    read_value(&text, &Origin::file(path.display().to_string()))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The documents to import, in order.
@@ -269,7 +307,10 @@ pub(crate) fn documents(text: &str) -> Vec<(usize, String)> {
             last.push('\n');
         }
     }
-    let is_blank = |text: &str| text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
+    let is_blank = |text: &str| {
+        text.lines()
+            .all(|line| line.trim().is_empty() || line.starts_with('#'))
+    };
     documents.retain(|(_, text)| !is_blank(text));
     documents
 }
