@@ -1,15 +1,15 @@
 //! The cluster that policies are about: pods with their labels and identities, namespaces, and services with the pods behind them.
 //!
-//! Companion documents are read for what is needed here and no further: they say what runs, not what is allowed.
-//!
 //! Invariant: a selector is resolved against what was given. What was not given is taken not to run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
 use weft_identity::{DnsLabel, ServiceName, WorkloadName};
 
-use super::meta::{Known, LabelSelector, Labels, PortRef};
+use super::{
+    companions::{Companion, ContainerPort, ServiceDocument, is_tcp},
+    meta::{Known, LabelSelector, Labels, PortRef},
+};
 
 /// A service as the mesh has it: what this crate needs of a Weft `Service`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,20 +28,13 @@ pub struct MeshPort {
     pub is_http: bool,
 }
 
-#[derive(Debug)]
-pub(super) enum Companion {
-    Pods(Pod),
-    Service(ServiceDocument),
-    Namespace(NamespaceDocument),
-}
-
 /// All pods made from one template.
 #[derive(Debug, Clone)]
 pub(super) struct Pod {
     pub(super) namespace: Option<String>,
     pub(super) labels: Labels,
-    service_account: String,
-    ports: Vec<ContainerPort>,
+    pub(super) service_account: String,
+    pub(super) ports: Vec<ContainerPort>,
 }
 
 impl Pod {
@@ -309,199 +302,3 @@ impl Cluster {
 
 /// The label that Kubernetes gives each namespace itself.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
-fn is_tcp(protocol: Option<&str>) -> bool {
-    protocol.is_none_or(|protocol| protocol == "TCP")
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-struct CompanionMeta {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    labels: Labels,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct NamespaceDocument {
-    metadata: CompanionMeta,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ServiceDocument {
-    metadata: CompanionMeta,
-    spec: ServiceSpec,
-}
-
-#[derive(Debug, Deserialize)]
-struct ServiceSpec {
-    #[serde(default)]
-    selector: Labels,
-    #[serde(default)]
-    ports: Vec<ServicePort>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServicePort {
-    #[serde(default)]
-    name: Option<String>,
-    port: u16,
-    #[serde(default)]
-    target_port: Option<PortRef>,
-    #[serde(default)]
-    protocol: Option<String>,
-    #[serde(default)]
-    app_protocol: Option<String>,
-}
-
-impl ServicePort {
-    /// What `appProtocol`, or else the beginning of the port's name, declares.
-    fn speaks(&self) -> Speaks {
-        let declared = match &self.app_protocol {
-            Some(protocol) => protocol
-                .rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .to_ascii_lowercase(),
-            None => self
-                .name
-                .as_deref()
-                .unwrap_or_default()
-                .split('-')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        };
-        match declared.as_str() {
-            "http" | "http2" | "grpc" | "h2c" | "ws" => Speaks::Http,
-            "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" | "wss" => Speaks::Bytes,
-            _ => Speaks::Unknown,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PodTemplateOwner {
-    metadata: CompanionMeta,
-    spec: OwnerSpec,
-}
-
-#[derive(Debug, Deserialize)]
-struct OwnerSpec {
-    template: Template,
-}
-
-#[derive(Debug, Deserialize)]
-struct Template {
-    #[serde(default)]
-    metadata: CompanionMeta,
-    spec: PodSpec,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct CronJobDocument {
-    metadata: CompanionMeta,
-    spec: CronJobSpec,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CronJobSpec {
-    job_template: JobTemplate,
-}
-
-#[derive(Debug, Deserialize)]
-struct JobTemplate {
-    spec: OwnerSpec,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PodDocument {
-    metadata: CompanionMeta,
-    spec: PodSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    #[serde(default)]
-    service_account_name: Option<String>,
-    /// The older name of the same.
-    #[serde(default)]
-    service_account: Option<String>,
-    #[serde(default)]
-    containers: Vec<Container>,
-    #[serde(default)]
-    init_containers: Vec<Container>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Container {
-    #[serde(default)]
-    ports: Vec<ContainerPort>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerPort {
-    #[serde(default)]
-    name: Option<String>,
-    container_port: u16,
-    #[serde(default)]
-    protocol: Option<String>,
-}
-
-impl ContainerPort {
-    fn is_tcp(&self) -> bool {
-        is_tcp(self.protocol.as_deref())
-    }
-}
-
-fn pod(namespace: Option<String>, labels: Labels, spec: PodSpec) -> Companion {
-    let account = spec
-        .service_account_name
-        .or(spec.service_account)
-        .filter(|account| !account.is_empty());
-    let containers = spec.containers.into_iter().chain(spec.init_containers);
-    Companion::Pods(Pod {
-        namespace,
-        labels,
-        service_account: account.unwrap_or_else(|| "default".to_owned()),
-        ports: containers.flat_map(|container| container.ports).collect(),
-    })
-}
-
-impl From<PodTemplateOwner> for Companion {
-    fn from(owner: PodTemplateOwner) -> Self {
-        let template = owner.spec.template;
-        pod(
-            owner.metadata.namespace,
-            template.metadata.labels,
-            template.spec,
-        )
-    }
-}
-
-impl From<CronJobDocument> for Companion {
-    fn from(job: CronJobDocument) -> Self {
-        let template = job.spec.job_template.spec.template;
-        pod(
-            job.metadata.namespace,
-            template.metadata.labels,
-            template.spec,
-        )
-    }
-}
-
-impl From<PodDocument> for Companion {
-    fn from(document: PodDocument) -> Self {
-        pod(
-            document.metadata.namespace,
-            document.metadata.labels,
-            document.spec,
-        )
-    }
-}

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{meta::Labels, read::Object};
 
+mod allowing;
 mod callers;
 mod convert;
 mod refusals;
@@ -172,7 +173,7 @@ impl<'de> Deserialize<'de> for Number {
         match text.parse() {
             Ok(number) if number > 0 => Ok(Self(number)),
             _ => Err(D::Error::custom(format!(
-                "`{}` is not a port's number",
+                "`{}` is not a port number",
                 text.escape_debug()
             ))),
         }

@@ -10,9 +10,12 @@ use super::{
     read::{self, object},
 };
 
+mod arms;
 mod clients;
 mod convert;
+mod objects;
 mod route;
+mod taken;
 
 pub(super) use convert::convert;
 
@@ -251,3 +254,5 @@ impl Object {
 
 /// Read, and of no meaning to who may call whom.
 type Ignored = IgnoredAny;
+
+const GROUP: &str = "policy.linkerd.io";

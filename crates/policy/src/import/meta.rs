@@ -190,13 +190,13 @@ impl<'de> Deserialize<'de> for PortRef {
             type Value = PortRef;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port's number (1 to 65535) or name")
+                f.write_str("a port number (1 to 65535) or name")
             }
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<PortRef, E> {
                 match u16::try_from(number) {
                     Ok(number) if number > 0 => Ok(PortRef::Number(number)),
-                    _ => Err(E::custom("a port's number is 1 to 65535")),
+                    _ => Err(E::custom("a port number is 1 to 65535")),
                 }
             }
 
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for PortRef {
                 let is_name = name.bytes().any(|byte| byte.is_ascii_lowercase());
                 if !is_name {
                     return Err(E::custom(
-                        "a port's name has a letter; a number has no quotes",
+                        "a port name has a letter; a number has no quotes",
                     ));
                 }
                 Ok(PortRef::Name(name.to_owned()))

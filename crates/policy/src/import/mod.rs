@@ -5,6 +5,7 @@
 //! services that they select.
 
 mod cluster;
+mod companions;
 mod grants;
 mod istio;
 mod kubernetes;
@@ -25,7 +26,8 @@ pub use cluster::{MeshPort, MeshService};
 pub use notes::{Note, NoteKind};
 pub use read::{ReadError, api_version};
 
-use cluster::{Cluster, Companion};
+use cluster::Cluster;
+use companions::Companion;
 use read::Foreign;
 
 /// What the documents do not say themselves.

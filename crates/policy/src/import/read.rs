@@ -11,7 +11,10 @@ use serde::{
 use weft_identity::document::{DocumentError, Origin, read_seed, read_value};
 
 use super::{
-    cluster::{Companion, NamespaceDocument, PodDocument, PodTemplateOwner, ServiceDocument},
+    companions::{
+        Companion, CronJobDocument, NamespaceDocument, PodDocument, PodTemplateOwner,
+        ServiceDocument,
+    },
     istio::AuthorizationSpec,
     kubernetes::NetworkSpec,
     linkerd,
@@ -197,9 +200,7 @@ impl Kind {
             Self::PodOwner => {
                 Foreign::Companion(PodTemplateOwner::deserialize(deserializer)?.into())
             }
-            Self::CronJob => Foreign::Companion(
-                super::cluster::CronJobDocument::deserialize(deserializer)?.into(),
-            ),
+            Self::CronJob => Foreign::Companion(CronJobDocument::deserialize(deserializer)?.into()),
             Self::Pod => Foreign::Companion(PodDocument::deserialize(deserializer)?.into()),
             Self::Service => Foreign::Companion(Companion::Service(ServiceDocument::deserialize(
                 deserializer,

@@ -71,7 +71,7 @@ fn values_that_no_reference_knows_are_errors_with_their_place() {
         ),
         (
             format!("{ISTIO}spec: {{rules: [{{to: [{{operation: {{ports: [http]}}}}]}}]}}"),
-            "`http` is not a port's number",
+            "`http` is not a port number",
         ),
         (
             format!("{SERVER}spec: {{podSelector: {{}}, port: 1, accessPolicy: open}}"),

@@ -4,18 +4,12 @@ use std::collections::BTreeSet;
 
 use weft_identity::{DnsLabel, ServiceName};
 
-use super::{
-    Action, AuthorizationObject, AuthorizationSpec, Operation, Rule, TargetRef,
-    callers::Callers,
-    check,
-    refusals::{ports_hold, refused, sources},
-    requests::allowed,
-};
+use super::{Action, AuthorizationObject, AuthorizationSpec, TargetRef, allowing::Allowing, check};
 use crate::import::{
     Context, Import, ImportError, Placed, Section,
-    cluster::{Pod, Speaks, Target, TargetPort},
-    grants::{Grant, Requests, subtract_all},
-    meta::{Holds, Labels},
+    cluster::{Pod, Target},
+    grants::Grant,
+    meta::Labels,
     notes::{NoteKind, Notes},
     rules::rules,
 };
@@ -85,6 +79,13 @@ pub(in crate::import) fn convert(
                 NoteKind::NoService,
                 "",
                 "no service that was given has the selected workloads behind it; give their Service and workloads",
+            );
+        }
+        for path in policy.unoffered_ports(context) {
+            notes.add(
+                NoteKind::NoPort,
+                path,
+                "no service that was given leads to such a port of the selected workloads",
             );
         }
         import.sections.push(Section {
@@ -179,21 +180,51 @@ impl Policy {
         })
     }
 
-    fn is_unused(&self, context: &Context<'_>) -> bool {
-        let cluster = context.cluster;
-        !cluster.targets.iter().any(|target| {
-            let selected = target
-                .pods()
-                .into_iter()
-                .filter_map(|pod| cluster.pod(pod))
-                .any(|pod| self.selects(pod));
-            selected
-                || self.names_service(&target.service)
-                || self.may_stand_before(&target.service)
-        })
+    /// Operations of ports that none of its services has.
+    fn unoffered_ports(&self, context: &Context<'_>) -> Vec<String> {
+        let concerns = |target: &&Target| self.concerns(target, context);
+        let offered: BTreeSet<u16> = context
+            .cluster
+            .targets
+            .iter()
+            .filter(concerns)
+            .flat_map(|target| &target.ports)
+            .flat_map(|port| port.on.iter().map(|(_, number)| *number).chain([port.port]))
+            .collect();
+        let mut paths = Vec::new();
+        for (rule_index, rule) in self.spec.rules.iter().enumerate() {
+            for (index, to) in rule.to.iter().enumerate() {
+                let ports = &to.operation.ports;
+                if !ports.is_empty() && !ports.iter().any(|port| offered.contains(&port.0)) {
+                    paths.push(format!(
+                        "spec.rules[{rule_index}].to[{index}].operation.ports"
+                    ));
+                }
+            }
+        }
+        paths
     }
 
-    fn shown(&self) -> String {
+    fn is_unused(&self, context: &Context<'_>) -> bool {
+        !context
+            .cluster
+            .targets
+            .iter()
+            .any(|target| self.concerns(target, context))
+    }
+
+    /// Whether it has a say about a service.
+    fn concerns(&self, target: &Target, context: &Context<'_>) -> bool {
+        let mut pods = target
+            .pods()
+            .into_iter()
+            .filter_map(|pod| context.cluster.pod(pod));
+        pods.any(|pod| self.selects(pod))
+            || self.names_service(&target.service)
+            || self.may_stand_before(&target.service)
+    }
+
+    pub(super) fn shown(&self) -> String {
         format!("AuthorizationPolicy {}/{}", self.namespace, self.name)
     }
 }
@@ -322,138 +353,6 @@ impl Service<'_> {
                 .rules
                 .extend(rules(&policy.name, &self.target.service, grants));
         }
-    }
-}
-
-/// One rule of an ALLOW policy for one service.
-struct Allowing<'a> {
-    context: &'a Context<'a>,
-    service: &'a ServiceName,
-    policy: &'a Policy,
-    rule: &'a Rule,
-    path: String,
-    notes: &'a mut Notes,
-}
-
-impl Allowing<'_> {
-    fn on_port(&mut self, port: &TargetPort, refusing: &[&Policy]) -> Vec<Grant> {
-        let requests = self.requests(port);
-        if requests.is_empty() {
-            return Vec::new();
-        }
-        let mut from = Vec::new();
-        for (number, source) in sources(self.rule).into_iter().enumerate() {
-            let path = match source {
-                Some(_) => format!("{}.from[{number}].source", self.path),
-                None => self.path.clone(),
-            };
-            let domain = &self.context.options.foreign_trust_domain;
-            let callers = Callers::new(source, &self.rule.when, &self.policy.namespace, domain);
-            from.extend(callers.patterns(self.context, self.notes, &path));
-        }
-        if from.is_empty() {
-            return Vec::new();
-        }
-        let from = crate::import::sources::without_repetition(from);
-        let grants = requests
-            .into_iter()
-            .map(|requests| Grant {
-                from: from.clone(),
-                requests,
-            })
-            .collect();
-        let left = self.without_refused(grants, port, refusing);
-        self.through_networks(left, port)
-    }
-
-    fn requests(&mut self, port: &TargetPort) -> Vec<Requests> {
-        let by_service_port = self.policy.by_service_port();
-        let asks_header = self
-            .rule
-            .when
-            .iter()
-            .any(|condition| matches!(condition.key, super::Key::Header(_)));
-        let whole = [Operation::default()];
-        let operations: Vec<&Operation> = match self.rule.to.is_empty() {
-            true => whole.iter().collect(),
-            false => self.rule.to.iter().map(|to| &to.operation).collect(),
-        };
-        let mut found = Vec::new();
-        for (number, operation) in operations.into_iter().enumerate() {
-            let path = match self.rule.to.is_empty() {
-                true => self.path.clone(),
-                false => format!("{}.to[{number}].operation", self.path),
-            };
-            let numbers =
-                |list: &[super::Number]| list.iter().map(|number| number.0).collect::<Vec<_>>();
-            match ports_hold(
-                &numbers(&operation.ports),
-                &numbers(&operation.not_ports),
-                &self.rule.when,
-                port,
-                by_service_port,
-            ) {
-                Holds::No => continue,
-                Holds::Unknown => {
-                    self.notes.add(NoteKind::NoPort, &path, format!("{}:{}: the port has another number on some workload, or at a waypoint, so it is left out", self.service, port.name));
-                    continue;
-                }
-                Holds::Yes => {}
-            }
-            if port.speaks == Speaks::Bytes && (operation.is_http() || asks_header) {
-                self.notes.add(
-                    NoteKind::Bytes,
-                    &path,
-                    format!(
-                        "{}:{} is a port of bytes, on which HTTP conditions never match",
-                        self.service, port.name
-                    ),
-                );
-                continue;
-            }
-            found.extend(allowed(operation, &self.rule.when, self.notes, &path));
-        }
-        found
-    }
-
-    fn without_refused(
-        &mut self,
-        mut grants: Vec<Grant>,
-        port: &TargetPort,
-        refusing: &[&Policy],
-    ) -> Vec<Grant> {
-        for policy in refusing {
-            for refusal in refused(policy, port, &self.context.options.foreign_trust_domain) {
-                let Some(left) = subtract_all(grants, &refusal, self.context.cluster) else {
-                    self.notes.add(NoteKind::TooComplex, &self.path, format!("{}: with what {} refuses taken off, too many pieces are left, so it is left out", self.service, policy.shown()));
-                    return Vec::new();
-                };
-                if !left.exact {
-                    self.notes.add(NoteKind::Deny, &self.path, format!("{}: what {} refuses is taken off, and more, where rules cannot tell the rest apart", self.service, policy.shown()));
-                }
-                grants = left.grants;
-            }
-        }
-        grants
-    }
-
-    /// Kubernetes' own policies hold beside Istio's.
-    fn through_networks(&mut self, grants: Vec<Grant>, port: &TargetPort) -> Vec<Grant> {
-        let (grants, whole) = self
-            .context
-            .networks
-            .through(grants, port, self.context.cluster);
-        if !whole {
-            self.notes.add(
-                NoteKind::Egress,
-                &self.path,
-                format!(
-                    "{}:{}: callers whom NetworkPolicies do not let through are left out",
-                    self.service, port.name
-                ),
-            );
-        }
-        grants
     }
 }
 

@@ -208,7 +208,7 @@ impl Reference {
     }
 
     pub(super) fn is_policy(&self, kind: &str) -> bool {
-        self.group == super::convert::GROUP && self.kind.eq_ignore_ascii_case(kind)
+        self.group == super::GROUP && self.kind.eq_ignore_ascii_case(kind)
     }
 }
 

@@ -1,21 +1,19 @@
-//! `HTTPRoute` of policy.linkerd.io: which requests it takes, as conditions of ours and as a refusal for those whom it does not admit.
+//! `HTTPRoute` of policy.linkerd.io: as a document, and which requests it takes, as conditions of ours.
 
 use serde::Deserialize;
 
-use super::Ignored;
+use super::{Ignored, taken::Taken};
 use crate::{
     header::{HeaderCondition, HeaderTest},
-    http::HostPattern,
     import::{
-        grants::{Named, Refusal, Requests},
+        grants::Requests,
         meta::Holds,
         notes::{NoteKind, Notes},
         paths::{EVERYTHING, PathTest},
-        sources::contains,
         text::TextTest,
     },
     path::PathPattern,
-    source::{NamePattern, SourcePattern},
+    source::SourcePattern,
 };
 
 #[derive(Debug, Deserialize)]
@@ -62,18 +60,18 @@ pub(super) struct RouteRule {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Match {
     #[serde(default)]
-    path: Option<PathMatch>,
+    pub(super) path: Option<PathMatch>,
     #[serde(default)]
-    headers: Vec<ValueMatch>,
+    pub(super) headers: Vec<ValueMatch>,
     #[serde(default)]
-    query_params: Vec<ValueMatch>,
+    pub(super) query_params: Vec<ValueMatch>,
     #[serde(default)]
-    method: Option<String>,
+    pub(super) method: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PathMatch {
+pub(super) struct PathMatch {
     #[serde(default, rename = "type")]
     kind: PathKind,
     #[serde(default = "root")]
@@ -90,15 +88,15 @@ enum PathKind {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ValueMatch {
+pub(super) struct ValueMatch {
     #[serde(default, rename = "type")]
-    kind: ValueKind,
-    name: String,
-    value: String,
+    pub(super) kind: ValueKind,
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-enum ValueKind {
+pub(super) enum ValueKind {
     #[default]
     Exact,
     RegularExpression,
@@ -218,7 +216,7 @@ impl ParentRef {
             && self
                 .group
                 .as_deref()
-                .is_none_or(|group| group == super::convert::GROUP)
+                .is_none_or(|group| group == super::GROUP)
     }
 }
 
@@ -372,7 +370,7 @@ impl PathMatch {
             .map(Some)
     }
 
-    fn holds(&self, pattern: &PathPattern) -> Holds {
+    pub(super) fn holds(&self, pattern: &PathPattern) -> Holds {
         let exact = |text: &str| PathTest::Text(TextTest::Exact(text.to_owned())).holds(pattern);
         match self.kind {
             PathKind::RegularExpression => Holds::Unknown,
@@ -386,85 +384,6 @@ impl PathMatch {
                     exact(prefix).or(below)
                 }
             }
-        }
-    }
-}
-
-/// Requests that a route takes: no other route of the server sees them.
-pub(super) struct Taken<'a> {
-    /// `None` takes all.
-    by: Option<&'a Match>,
-    /// Whom it admits, so that it takes nothing from them.
-    admitted: &'a [SourcePattern],
-}
-
-impl Refusal for Taken<'_> {
-    fn source(&self, pattern: &SourcePattern) -> Holds {
-        if self.admitted.iter().any(|outer| contains(outer, pattern)) {
-            return Holds::No;
-        }
-        let is_one = matches!(
-            pattern,
-            SourcePattern::Exact(_)
-                | SourcePattern::Local {
-                    name: NamePattern::Exact(_),
-                    ..
-                }
-        );
-        let overlaps = self.admitted.iter().any(|inner| contains(pattern, inner));
-        if is_one || !overlaps {
-            Holds::Yes
-        } else {
-            Holds::Unknown
-        }
-    }
-
-    fn method(&self, method: &str) -> Holds {
-        let named = self.by.and_then(|one| one.method.as_deref());
-        named.map_or(Holds::Yes, |named| Holds::from(named == method))
-    }
-
-    fn path(&self, pattern: &PathPattern) -> Holds {
-        let path = self.by.and_then(|one| one.path.as_ref());
-        path.map_or(Holds::Yes, |path| path.holds(pattern))
-    }
-
-    fn host(&self, _: &HostPattern) -> Holds {
-        // another route's names may be among these
-        Holds::Unknown
-    }
-
-    fn headers(&self, headers: &[HeaderCondition]) -> Holds {
-        let asked = self.by.map_or(&[][..], |one| &one.headers);
-        let outside = asked
-            .iter()
-            .filter(|asked| asked.kind == ValueKind::Exact)
-            .any(|asked| {
-                headers.iter().any(|header| {
-                    header.name.as_str().eq_ignore_ascii_case(&asked.name)
-                        && match &header.test {
-                            HeaderTest::Exact(value) => *value != asked.value,
-                            HeaderTest::Prefix(prefix) => !asked.value.starts_with(prefix.as_str()),
-                            HeaderTest::Present => false,
-                        }
-                })
-            });
-        match (outside, asked.is_empty()) {
-            (true, _) => Holds::No,
-            (false, true) => Holds::Yes,
-            (false, false) => Holds::Unknown,
-        }
-    }
-
-    fn names(&self) -> Named {
-        let Some(one) = self.by else {
-            return Named::default();
-        };
-        Named {
-            methods: one.method.is_some(),
-            paths: one.path.is_some(),
-            hosts: false,
-            headers: !one.headers.is_empty() || !one.query_params.is_empty(),
         }
     }
 }
