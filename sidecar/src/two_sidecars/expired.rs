@@ -104,7 +104,7 @@ async fn row_01_no_stream_of_bytes_begins_on_a_shared_connection_whose_svid_has_
     sleep_until(expires).await;
     stream.write_all(&asking(2)).await.unwrap();
     let kinds = kinds_until_last(&mut stream, 2).await;
-    assert_eq!(kinds, [5], "a reset, and nothing of the application");
+    assert_eq!(kinds, [10], "a refusal, and nothing of the application");
 }
 
 /// Opens a slot for bytes, asks something on it and ends.
@@ -137,7 +137,7 @@ async fn kinds_until_last(stream: &mut (impl tokio::io::AsyncRead + Unpin), slot
             }
             if of == slot {
                 kinds.push(kind);
-                if matches!(kind, 3..=5) {
+                if matches!(kind, 3..=5 | 10) {
                     return kinds;
                 }
             }
