@@ -164,7 +164,7 @@ async fn row_12_strangers_are_refused_in_learn_mode_too() {
 async fn row_14_the_end_of_learning_cuts_what_is_open_with_the_control_plane_dead() {
     let mut stage = Stage::start(&learning(hours(1))).await;
     let open = stage.open_all(&KINDS).await;
-    let until = Timestamp::now() + SignedDuration::from_secs(6);
+    let until = Timestamp::now() + SignedDuration::from_secs(10);
     stage.shop.mesh.apply(&learning(until)).await;
     stage.shop.mesh.control_plane.kill();
     all_live(&open);
