@@ -23,6 +23,7 @@ mod lint;
 mod lists;
 mod path;
 mod pattern;
+mod preview;
 mod request;
 mod rule;
 mod set;
@@ -41,6 +42,7 @@ pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
+pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,

@@ -68,7 +68,7 @@ fn match_segments(pattern: &str, path: &str, open: bool) -> bool {
     false
 }
 
-fn match_segment(pattern: &str, segment: &str) -> bool {
+pub(crate) fn match_segment(pattern: &str, segment: &str) -> bool {
     if pattern == "*" {
         return !segment.is_empty();
     }
