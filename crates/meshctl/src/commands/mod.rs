@@ -1,5 +1,6 @@
 //! The verbs, a file each.
 
+pub(crate) mod allow;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod check;
