@@ -8,6 +8,7 @@ use weft_identity::{DnsLabel, RuleName};
 
 use crate::{
     explain::Question,
+    grpc,
     http::HttpCondition,
     lists::{Match, NonEmpty},
     request::Reason,
@@ -120,10 +121,13 @@ fn to_yaml(rule: &Rule) -> String {
     let _ = writeln!(yaml, "  to: {{service: {service}, ports: {ports}}}");
     let _ = writeln!(yaml, "  from: {}", list(rule.from.as_slice()));
     for condition in rule.http.listed() {
-        let mut parts = vec![
-            format!("methods: {}", list(condition.methods.listed())),
-            format!("paths: {}", list(condition.paths.listed())),
-        ];
+        let mut parts = match grpc::of_http(&condition.methods, &condition.paths) {
+            Some(named) => vec![format!("grpc: {}", list(named.as_slice()))],
+            None => vec![
+                format!("methods: {}", list(condition.methods.listed())),
+                format!("paths: {}", list(condition.paths.listed())),
+            ],
+        };
         if !condition.upgrades.is_any() {
             parts.push(format!("upgrades: {}", list(condition.upgrades.listed())));
         }
