@@ -282,7 +282,9 @@ fn listed<T: Clone>(values: &[T]) -> Match<T> {
 
 /// Days are written too: a break-glass rule may have to last over a weekend.
 fn parse_lifetime(text: &str) -> Result<SignedDuration, String> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok());
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u16>().ok());
     let duration = match days {
         Some(days) => SignedDuration::from_hours(24_i64.saturating_mul(i64::from(days))),
         None => parse_length(text)?,
