@@ -13,7 +13,7 @@ use super::ground::Ground;
 use super::headers::{Seen, header_matches, is_repeated};
 use super::path::{is_canonical, path_matches};
 use super::tri::Tri;
-use crate::flow::{Flow, FlowRequest, HeaderSeen, Judged};
+use crate::flow::{Flow, FlowHost, FlowRequest, HeaderSeen, Judged};
 use crate::header::HeaderName;
 use crate::http::{HttpCondition, PARTS, names_all};
 use crate::lists::Match;
@@ -54,12 +54,12 @@ impl fmt::Display for Why {
                 let what = match part {
                     Condition::Path => "paths are recorded by their shape",
                     Condition::Header => "no rule asked for the header's value then",
+                    Condition::Host => "hosts beyond a number are not kept apart",
                     Condition::Source
                     | Condition::Port
                     | Condition::Protocol
                     | Condition::Connect
                     | Condition::Method
-                    | Condition::Host
                     | Condition::Upgrade
                     | Condition::Expired
                     | Condition::Audit => "it was not recorded",
@@ -286,10 +286,14 @@ fn part_matches(condition: &HttpCondition, part: Condition, request: &FlowReques
             }
             (Match::OneOf(_), None) => Tri::Unknown,
         },
-        Condition::Host => Tri::from(condition.hosts.admits(|pattern| {
-            let host = request.host.as_ref();
-            host.is_some_and(|host| pattern.matches_host(host))
-        })),
+        Condition::Host => match (&condition.hosts, &request.host) {
+            (Match::Any, _) => Tri::Yes,
+            (Match::OneOf(_), FlowHost::None) => Tri::No,
+            (Match::OneOf(hosts), FlowHost::Named(host)) => {
+                Tri::from(hosts.iter().any(|pattern| pattern.matches_host(host)))
+            }
+            (Match::OneOf(_), FlowHost::Folded) => Tri::Unknown,
+        },
         Condition::Header => {
             let headers = condition.headers.listed().iter();
             Tri::all(headers.map(|header| header_matches(header, seen(request))))

@@ -5,8 +5,8 @@ use weft_identity::document::{Origin, read};
 
 use super::*;
 use crate::{
-    ALLOW, AllowSpec, EncodedSlashes, FlowKey, FlowRequest, Judged, Quarantine, Reason, Rule,
-    ServiceFacts, World,
+    ALLOW, AllowSpec, EncodedSlashes, FlowHost, FlowKey, FlowRequest, Judged, Quarantine, Reason,
+    Rule, ServiceFacts, World,
 };
 
 const WEB: &str = "{to: {service: api}, from: [shop/web], http: [{paths: [\"/orders/**\"]}]}";
@@ -53,7 +53,7 @@ fn flow(path: &str) -> Flow {
             target: "shop/api:http".parse().unwrap(),
             request: Some(FlowRequest {
                 method: "GET".into(),
-                host: None,
+                host: FlowHost::None,
                 path: Some(path.parse().unwrap()),
                 headers: Vec::new(),
                 upgrade: None,
