@@ -20,6 +20,7 @@ mod grpc;
 mod header;
 mod hints;
 mod http;
+mod learn;
 mod lint;
 mod lists;
 mod path;
@@ -56,7 +57,7 @@ pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
 };
-pub use rule::{Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
+pub use rule::{LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
 pub use table::{

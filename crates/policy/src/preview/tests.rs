@@ -31,6 +31,7 @@ fn side(rules: &[(&str, &str)]) -> Side {
             trust_domain: "weft.local".parse().unwrap(),
             rules: rules.iter().map(|(name, spec)| rule(name, spec)).collect(),
             quarantines: Vec::new(),
+            learning: Default::default(),
             services: [("shop/api".parse().unwrap(), facts)].into(),
         },
         revoked: BTreeSet::new(),
@@ -138,6 +139,31 @@ fn every_kind_of_edit_names_itself_as_the_cause() {
         told(&before, &renamed, path),
         because(Change::Denied, "service shop/api edited")
     );
+}
+
+#[test]
+fn the_end_of_learn_mode_cuts_what_no_rule_allows() {
+    let mut learning = side(&[]);
+    let until = "2026-12-01T00:00:00Z".parse().unwrap();
+    learning
+        .world
+        .learning
+        .insert("shop".parse().unwrap(), until);
+    let path = "/orders/{number}";
+    assert_eq!(
+        told(&learning, &side(&[]), path),
+        because(Change::Denied, "learn mode of shop")
+    );
+    let mut later = learning.clone();
+    later.at = until;
+    assert_eq!(
+        told(&learning, &later, path),
+        because(Change::Denied, "learn mode of shop")
+    );
+    assert_eq!(told(&learning, &side(&[("web", WEB)]), path), None);
+    let mut cut = learning.clone();
+    cut.world.quarantines.push(quarantine("shop/web"));
+    assert_eq!(told(&learning, &cut, path).unwrap().0, Change::Denied);
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub(crate) fn some_scene() -> impl Strategy<Value = (Scene, Vec<Meeting>)> {
             rules,
             some_slashes(),
             some_quarantine(),
-            0..4i64,
+            (0..4i64, option::weighted(0.1, 0..6i64)),
             some_ports(),
         )
             .prop_map(|(rules, slashes, quarantined, at, opaque)| {
@@ -196,7 +196,7 @@ pub(crate) fn some_simple_scene() -> impl Strategy<Value = (Scene, Vec<Meeting>)
             ..(*rule).clone()
         });
         let before = named(before.map(Arc::new).collect());
-        let side = |rules| side(rules, EncodedSlashes::Refuse, None, 0, true);
+        let side = |rules| side(rules, EncodedSlashes::Refuse, None, (0, None), true);
         let (before, after) = (side(before), side(named(after)));
         (scene("shop/web", before.clone(), after, before), meetings)
     })
@@ -219,7 +219,7 @@ fn side(
     rules: Vec<Arc<Rule>>,
     encoded_slashes: EncodedSlashes,
     quarantined: Option<&str>,
-    at: i64,
+    (at, learn_until): (i64, Option<i64>),
     opaque: bool,
 ) -> Side {
     let ports = vec!["http".parse().unwrap()];
@@ -242,6 +242,10 @@ fn side(
             trust_domain: "weft.local".parse().unwrap(),
             rules,
             quarantines: quarantined.map(quarantine).into_iter().collect(),
+            learning: learn_until
+                .map(|until| ("shop".parse().unwrap(), time(until)))
+                .into_iter()
+                .collect(),
             services: BTreeMap::from([("shop/api".parse().unwrap(), facts)]),
         },
         revoked: BTreeSet::new(),

@@ -22,7 +22,7 @@ pub(super) fn rules(facts: &Facts) -> Vec<Finding> {
             Spec::Allow(rule) => rules.push(rule),
             Spec::Service(service) => services.push(service),
             Spec::Quarantine(_) => cut += 1,
-            Spec::Mesh(_) => {}
+            Spec::Mesh(_) | Spec::NamespaceSettings(_) => {}
         }
     }
     let known = workloads(facts, &services);

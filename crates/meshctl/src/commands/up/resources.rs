@@ -7,7 +7,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 use weft_catalog::Service;
 use weft_identity::{SpiffeId, TrustDomain};
-use weft_policy::{Match, Rule, World};
+use weft_policy::{Match, Rule, SourcePattern, World};
 use weft_wire::{Resource, Spec, v1};
 
 use crate::client::{Client, refused};
@@ -39,7 +39,7 @@ impl MeshResources {
             match &placed.value.spec {
                 Spec::Service(service) => resources.services.push(service.clone()),
                 Spec::Allow(rule) => resources.rules.push(Arc::clone(rule)),
-                Spec::Mesh(_) | Spec::Quarantine(_) => {}
+                Spec::Mesh(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {}
             }
             resources.all.push(placed.value);
         }
@@ -64,10 +64,10 @@ impl MeshResources {
         Ok(answer.revision)
     }
 
-    /// The service ports that rules in force open to an identity.
+    /// The service ports that rules in force open to an identity, and the services of namespaces that learn.
     pub(super) fn may_call(&self, id: &SpiffeId, trust_domain: &TrustDomain) -> Vec<String> {
         let now = Timestamp::now();
-        let mut open = Vec::new();
+        let mut open: Vec<String> = self.learning(id, trust_domain, now).collect();
         for rule in self
             .rules
             .iter()
@@ -84,6 +84,23 @@ impl MeshResources {
         open.sort();
         open.dedup();
         open
+    }
+
+    fn learning(
+        &self,
+        id: &SpiffeId,
+        trust_domain: &TrustDomain,
+        now: Timestamp,
+    ) -> impl Iterator<Item = String> {
+        let world = self.world(trust_domain);
+        let is_open = move |service: &&Service| {
+            SourcePattern::AnyLocal.matches(id, trust_domain)
+                && world
+                    .learn_until(&service.name)
+                    .is_some_and(|until| now < until)
+        };
+        let open = self.services.iter().filter(is_open);
+        open.map(|service| service.name.to_string())
     }
 
     /// What verdicts about this mesh are judged against.
