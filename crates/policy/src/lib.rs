@@ -33,6 +33,7 @@ mod set;
 mod source;
 mod suggest;
 mod table;
+mod terms;
 
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
@@ -63,3 +64,4 @@ pub use source::{NamePattern, SourcePattern};
 pub use table::{
     Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
 };
+pub use terms::FlowTerms;
