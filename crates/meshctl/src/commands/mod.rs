@@ -11,6 +11,7 @@ pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod endpoints;
 pub(crate) mod get;
+pub(crate) mod guard;
 pub(crate) mod identity;
 pub(crate) mod login;
 mod named;

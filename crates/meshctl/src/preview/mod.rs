@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use weft_identity::{DnsLabel, SpiffeId, TrustDomain};
 use weft_policy::{Side, preview};
-use weft_wire::{Kind, Resource, ResourceKey, Spec, v1};
+use weft_wire::{Kind, Resource, ResourceKey, v1};
 
 pub(crate) use report::Report;
 
@@ -26,6 +26,8 @@ pub(crate) struct Edit {
     pub(crate) delete: BTreeSet<ResourceKey>,
     /// Identities that are revoked only after the edit.
     pub(crate) revoke: BTreeSet<SpiffeId>,
+    /// What of `put` stands already, and did not before.
+    pub(crate) made: BTreeSet<ResourceKey>,
     /// The time to look at instead of now.
     pub(crate) at: Option<Timestamp>,
 }
@@ -62,8 +64,20 @@ impl Edit {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.delete.is_empty() && self.revoke.is_empty() && self.at.is_none()
+    /// A cut that has been made already: the mesh before it is the one without it.
+    pub(crate) fn cut_by(quarantine: Resource) -> Self {
+        Self {
+            made: BTreeSet::from([quarantine.key()]),
+            put: vec![quarantine],
+            ..Self::default()
+        }
+    }
+
+    /// Whether any verdict could rest on what it changes.
+    pub(crate) fn decides(&self) -> bool {
+        let puts = self.put.iter().map(Resource::kind);
+        let mut kinds = puts.chain(self.delete.iter().map(|key| key.kind));
+        !self.revoke.is_empty() || self.at.is_some() || kinds.any(|kind| kind != Kind::Mesh)
     }
 
     /// Rules, services and settings concern the services of their own namespace; a cut concerns everything.
@@ -136,13 +150,18 @@ pub(crate) fn of_traffic(
     traffic: &Traffic,
 ) -> Report {
     let now = Timestamp::now();
-    let edited = edit.applied_to(resources);
+    let resources: Vec<_> = resources
+        .iter()
+        .filter(|it| !edit.made.contains(&it.key()))
+        .cloned()
+        .collect();
+    let edited = edit.applied_to(&resources);
     let side = |resources: &[Resource], revoked: &BTreeSet<SpiffeId>, at| Side {
         world: world(trust_domain, resources),
         revoked: revoked.clone(),
         at,
     };
-    let before = side(resources, &BTreeSet::new(), now);
+    let before = side(&resources, &BTreeSet::new(), now);
     let after = side(&edited, &edit.revoke, edit.at.unwrap_or(now));
     let concerned = |flow: &&weft_policy::Flow| match edit.scope() {
         Scope::Mesh => true,
@@ -150,14 +169,4 @@ pub(crate) fn of_traffic(
     };
     let flows = traffic.flows.iter().filter(concerned);
     Report::new(&preview(&before, &after, flows), trust_domain, traffic)
-}
-
-/// Whether a resource is one that verdicts rest on.
-pub(crate) fn decides(resource: &Resource) -> bool {
-    match &resource.spec {
-        Spec::Service(_) | Spec::Allow(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {
-            true
-        }
-        Spec::Mesh(_) => false,
-    }
 }
