@@ -20,6 +20,7 @@ mod grpc;
 mod header;
 mod hints;
 mod http;
+pub mod import;
 mod learn;
 mod lint;
 mod lists;
