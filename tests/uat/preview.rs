@@ -116,35 +116,3 @@ record: it is incomplete: 3 requests or connections are in no flow
         assert_eq!(preview(wrong, "").await.code, 2, "{wrong:?}");
     }
 }
-
-#[tokio::test]
-async fn a_pipeline_needs_no_control_plane() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let flows = traffic(folder.path());
-    std::fs::write(folder.path().join("now.yaml"), MESH).expect("written");
-    let edited = MESH.replace("from: [shop/web]", "from: [shop/other]");
-    std::fs::write(folder.path().join("then.yaml"), edited).expect("written");
-    let output = std::process::Command::new(weft_tests::binary("meshctl"))
-        .args([
-            "policy",
-            "preview",
-            "--flows",
-            &flows,
-            "--against",
-            "now.yaml",
-            "-f",
-            "then.yaml",
-        ])
-        .args(["--trust-domain", "test.example", "--fail-on-deny"])
-        .env_remove("WEFT_CONTEXT")
-        .current_dir(folder.path())
-        .output()
-        .expect("it runs");
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(
-        stdout.starts_with("NEWLY DENIED: 2 flows, 4207"),
-        "{stdout}"
-    );
-    assert!(stdout.contains("shop/web edited"), "{stdout}");
-}

@@ -287,13 +287,10 @@ impl Record {
             ));
         }
         if self.folded > 0 {
-            remarks.push(format!(
-                "{} told less exactly than they came, for there were too many different ones",
-                match self.folded {
-                    1 => "1 request is".to_owned(),
-                    many => format!("{many} requests are"),
-                }
-            ));
+            remarks.push(match self.folded {
+                1 => "1 request is told less exactly than it came".to_owned(),
+                many => format!("{many} requests are told less exactly than they came"),
+            });
         }
         remarks
     }

@@ -360,6 +360,7 @@ pub(super) mod tests {
             }],
             frozen: vec![],
             resources,
+            carried: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use weft_catalog::Service;
 use weft_identity::{SpiffeId, TrustDomain};
 use weft_policy::{Mode, Rule, SourcePattern};
@@ -46,24 +46,35 @@ pub(super) fn rules(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// A rule that has ended or soon will.
+/// Whether a rule has ended or soon will.
+pub(super) fn ends_soon(rule: &Rule, now: Timestamp) -> bool {
+    rule.expires
+        .is_some_and(|expires| expires.duration_since(now) < WARNS)
+}
+
 fn ends(rule: &Rule, facts: &Facts) -> Option<Finding> {
     let expires = rule.expires?;
     let left = expires.duration_since(facts.now);
     let name = &rule.name;
+    let used = match facts.carried.as_ref().and_then(|carried| carried.get(name)) {
+        None => String::new(),
+        Some(0) => "; nothing used it in the last day".to_owned(),
+        Some(1) => "; one request or connection used it in the last day".to_owned(),
+        Some(count) => format!("; {count} requests or connections used it in the last day"),
+    };
     if !left.is_positive() {
         return Some(warning(
             AREA,
-            format!("Allow/{name} expired at {}", shown(Some(expires))),
+            format!("Allow/{name} expired at {}{used}", shown(Some(expires))),
             format!(
                 "it grants nothing; `meshctl delete allow/{name}` or `meshctl edit allow {name}`"
             ),
         ));
     }
-    (left < WARNS).then(|| {
+    ends_soon(rule, facts.now).then(|| {
         warning(
             AREA,
-            format!("Allow/{name} expires in {}", rough(left)),
+            format!("Allow/{name} expires in {}{used}", rough(left)),
             format!("`meshctl edit allow {name}` if it shall live on"),
         )
     })
@@ -186,6 +197,27 @@ mod tests {
                 "3 rules, 2 expired or expiring",
                 "Allow/shop/past expired at 2027-01-15T08:00:00Z",
                 "Allow/shop/soon expires in 6d 23h",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rule_that_ends_is_told_with_what_used_it() {
+        let spec = "to: {service: api}, from: [shop/web], expires: 2027-01-16T08:00:00Z";
+        let text = rule("a", spec) + &rule("b", spec);
+        let mut facts = facts();
+        for placed in documents::parse("x", &text).unwrap().resources {
+            facts.resources.push(placed.value);
+        }
+        let carried = [("shop/a", 12), ("shop/b", 0)];
+        let carried = carried.map(|(name, count)| (name.parse().unwrap(), count));
+        facts.carried = Some(carried.into());
+        let told: Vec<_> = rules_of(&facts).into_iter().map(|it| it.text).collect();
+        assert_eq!(
+            told[1..],
+            [
+                "Allow/shop/a expires in 1d; 12 requests or connections used it in the last day",
+                "Allow/shop/b expires in 1d; nothing used it in the last day",
             ]
         );
     }
