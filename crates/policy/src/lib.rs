@@ -26,17 +26,23 @@ mod lint;
 mod lists;
 mod path;
 mod pattern;
+mod preview;
+mod recorded;
 mod request;
 mod rule;
 mod set;
 mod source;
 mod suggest;
 mod table;
+mod terms;
 
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
-pub use flow::{Flow, FlowKey, FlowRequest, HeaderSeen, Judged};
+pub use flow::{
+    Flow, FlowError, FlowHost, FlowKey, FlowRequest, HEADER_LIMIT, HeaderSeen, Judged, is_host,
+    is_method, is_upgrade,
+};
 pub use fold::{FoldedPath, FoldedSegment, Kind};
 pub use grpc::GrpcMethod;
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
@@ -45,6 +51,10 @@ pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
+pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
+pub use recorded::{
+    FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
+};
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
@@ -55,3 +65,4 @@ pub use source::{NamePattern, SourcePattern};
 pub use table::{
     Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
 };
+pub use terms::FlowTerms;
