@@ -24,6 +24,7 @@ mod lint;
 mod lists;
 mod path;
 mod pattern;
+mod propose;
 mod request;
 mod rule;
 mod set;
@@ -43,6 +44,9 @@ pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
+pub use propose::{
+    Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+};
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
