@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId, TrustDomain, WorkloadName};
 use weft_policy::{Explanation, HttpRequest, Question, Reason, ServiceFacts, World, explain};
 use weft_wire::{Kind, Resource, Spec, encoded_slashes, v1};
@@ -29,6 +30,12 @@ pub(crate) fn world<'r>(
                 let facts = ServiceFacts {
                     workloads: service.workloads.clone(),
                     ports: service.ports.iter().map(|port| port.name.clone()).collect(),
+                    opaque_ports: service
+                        .ports
+                        .iter()
+                        .filter(|port| port.protocol == Protocol::Tcp)
+                        .map(|port| port.name.clone())
+                        .collect(),
                     encoded_slashes: encoded_slashes(service.encoded_slashes),
                 };
                 world.services.insert(service.name.clone(), facts);

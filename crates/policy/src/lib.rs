@@ -24,6 +24,7 @@ mod lint;
 mod lists;
 mod path;
 mod pattern;
+mod preview;
 mod propose;
 mod request;
 mod rule;
@@ -44,6 +45,7 @@ pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
+pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
 pub use propose::{
     Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
 };

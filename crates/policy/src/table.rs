@@ -112,6 +112,8 @@ pub struct World {
 pub struct ServiceFacts {
     pub workloads: Vec<WorkloadName>,
     pub ports: Vec<DnsLabel>,
+    /// Those of them that are declared to carry bytes, never HTTP.
+    pub opaque_ports: Vec<DnsLabel>,
     pub encoded_slashes: EncodedSlashes,
 }
 

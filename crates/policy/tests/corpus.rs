@@ -153,6 +153,7 @@ impl ServiceSpec {
         ServiceFacts {
             workloads: self.workloads,
             ports: self.ports.into_iter().map(|port| port.name).collect(),
+            opaque_ports: Vec::new(),
             encoded_slashes: match self.encoded_slashes.as_str() {
                 "keep" => EncodedSlashes::Keep,
                 _ => EncodedSlashes::Refuse,

@@ -75,6 +75,7 @@ impl File {
                 let facts = ServiceFacts {
                     workloads: service.workloads.clone(),
                     ports: service.ports.iter().map(|port| port.name.clone()).collect(),
+                    opaque_ports: Vec::new(),
                     encoded_slashes: encoded_slashes(service.encoded_slashes),
                 };
                 self.world.services.insert(service.name.clone(), facts);
