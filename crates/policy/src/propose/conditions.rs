@@ -106,7 +106,7 @@ impl Condition {
         })
     }
 
-    pub(super) fn order(&self) -> impl Ord {
+    pub(super) fn order(&self) -> impl Ord + use<> {
         let method = self.methods.iter().map(|method| rank(method)).min();
         (method, self.clone())
     }

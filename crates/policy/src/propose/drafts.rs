@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weft_identity::{DnsLabel, ServiceName, SpiffeId};
 
+use super::NotProposed;
 use super::conditions::{Conditions, Grant, VirtualHosts, conditions, grants, is_read};
 use super::gather::{Pairs, pairs};
 use super::instance::path_of;
-use super::NotProposed;
 use crate::flow::Flow;
 use crate::path::PathPattern;
 
@@ -69,7 +69,10 @@ pub(super) fn draft<'f>(flows: &[&'f Flow]) -> Drafted<'f> {
 }
 
 fn is_request(flow: &Flow) -> bool {
-    flow.key.request.as_ref().is_some_and(|request| !request.connect)
+    flow.key
+        .request
+        .as_ref()
+        .is_some_and(|request| !request.connect)
 }
 
 fn virtual_hosts<'f>(

@@ -24,15 +24,18 @@ pub(super) struct Gathered<'f> {
 
 impl<'f> Gathered<'f> {
     pub(super) fn leave_out(&mut self, flows: Vec<(&'f Flow, NotProposed)>) {
-        let gone: HashSet<*const Flow> =
-            flows.iter().map(|(flow, _)| std::ptr::from_ref(*flow)).collect();
+        let gone: HashSet<*const Flow> = flows
+            .iter()
+            .map(|(flow, _)| std::ptr::from_ref(*flow))
+            .collect();
         let stays = |flow: &&Flow| !gone.contains(&std::ptr::from_ref(*flow));
         self.taught.retain(stays);
         self.allowed.retain(stays);
-        self.left_out.extend(flows.into_iter().map(|(flow, why)| LeftOut {
-            flow: flow.clone(),
-            why,
-        }));
+        self.left_out
+            .extend(flows.into_iter().map(|(flow, why)| LeftOut {
+                flow: flow.clone(),
+                why,
+            }));
     }
 }
 
@@ -79,7 +82,11 @@ impl<'f> Known<'f> {
     fn new(flows: &'f [Flow], basis: &Basis<'_>) -> Self {
         let services: BTreeSet<_> = flows.iter().map(|flow| &flow.key.target.service).collect();
         let passed_as_request = |flow: &&Flow| {
-            let is_request = flow.key.request.as_ref().is_some_and(|request| !request.connect);
+            let is_request = flow
+                .key
+                .request
+                .as_ref()
+                .is_some_and(|request| !request.connect);
             is_request && (basis.lesson.denied || !matches!(flow.key.judged, Judged::Denied(_)))
         };
         Self {
@@ -99,7 +106,10 @@ impl<'f> Known<'f> {
         if !basis.world.has_port(&flow.key.target) {
             return Place::LeftOut(NotProposed::UnknownTarget);
         }
-        if basis.world.is_quarantined(&flow.key.source, &flow.key.target.service) {
+        if basis
+            .world
+            .is_quarantined(&flow.key.source, &flow.key.target.service)
+        {
             return Place::LeftOut(NotProposed::Quarantined);
         }
         let is_denied = match flow.key.judged {
@@ -175,7 +185,9 @@ pub(crate) fn still_granted(set: &PolicySet, flow: &Flow, basis: &Basis<'_>) -> 
             && flow.key.request.as_ref().is_some_and(|request| {
                 let folds = request.path.as_ref().is_some_and(FoldedPath::is_folded);
                 let same_method = rule.http.listed().iter().any(|condition| {
-                    condition.methods.admits(|method| method.as_str() == &*request.method)
+                    condition
+                        .methods
+                        .admits(|method| method.as_str() == &*request.method)
                 });
                 folds && same_method
             })
@@ -210,7 +222,9 @@ fn sayable(request: &FlowRequest) -> Result<(), NotProposed> {
 /// The protocols that `Upgrade` names.
 pub(super) fn offered(request: &FlowRequest) -> impl Iterator<Item = &str> {
     let value = request.upgrade.as_deref();
-    value.into_iter().flat_map(|value| value.split(',').map(|name| name.trim_matches([' ', '\t'])))
+    value
+        .into_iter()
+        .flat_map(|value| value.split(',').map(|name| name.trim_matches([' ', '\t'])))
 }
 
 /// Whether a rule could have prevented it.
