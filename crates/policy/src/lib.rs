@@ -12,6 +12,7 @@
 )]
 
 mod canonical;
+mod coverage;
 mod documents;
 mod explain;
 mod flow;
@@ -34,6 +35,7 @@ mod suggest;
 mod table;
 
 pub use canonical::{EncodedSlashes, is_canonical};
+pub use coverage::{Breadth, Life, RuleUse, coverage};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
 pub use flow::{Flow, FlowKey, FlowRequest, HeaderSeen, Judged};

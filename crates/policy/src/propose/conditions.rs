@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_identity::ServiceName;
 
 use super::gather::offered;
+use super::instance::host_of;
 use super::tree::Tree;
 use crate::flow::Flow;
 use crate::http::{HostPattern, HttpCondition};
@@ -44,7 +45,7 @@ pub(super) fn grants(flows: &[&Flow], hosts: &VirtualHosts) -> Vec<Grant> {
         let Some(path) = &request.path else {
             continue;
         };
-        let host = hosts.stated(request.host.as_deref());
+        let host = hosts.stated(host_of(request));
         let upgrades: Vec<_> = offered(request).collect();
         let tree = trees.entry(host).or_default();
         tree.add(path, &request.method, &upgrades);
@@ -140,8 +141,9 @@ impl VirtualHosts {
     pub(super) fn of(service: &ServiceName, flows: &[&Flow]) -> Self {
         let requests = flows.iter().filter_map(|flow| flow.key.request.as_ref());
         let hosts: BTreeSet<Box<str>> = requests
-            .filter_map(|request| request.host.clone())
+            .filter_map(host_of)
             .filter(|host| host.parse::<HostPattern>().is_ok() && !host.starts_with('*'))
+            .map(Box::from)
             .collect();
         let foreign = hosts.iter().filter(|host| !is_own(host, service));
         if (2..=HOSTS_LIMIT).contains(&foreign.count()) && hosts.len() <= HOSTS_LIMIT {

@@ -36,7 +36,7 @@ pub(crate) fn verdict_of<'s>(
     let request = HttpRequest {
         method: &recorded.method,
         path: &path,
-        authority: recorded.host.as_deref(),
+        authority: host_of(recorded),
         headers: &headers,
         upgrade: recorded.upgrade.as_deref(),
         connect: recorded.connect,
@@ -45,6 +45,11 @@ pub(crate) fn verdict_of<'s>(
         Verdict::Allow(rule) => Ok(rule),
         Verdict::Deny(reason) => Err(reason),
     }
+}
+
+/// The host, where one is recorded by its name.
+pub(super) fn host_of(request: &FlowRequest) -> Option<&str> {
+    request.host.as_deref()
 }
 
 pub(super) fn path_of(request: &FlowRequest) -> String {
