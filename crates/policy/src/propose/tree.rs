@@ -30,6 +30,20 @@ struct Shape {
     star: Option<Box<Shape>>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Follows<'t> {
+    Method(&'t str, &'t BTreeSet<Box<str>>),
+    Below(&'t str, &'t BTreeSet<Box<str>>),
+    Word(&'t str),
+    Kind,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Feature<'t> {
+    Same(Follows<'t>),
+    Word(bool, Option<Shape>),
+}
+
 impl Tree {
     pub(super) fn add(&mut self, path: &FoldedPath, method: &str, upgrades: &[&str]) {
         let mut tree = self;
@@ -55,6 +69,9 @@ impl Tree {
 
     /// `anchored`: a word leads here.
     fn fold(&mut self, anchored: bool) {
+        if anchored {
+            self.merge_alike();
+        }
         for (word, tree) in &mut self.words {
             tree.fold(anchored || !word.is_empty());
         }
@@ -62,31 +79,59 @@ impl Tree {
             star.fold(anchored);
         }
         if anchored {
-            self.merge_alike();
             self.absorb();
         }
     }
 
     /// Where many words are followed by the same, with the same methods, the word is one thing among many.
     fn merge_alike(&mut self) {
-        let mut alike = BTreeMap::<Shape, Vec<Box<str>>>::new();
-        for (word, tree) in self.words.iter().filter(|(word, _)| !word.is_empty()) {
-            alike.entry(tree.shape()).or_default().push(word.clone());
+        let mut common = BTreeMap::<Follows<'_>, usize>::new();
+        for follows in self.plain_words().flat_map(|(_, tree)| tree.follows()) {
+            *common.entry(follows).or_default() += 1;
+        }
+        // what follows several words may be missing after others that were not seen as often
+        common.retain(|_, words| *words >= SEVERAL_WORDS);
+        let mut alike = BTreeMap::<BTreeSet<Feature<'_>>, Vec<Box<str>>>::new();
+        for (word, tree) in self.plain_words() {
+            let own = tree
+                .follows()
+                .filter(|follows| !common.contains_key(follows));
+            let features = own.map(|follows| tree.feature(follows)).collect();
+            alike.entry(features).or_default().push(word.clone());
         }
         let many = alike.into_values().filter(|words| words.len() > FEW_WORDS);
-        let merged: Vec<Tree> = many
-            .flatten()
-            .filter_map(|word| self.words.remove(&word))
-            .collect();
-        if merged.is_empty() {
-            return;
+        let merged: Vec<Box<str>> = many.flatten().collect();
+        for word in merged {
+            if let Some(tree) = self.words.remove(&word) {
+                self.star.get_or_insert_default().merge(tree);
+            }
         }
-        let star = self.star.get_or_insert_default();
-        for tree in merged {
-            star.merge(tree);
+    }
+
+    /// Without what follows a final `/`.
+    fn plain_words(&self) -> impl Iterator<Item = (&Box<str>, &Tree)> {
+        self.words.iter().filter(|(word, _)| !word.is_empty())
+    }
+
+    /// What comes next: methods, words, kinds.
+    fn follows(&self) -> impl Iterator<Item = Follows<'_>> {
+        let methods = self.verbs.iter();
+        let below = self.below.iter();
+        methods
+            .map(|(method, upgrades)| Follows::Method(method, upgrades))
+            .chain(below.map(|(method, upgrades)| Follows::Below(method, upgrades)))
+            .chain(self.words.keys().map(|word| Follows::Word(word)))
+            .chain(self.star.iter().map(|_| Follows::Kind))
+    }
+
+    /// A word that is not common counts as any other word with the same after it.
+    fn feature<'t>(&'t self, follows: Follows<'t>) -> Feature<'t> {
+        match follows {
+            Follows::Word(word) => {
+                Feature::Word(word.is_empty(), self.words.get(word).map(Tree::shape))
+            }
+            Follows::Method(..) | Follows::Below(..) | Follows::Kind => Feature::Same(follows),
         }
-        // together they may have many words where each had few
-        star.fold(true);
     }
 
     /// Drops what a wider pattern beside it says already.
@@ -188,7 +233,9 @@ fn includes(wide: &Verbs, narrow: &Verbs) -> bool {
 }
 
 /// So many words at one place are read as a list of what there is; more are things of one kind.
-pub(super) const FEW_WORDS: usize = 16;
+const FEW_WORDS: usize = 16;
+/// What was seen after so many words is no particularity of one.
+const SEVERAL_WORDS: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -265,6 +312,45 @@ mod tests {
             words(3).map(move |page| ("GET", format!("/docs/{topic}/x{topic}{page}")))
         });
         assert_eq!(patterns(pages), ["GET /docs/*/*"]);
+    }
+
+    #[test]
+    fn words_of_one_kind_need_not_have_been_seen_with_everything() {
+        let requests = words(FEW_WORDS + 4).enumerate().flat_map(|(at, org)| {
+            let repo = |name: &str| {
+                (
+                    "GET",
+                    format!("/orgs/{org}/repos/{name}{org}/tree/{{hash}}"),
+                )
+            };
+            let hook = ("POST", format!("/orgs/{org}/hooks/{{number}}"));
+            match at % 3 {
+                0 => vec![repo("one"), repo("two")],
+                1 => vec![hook],
+                _ => vec![repo("one"), repo("two"), hook],
+            }
+        });
+        assert_eq!(
+            patterns(requests),
+            ["POST /orgs/*/hooks/*", "GET /orgs/*/repos/*/tree/*"]
+        );
+    }
+
+    #[test]
+    fn a_word_with_something_of_its_own_stays_among_many() {
+        let many = words(FEW_WORDS + 1).map(|word| ("GET", format!("/v1/{word}/{{number}}")));
+        let own = [
+            ("POST", "/v1/payments/{number}".to_owned()),
+            ("PUT", "/v1/payments/refund".to_owned()),
+        ];
+        assert_eq!(
+            patterns(many.chain(own)),
+            [
+                "POST /v1/payments/*",
+                "PUT /v1/payments/refund",
+                "GET /v1/*/*"
+            ]
+        );
     }
 
     #[test]
