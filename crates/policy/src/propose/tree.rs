@@ -346,8 +346,8 @@ mod tests {
         assert_eq!(
             patterns(many.chain(own)),
             [
-                "POST /v1/payments/*",
                 "PUT /v1/payments/refund",
+                "POST /v1/payments/*",
                 "GET /v1/*/*"
             ]
         );
