@@ -35,12 +35,16 @@ mod set;
 mod source;
 mod suggest;
 mod table;
+mod terms;
 
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use coverage::{Breadth, Life, RuleUse, coverage};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
-pub use flow::{Flow, FlowKey, FlowRequest, HeaderSeen, Judged};
+pub use flow::{
+    Flow, FlowError, FlowHost, FlowKey, FlowRequest, HEADER_LIMIT, HeaderSeen, Judged, is_host,
+    is_method, is_upgrade,
+};
 pub use fold::{FoldedPath, FoldedSegment, Kind};
 pub use grpc::GrpcMethod;
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
@@ -64,3 +68,4 @@ pub use source::{NamePattern, SourcePattern};
 pub use table::{
     Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
 };
+pub use terms::FlowTerms;

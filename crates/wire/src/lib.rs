@@ -13,6 +13,7 @@
 )]
 
 mod error;
+mod flow;
 mod key;
 mod mesh;
 mod packed;

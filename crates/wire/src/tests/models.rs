@@ -11,9 +11,12 @@ use weft_catalog::{
     EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec, PortSpec,
     Protocol, Service, ServiceSpec, TcpProbeSpec,
 };
-use weft_identity::{DnsLabel, Revocations, RuleName, Serial, ServiceName, SpiffeId, WorkloadName};
+use weft_identity::{
+    DnsLabel, Revocations, RuleName, Serial, ServiceName, ServicePort, SpiffeId, WorkloadName,
+};
 use weft_policy::{
-    HeaderCondition, HeaderTest, HttpCondition, Match, Mode, NonEmpty, Quarantine, Rule,
+    EncodedSlashes as Slashes, Flow, FlowHost, FlowKey, FlowRequest, FoldedPath, HeaderCondition,
+    HeaderSeen, HeaderTest, HttpCondition, Judged, Match, Mode, NonEmpty, Quarantine, Reason, Rule,
 };
 
 use crate::{InboundView, OutboundView, Resource, Spec};
@@ -152,15 +155,6 @@ pub(super) fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn condition() -> impl Strategy<Value = HttpCondition> {
-    let test = prop_oneof![
-        "[ -~]{0,8}".prop_map(HeaderTest::Exact),
-        "[ -~]{1,8}".prop_map(HeaderTest::Prefix),
-        Just(HeaderTest::Present),
-    ];
-    let header = ("x-[a-z]{1,5}", test).prop_map(|(name, test)| HeaderCondition {
-        name: name.parse().unwrap(),
-        test,
-    });
     (
         one_of(
             prop::sample::select(vec!["GET", "HEAD", "POST"])
@@ -174,7 +168,7 @@ fn condition() -> impl Strategy<Value = HttpCondition> {
             prop::sample::select(vec!["a.example", "*.example"])
                 .prop_map(|text| text.parse().unwrap()),
         ),
-        one_of(header),
+        one_of(header()),
         one_of(Just("websocket").prop_map(|text| text.parse().unwrap())),
     )
         .prop_map(|(methods, paths, hosts, headers, upgrades)| HttpCondition {
@@ -186,6 +180,87 @@ fn condition() -> impl Strategy<Value = HttpCondition> {
         })
         .prop_filter("a condition states something", |condition| {
             !condition.is_empty()
+        })
+}
+
+fn header() -> impl Strategy<Value = HeaderCondition> {
+    let test = prop_oneof![
+        "[ -~]{0,8}".prop_map(HeaderTest::Exact),
+        "[ -~]{1,8}".prop_map(HeaderTest::Prefix),
+        Just(HeaderTest::Present),
+    ];
+    ("x-[a-z]{1,5}", test).prop_map(|(name, test)| HeaderCondition {
+        name: name.parse().unwrap(),
+        test,
+    })
+}
+
+pub(super) fn flow() -> impl Strategy<Value = Flow> {
+    let reason = || {
+        prop::sample::select(vec![
+            Reason::NoRule,
+            Reason::PathNotCanonical,
+            Reason::Revoked,
+        ])
+    };
+    let judged = prop_oneof![
+        name("rule").prop_map(|rule| Judged::Allowed(rule.parse().unwrap())),
+        reason().prop_map(Judged::Learned),
+        reason().prop_map(Judged::Denied),
+    ];
+    let target = (name("svc"), label()).prop_map(|(service, port)| ServicePort {
+        service: service.parse().unwrap(),
+        port,
+    });
+    let moments = (0i64..4_000_000_000, 0i64..1_000_000);
+    (
+        (id(), target, option::of(flow_request()), judged),
+        1u64..,
+        moments,
+    )
+        .prop_map(
+            |((source, target, request, judged), count, (first, lasted))| Flow {
+                key: FlowKey {
+                    source,
+                    target,
+                    request,
+                    judged,
+                },
+                count,
+                first_seen: Timestamp::from_second(first).unwrap(),
+                last_seen: Timestamp::from_second(first + lasted).unwrap(),
+            },
+        )
+}
+
+fn flow_request() -> impl Strategy<Value = FlowRequest> {
+    let host = prop_oneof![
+        Just(FlowHost::None),
+        Just(FlowHost::Folded),
+        "[a-z0-9.-]{0,20}[a-z]".prop_map(|host| FlowHost::Named(host.into())),
+    ];
+    let path = "(/[a-zA-Z0-9]{1,12}){1,5}"
+        .prop_map(|path: String| FoldedPath::fold(&path, Slashes::Refuse, |_| false));
+    let seen = prop::sample::select(vec![
+        HeaderSeen::Matched,
+        HeaderSeen::Differed,
+        HeaderSeen::Absent,
+        HeaderSeen::Many,
+    ]);
+    (
+        "[A-Z]{1,8}",
+        host,
+        option::of(path),
+        vec((header(), seen), 0..3),
+        option::of("[a-z][a-z, /0-9]{0,12}"),
+    )
+        .prop_map(|(method, host, path, headers, upgrade)| FlowRequest {
+            method: method.into(),
+            host,
+            connect: path.is_none(),
+            path,
+            headers,
+            upgrade: upgrade.map(Into::into),
         })
 }
 
