@@ -28,7 +28,6 @@ mod path;
 mod pattern;
 mod preview;
 mod propose;
-mod record;
 mod request;
 mod rule;
 mod set;
@@ -57,7 +56,6 @@ pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why,
 pub use propose::{
     Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
 };
-pub use record::FlowRecord;
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weft_identity::{ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName};
 use weft_policy::{
-    Basis, Connection, ConnectionVerdict, EncodedSlashes, Flow, FlowKey, FlowRequest, FoldedPath,
-    HttpRequest, Judged, Lesson, NoHeaders, PolicySet, Proposal, Reason, Rule, Verdict, World,
-    propose,
+    Basis, Connection, ConnectionVerdict, EncodedSlashes, Flow, FlowHost, FlowKey, FlowRequest,
+    FoldedPath, HttpRequest, Judged, Lesson, NoHeaders, PolicySet, Proposal, Reason, Rule, Verdict,
+    World, propose,
 };
 
 const CORPUS: &str = concat!(
@@ -273,7 +273,7 @@ fn recorded(corpus: &[Made]) -> Vec<Flow> {
             target: made.target.clone(),
             request: made.method.as_ref().map(|method| FlowRequest {
                 method: method.as_str().into(),
-                host: Some(made.target.service.name.as_str().into()),
+                host: FlowHost::Named(made.target.service.name.as_str().into()),
                 path: made
                     .path
                     .as_ref()

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use weft_identity::ServicePort;
 
 use super::*;
-use crate::flow::{FlowKey, FlowRequest};
+use crate::flow::{FlowHost, FlowKey, FlowRequest};
 use crate::request::Reason;
 use crate::{HttpCondition, Match, NonEmpty};
 
@@ -20,7 +20,7 @@ fn flow(source: &str, request: Option<(&str, &str)>, judged: Judged, hour: i64) 
             target: "shop/api:http".parse::<ServicePort>().unwrap(),
             request: request.map(|(method, path)| FlowRequest {
                 method: method.into(),
-                host: None,
+                host: FlowHost::None,
                 path: Some(path.parse().unwrap()),
                 headers: Vec::new(),
                 upgrade: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::flow::{Flow, FlowRequest, HeaderSeen};
+use crate::flow::{Flow, FlowHost, FlowRequest, HeaderSeen};
 use crate::header::{HeaderCondition, HeaderTest};
 use crate::request::{
     Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, Reason, Verdict,
@@ -49,7 +49,10 @@ pub(crate) fn verdict_of<'s>(
 
 /// The host, where one is recorded by its name.
 pub(super) fn host_of(request: &FlowRequest) -> Option<&str> {
-    request.host.as_deref()
+    match &request.host {
+        FlowHost::Named(host) => Some(host),
+        FlowHost::None | FlowHost::Folded => None,
+    }
 }
 
 pub(super) fn path_of(request: &FlowRequest) -> String {

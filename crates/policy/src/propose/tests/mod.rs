@@ -10,7 +10,7 @@ use weft_identity::{ServicePort, SpiffeId};
 
 use super::*;
 use crate::canonical::EncodedSlashes;
-use crate::flow::{FlowKey, FlowRequest, HeaderSeen, Judged};
+use crate::flow::{FlowHost, FlowKey, FlowRequest, HeaderSeen, Judged};
 use crate::header::{HeaderCondition, HeaderTest};
 use crate::request::Reason;
 use crate::rule::{Mode, Quarantine};
@@ -50,7 +50,7 @@ fn request(source: &str, to: &str, method: &str, path: &str) -> Flow {
     let mut flow = bytes(source, to);
     flow.key.request = Some(FlowRequest {
         method: method.into(),
-        host: Some("api".into()),
+        host: FlowHost::Named("api".into()),
         path: Some(path.parse().unwrap()),
         headers: Vec::new(),
         upgrade: None,

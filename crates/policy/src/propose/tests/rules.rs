@@ -127,7 +127,7 @@ fn an_upgrade_is_named_where_it_was_seen() {
 fn hosts_are_stated_where_they_choose_what_is_reached() {
     let of = |source, host: &str, path| {
         with(request(source, "shop/api:http", "GET", path), |r| {
-            r.host = Some(host.into());
+            r.host = FlowHost::Named(host.into());
         })
     };
     let own = [
