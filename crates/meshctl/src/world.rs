@@ -21,6 +21,7 @@ pub(crate) fn world<'r>(
         trust_domain: trust_domain.clone(),
         rules: Vec::new(),
         quarantines: Vec::new(),
+        learning: BTreeMap::new(),
         services: BTreeMap::new(),
     };
     for resource in resources {
@@ -42,6 +43,11 @@ pub(crate) fn world<'r>(
             }
             Spec::Allow(rule) => world.rules.push(std::sync::Arc::clone(rule)),
             Spec::Quarantine(quarantine) => world.quarantines.push(quarantine.clone()),
+            Spec::NamespaceSettings(settings) => {
+                let until = settings.learn_until();
+                let namespace = settings.namespace.clone();
+                world.learning.extend(until.map(|until| (namespace, until)));
+            }
         }
     }
     world
@@ -71,6 +77,7 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         source: asked.source,
         target: asked.target,
         quarantined: world.is_quarantined(asked.source, service),
+        learn_until: world.learn_until(service),
         http: asked.http,
         encoded_slashes: facts.map(|facts| facts.encoded_slashes).unwrap_or_default(),
         now: asked.now,
@@ -87,6 +94,7 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         allowed: false,
         rule: None,
         reason: Some(Reason::UnknownTarget),
+        learn_until: None,
         suggested_yaml: None,
         hints: vec![format!("no service offers {}", asked.target)],
         ..explanation

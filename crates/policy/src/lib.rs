@@ -22,6 +22,7 @@ mod header;
 mod hints;
 mod http;
 pub mod import;
+mod learn;
 mod lint;
 mod lists;
 mod path;
@@ -60,7 +61,7 @@ pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
 };
-pub use rule::{Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
+pub use rule::{LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
 pub use table::{

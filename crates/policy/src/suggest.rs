@@ -11,7 +11,7 @@ use crate::{
     grpc,
     http::HttpCondition,
     lists::{Match, NonEmpty},
-    request::Reason,
+    request::{Reason, Verdict},
     rule::{Mode, Rule},
     set::PolicySet,
     source::SourcePattern,
@@ -58,7 +58,7 @@ pub(crate) fn suggested_yaml(
         rules,
         question.encoded_slashes,
     );
-    question.decide(&with_it).is_ok().then_some(yaml)
+    matches!(question.decide(&with_it), Verdict::Allow(_)).then_some(yaml)
 }
 
 /// `None` when no pattern says just this request.

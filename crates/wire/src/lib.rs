@@ -16,6 +16,7 @@ mod error;
 mod flow;
 mod key;
 mod mesh;
+mod namespace_settings;
 mod packed;
 mod refusal;
 mod resource;

@@ -43,6 +43,7 @@ impl File {
                 trust_domain: TRUST_DOMAIN.parse().expect("a trust domain"),
                 rules: Vec::new(),
                 quarantines: Vec::new(),
+                learning: BTreeMap::new(),
                 services: BTreeMap::new(),
             },
             cases: Vec::new(),
@@ -83,6 +84,10 @@ impl File {
             }
             Spec::Allow(rule) => self.world.rules.push(Arc::clone(&rule)),
             Spec::Quarantine(quarantine) => self.world.quarantines.push(quarantine),
+            Spec::NamespaceSettings(settings) => {
+                let until = settings.learn_until().expect("it learns");
+                self.world.learning.insert(settings.namespace, until);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
-use weft_catalog::{MeshSpec, ServiceSpec};
+use weft_catalog::{MeshSpec, NamespaceSettingsSpec, ServiceSpec};
 use weft_identity::document::Metadata;
 use weft_policy::{AllowSpec, POLICY_TEST, PolicyTestSpec, QuarantineSpec};
 use weft_wire::Kind;
@@ -14,7 +14,7 @@ use crate::session::Session;
 /// Print the JSON Schema of one kind, or of every kind in one schema.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SchemaArgs {
-    /// Mesh, Service, Allow, Quarantine or PolicyTest.
+    /// Mesh, Service, Allow, Quarantine, NamespaceSettings or PolicyTest.
     kind: Option<String>,
 }
 
@@ -50,6 +50,7 @@ fn of(kind: Kind, schemas: &mut SchemaGenerator) -> Map<String, Value> {
         Kind::Service => document::<ServiceSpec>(kind.as_str(), schemas),
         Kind::Allow => document::<AllowSpec>(kind.as_str(), schemas),
         Kind::Quarantine => document::<QuarantineSpec>(kind.as_str(), schemas),
+        Kind::NamespaceSettings => document::<NamespaceSettingsSpec>(kind.as_str(), schemas),
     }
 }
 

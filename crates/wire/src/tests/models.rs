@@ -8,8 +8,8 @@ use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use weft_catalog::{
-    EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec, PortSpec,
-    Protocol, Service, ServiceSpec, TcpProbeSpec,
+    EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec,
+    NamespaceMode, NamespaceSettings, PortSpec, Protocol, Service, ServiceSpec, TcpProbeSpec,
 };
 use weft_identity::{
     DnsLabel, Revocations, RuleName, Serial, ServiceName, ServicePort, SpiffeId, WorkloadName,
@@ -27,6 +27,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         service().prop_map(Spec::Service),
         rule().prop_map(|rule| Spec::Allow(Arc::new(rule))),
         quarantine().prop_map(Spec::Quarantine),
+        namespace_settings().prop_map(Spec::NamespaceSettings),
     ];
     let labels = btree_map("[a-z./-]{1,10}", "[ -~]{0,10}", 0..3);
     (spec, labels, any::<u64>(), option::of(label())).prop_map(|(spec, labels, revision, set)| {
@@ -272,25 +273,40 @@ fn quarantine() -> impl Strategy<Value = Quarantine> {
     })
 }
 
+fn namespace_settings() -> impl Strategy<Value = NamespaceSettings> {
+    (label(), end()).prop_map(|(namespace, end)| NamespaceSettings {
+        namespace,
+        mode: end.map_or(NamespaceMode::Strict, |until| NamespaceMode::Learn {
+            until,
+        }),
+    })
+}
+
+fn end() -> impl Strategy<Value = Option<Timestamp>> {
+    option::of((0i64..4_000_000_000, 0i32..1_000_000_000))
+        .prop_map(|end| end.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap()))
+}
+
 pub(super) fn outbound() -> impl Strategy<Value = OutboundView> {
-    (service(), vec(endpoint(), 0..4), vec(rule(), 0..3)).prop_map(|(service, endpoints, rules)| {
-        OutboundView {
-            rules: for_service(rules, &service.name),
-            encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
-            service: service.name,
-            ports: service.ports,
-            endpoints,
-        }
+    let parts = (service(), vec(endpoint(), 0..4), vec(rule(), 0..3), end());
+    parts.prop_map(|(service, endpoints, rules, learn_until)| OutboundView {
+        rules: for_service(rules, &service.name),
+        encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
+        service: service.name,
+        ports: service.ports,
+        endpoints,
+        learn_until,
     })
 }
 
 pub(super) fn inbound() -> impl Strategy<Value = InboundView> {
-    (service(), vec(rule(), 0..3)).prop_map(|(service, rules)| InboundView {
+    (service(), vec(rule(), 0..3), end()).prop_map(|(service, rules, learn_until)| InboundView {
         rules: for_service(rules, &service.name),
         encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
         service: service.name,
         ports: service.ports,
         health: service.health,
+        learn_until,
     })
 }
 

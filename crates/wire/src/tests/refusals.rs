@@ -57,6 +57,7 @@ fn valid() -> v1::Outbound {
             allow: Some(allow),
         }],
         keep_encoded_slashes: false,
+        learn_until: None,
     }
 }
 
@@ -150,6 +151,12 @@ fn one_unreadable_field_refuses_the_whole_view_and_is_named() {
             });
         }),
         ("rules[0].allow.mode", |view| allow(view).mode = 0),
+        ("learnUntil", |view| {
+            view.learn_until = Some(prost_types::Timestamp {
+                seconds: 0,
+                nanos: -1,
+            });
+        }),
     ];
     for (path, spoil) in cases {
         let mut view = valid();
@@ -317,6 +324,10 @@ fn a_document_that_is_no_resource_says_where_and_what() {
             "spec.renewEvery: 46s is more than half of ttl, 90s",
         ),
         (
+            "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {name: settings, namespace: shop}\nspec: {mode: learn}\n",
+            "f.yaml:1: NamespaceSettings `settings`: spec.learnUntil: learn mode needs an end",
+        ),
+        (
             "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: a, namespace: s}\nspec: {workloads: [s/a], ports: [{name: p, port: 1, protocol: auto}]}\n",
             "transparent interception",
         ),
@@ -326,4 +337,47 @@ fn a_document_that_is_no_resource_says_where_and_what() {
             .to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn namespace_settings_without_a_schema_a_mode_or_an_end_are_refused() {
+    let learn = |until| {
+        let learn = v1::LearnMode { until };
+        Some(v1::namespace_settings_spec::Mode::Learn(learn))
+    };
+    let until = Some(prost_types::Timestamp::default());
+    let no_time = Some(prost_types::Timestamp {
+        seconds: i64::MAX,
+        nanos: 0,
+    });
+    let read = |name: &str, schema, mode| {
+        let spec = v1::NamespaceSettingsSpec { schema, mode };
+        let resource = v1::Resource {
+            metadata: Some(v1::Metadata {
+                name: name.to_owned(),
+                namespace: "shop".to_owned(),
+                ..v1::Metadata::default()
+            }),
+            spec: Some(v1::resource::Spec::NamespaceSettings(spec)),
+            ..v1::Resource::default()
+        };
+        Resource::try_from(&resource).map_err(|error| error.path)
+    };
+    assert!(read("settings", 2, learn(until)).is_ok());
+    let refused = |path: &str| Err(path.to_owned());
+    assert_eq!(read("other", 2, learn(until)), refused("metadata.name"));
+    assert_eq!(read("settings", 0, learn(until)), refused("spec.schema"));
+    assert_eq!(
+        read("settings", crate::SCHEMA + 1, learn(until)),
+        refused("spec.schema")
+    );
+    assert_eq!(read("settings", 2, None), refused("spec.mode"));
+    assert_eq!(
+        read("settings", 2, learn(None)),
+        refused("spec.learn.until")
+    );
+    assert_eq!(
+        read("settings", 2, learn(no_time)),
+        refused("spec.learn.until")
+    );
 }

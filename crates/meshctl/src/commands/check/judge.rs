@@ -16,6 +16,7 @@ pub(super) fn judge(facts: &Facts) -> (Vec<Finding>, SignedDuration) {
     findings.extend(sidecars(facts));
     findings.extend(services(facts));
     findings.extend(rules(facts));
+    findings.extend(namespaces(facts));
     let (finding, budget) = outage(facts);
     findings.push(finding);
     (findings, budget)
@@ -249,7 +250,7 @@ fn rules(facts: &Facts) -> Vec<Finding> {
                 cut += 1;
                 continue;
             }
-            Spec::Mesh(_) | Spec::Service(_) => continue,
+            Spec::Mesh(_) | Spec::Service(_) | Spec::NamespaceSettings(_) => continue,
         };
         total += 1;
         let Some(expires) = rule.expires else {
@@ -289,6 +290,29 @@ fn rules(facts: &Facts) -> Vec<Finding> {
         ),
     );
     findings
+}
+
+/// Namespaces in which nothing is refused yet.
+fn namespaces(facts: &Facts) -> Vec<Finding> {
+    const AREA: &str = "learn mode";
+    let settings = facts.resources.iter().filter_map(|it| match &it.spec {
+        Spec::NamespaceSettings(settings) => Some(settings),
+        Spec::Mesh(_) | Spec::Service(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+    });
+    let learning = settings.filter_map(|it| Some((&it.namespace, it.learn_until()?)));
+    let learning = learning.filter(|(_, until)| *until > facts.now);
+    learning
+        .map(|(namespace, until)| {
+            let left = rough(until.duration_since(facts.now));
+            warning(
+                AREA,
+                format!("everything passes in {namespace} until {until}, for {left} yet"),
+                format!(
+                    "`meshctl edit namespacesettings {namespace}` and `mode: strict` without `learnUntil` end it now"
+                ),
+            )
+        })
+        .collect()
 }
 
 /// min(`ttl` less the longest renewal interval, `maxStale`).
@@ -404,6 +428,29 @@ mod tests {
     #[test]
     fn a_mesh_in_order_has_nothing_to_say() {
         assert_eq!(not_ok(&facts()), []);
+    }
+
+    #[test]
+    fn a_namespace_that_learns_warns_until_it_is_over() {
+        let learning = |until: Timestamp| {
+            let text = format!(
+                "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {{name: settings, namespace: shop}}\n\
+                 spec: {{mode: learn, learnUntil: {until}}}\n"
+            );
+            let mut facts = facts();
+            let read = documents::parse("x", &text).unwrap().resources;
+            facts
+                .resources
+                .extend(read.into_iter().map(|placed| placed.value));
+            not_ok(&facts)
+        };
+        let until = NOW + SignedDuration::from_hours(48);
+        let found = learning(until);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, Status::Warning);
+        let said = format!("everything passes in shop until {until}");
+        assert!(found[0].1.starts_with(&said), "{found:?}");
+        assert_eq!(learning(NOW), []);
     }
 
     #[test]
