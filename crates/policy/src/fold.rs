@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::canonical::{EncodedSlashes, is_canonical};
+use crate::path::PathPattern;
 use crate::pattern::{PatternError, string_form};
 
 /// A folded path: `/orders/{number}/items`. Only [`FoldedPath::fold`] and its own text make one.
@@ -79,6 +80,40 @@ impl FoldedPath {
     }
 }
 
+impl FoldedPath {
+    /// The narrowest pattern that matches every path which folds to this; `None` where no pattern says that.
+    pub fn pattern(&self) -> Option<PathPattern> {
+        let mut pattern = String::with_capacity(self.0.len());
+        for segment in self.segments() {
+            pattern.push('/');
+            match segment {
+                FoldedSegment::Literal(literal) if literal.contains('*') => return None,
+                FoldedSegment::Literal(literal) => pattern.push_str(literal),
+                FoldedSegment::Kind(_) => pattern.push('*'),
+                FoldedSegment::Rest => pattern.push_str("**"),
+            }
+        }
+        pattern.parse().ok()
+    }
+
+    /// One path that folds to this, for those who must judge a concrete one; `None`: it was not canonical.
+    pub fn instance(&self) -> Option<String> {
+        if self.is_not_canonical() {
+            return None;
+        }
+        let mut path = String::with_capacity(self.0.len());
+        for segment in self.segments() {
+            path.push('/');
+            path.push_str(match segment {
+                FoldedSegment::Literal(literal) => literal,
+                FoldedSegment::Kind(kind) => kind.instance(),
+                FoldedSegment::Rest => "rest",
+            });
+        }
+        Some(path)
+    }
+}
+
 impl<'a> FoldedSegment<'a> {
     fn of(text: &'a str) -> Self {
         match Kind::named(text) {
@@ -126,6 +161,18 @@ impl Kind {
             Self::Hash => "{hash}",
             Self::Text => "{text}",
             Self::EncodedSlash => "{encodedSlash}",
+        }
+    }
+
+    /// A segment that folds to this, and that nobody is likely to have spelt out in a rule.
+    fn instance(self) -> &'static str {
+        match self {
+            Self::Number => "314159265358979",
+            Self::Date => "1903-02-01",
+            Self::Uuid => "0123abcd-0000-0000-0000-00000000dcba",
+            Self::Hash => "0123456789abcdef0123456789abcdef",
+            Self::Text => "x0q1z2y3",
+            Self::EncodedSlash => "x0q1%2Fz2y3",
         }
     }
 
@@ -358,6 +405,14 @@ mod tests {
             });
             for literal in literals {
                 prop_assert_eq!(Kind::of(literal), None);
+            }
+            let is_whole = folded.segments().all(|segment| segment != FoldedSegment::Rest);
+            if let Some(instance) = folded.instance().filter(|_| is_whole) {
+                let again = FoldedPath::fold(&instance, EncodedSlashes::Keep, |_| false);
+                prop_assert_eq!(&again, &folded);
+            }
+            if let Some(pattern) = folded.pattern().filter(|_| !folded.is_not_canonical()) {
+                prop_assert!(pattern.matches(&path), "{pattern} and {path}");
             }
         }
     }
