@@ -41,6 +41,7 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub target_port: Option<u16>,
+    /// What is spoken there.
     pub protocol: Protocol,
 }
 

@@ -100,6 +100,7 @@ string_form!(HeaderName, "a header's name; case does not matter");
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct HeaderSpec {
+    /// The header's name; case does not matter.
     name: HeaderName,
     /// The whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

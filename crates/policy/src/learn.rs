@@ -78,7 +78,7 @@ impl PolicySet {
 }
 
 /// Whether learning lifts a refusal for this reason: only those that rules give.
-fn is_lifted(reason: Reason) -> bool {
+pub(crate) fn is_lifted(reason: Reason) -> bool {
     match reason {
         Reason::NoRule
         | Reason::PathNotCanonical

@@ -29,6 +29,7 @@ mod path;
 mod pattern;
 mod preview;
 mod propose;
+mod recorded;
 mod request;
 mod rule;
 mod set;
@@ -56,6 +57,9 @@ pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
 pub use propose::{
     Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+};
+pub use recorded::{
+    FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
 };
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,

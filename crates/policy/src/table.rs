@@ -28,6 +28,7 @@ pub const POLICY_TEST: &str = "PolicyTest";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyTestSpec {
+    /// Questions with their expected answers.
     pub cases: NonEmpty<Case>,
 }
 
@@ -35,6 +36,7 @@ pub struct PolicyTestSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Case {
+    /// For people.
     pub name: String,
     /// `namespace/name` or a whole SPIFFE ID.
     pub from: SourcePattern,
@@ -46,6 +48,7 @@ pub struct Case {
     /// As on the wire; `/` where other HTTP fields are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The request's `Host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// In order; a name may come twice.
@@ -58,6 +61,7 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub at: Option<Timestamp>,
+    /// What the answer must be.
     pub expect: Expect,
     /// The rule that must be the one that allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +77,9 @@ pub struct Case {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaseHeader {
+    /// The header's name.
     pub name: String,
+    /// Its value.
     pub value: String,
 }
 

@@ -10,9 +10,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use recorded::{Meeting, Request, Scene, flow_of, some_scene, some_simple_scene};
-use weft_policy::{
-    Change, Connection, ConnectionVerdict, Flow, PolicySet, Reason, Ruling, Side, Verdict, preview,
-};
+use weft_policy::{Change, Connection, Flow, PolicySet, Reason, Ruling, Side, Verdict, preview};
 
 /// What the sidecar in front of the service would say, of the connection or of the request on it.
 fn real(
@@ -30,7 +28,8 @@ fn real(
         &scene.target.service,
         side.world.rules.iter().cloned(),
         facts.encoded_slashes,
-    );
+    )
+    .learning(side.world.learn_until(&scene.target.service));
     let ends = [scene.source.workload(), reached.parse().ok()];
     let is_cut = |end: &Option<_>| {
         let mut quarantines = side.world.quarantines.iter();
@@ -42,14 +41,14 @@ fn real(
         quarantined: ends.iter().any(is_cut),
     };
     let Some(request) = request else {
-        return match set.decide_connection(&connection, side.at) {
-            ConnectionVerdict::Allow(_) => Ok(()),
-            ConnectionVerdict::NeedsHttp => Err(Reason::NoRule),
-            ConnectionVerdict::Deny(reason) => Err(reason),
-        };
+        return passes(set.decide_bytes(&connection, side.at));
     };
-    match set.decide_request(&connection, &request.as_http(), side.at) {
-        Verdict::Allow(_) => Ok(()),
+    passes(set.decide_request(&connection, &request.as_http(), side.at))
+}
+
+fn passes(verdict: Verdict<'_>) -> Result<(), Reason> {
+    match verdict {
+        Verdict::Allow(_) | Verdict::Learn(_) => Ok(()),
         Verdict::Deny(reason) => Err(reason),
     }
 }
@@ -69,6 +68,7 @@ fn judged(scene: &Scene, flow: &Flow) -> (Ruling, Ruling, Option<Change>) {
 fn ruling(side: &Side, flow: &Flow) -> Ruling {
     let mut closed = side.clone();
     closed.world.rules.clear();
+    closed.world.learning.clear();
     let told = preview(&closed, side, [flow]);
     match told.changed.first() {
         Some(changed) => changed.after.clone(),
@@ -85,7 +85,9 @@ fn check(scene: &Scene, meeting: &Meeting) -> Result<(Ruling, Option<Change>), T
     let will_be = real(&scene.after, scene, request, meeting.reached);
     for (told, real) in [(&before, &was), (&after, &will_be)] {
         match told {
-            Ruling::Allowed(_) => prop_assert!(real.is_ok(), "{told:?}, but {real:?}: {flow:?}"),
+            Ruling::Allowed(_) | Ruling::Learned => {
+                prop_assert!(real.is_ok(), "{told:?}, but {real:?}: {flow:?}")
+            }
             Ruling::Denied(_) => prop_assert!(real.is_err(), "{told:?}, but allowed: {flow:?}"),
             Ruling::Unknown(_) => {}
         }
@@ -135,7 +137,7 @@ fn each_answer_is_given_often() {
         for meeting in &meetings {
             let (after, change) = check(&scene, meeting).unwrap();
             let word = match after {
-                Ruling::Allowed(_) => "allowed",
+                Ruling::Allowed(_) | Ruling::Learned => "allowed",
                 Ruling::Denied(_) => "denied",
                 Ruling::Unknown(_) => "unknown",
             };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_identity::{RuleName, ServiceName, WorkloadName};
+use weft_identity::{DnsLabel, RuleName, ServiceName, WorkloadName};
 
 use super::ground::{Ground, Indexed};
 use super::ruling::Judgement;
@@ -28,6 +28,8 @@ pub enum Cause {
     /// It no longer is.
     CutLifted(Option<WorkloadName>, Reason),
     ServiceEdited(ServiceName),
+    /// Learn mode begins or ends there.
+    LearnMode(DnsLabel),
 }
 
 impl fmt::Display for Cause {
@@ -42,6 +44,7 @@ impl fmt::Display for Cause {
                 write!(f, "{} no longer {}", whom(end), cut_word(*reason))
             }
             Self::ServiceEdited(service) => write!(f, "service {service} edited"),
+            Self::LearnMode(namespace) => write!(f, "learn mode of {namespace}"),
         }
     }
 }
@@ -91,6 +94,9 @@ pub(super) fn causes(
     }
     if was.service_facts() != will_be.service_facts() {
         causes.insert(Cause::ServiceEdited(service.clone()));
+    }
+    if was.learns != will_be.learns {
+        causes.insert(Cause::LearnMode(service.namespace.clone()));
     }
     if causes.is_empty() {
         // rules for other sources matter by the form of requests that they ask for

@@ -11,6 +11,7 @@ use crate::canonical::EncodedSlashes;
 use crate::header::HeaderName;
 use crate::request::Reason;
 use crate::rule::{Mode, Rule};
+use crate::source::SourcePattern;
 use crate::table::World;
 
 /// A mesh as it is, or as an edit would make it, at a time.
@@ -48,6 +49,7 @@ impl<'s> Indexed<'s> {
             opaque: self.side.is_opaque(target),
             slashes: self.side.encoded_slashes(&target.service),
             cut: self.side.cut(source, &target.service),
+            learns: self.side.learns(source, &target.service),
             rules: Vec::new(),
             spelled_paths: Vec::new(),
             headers: BTreeMap::new(),
@@ -85,6 +87,8 @@ pub(super) struct Ground<'s> {
     pub(super) opaque: bool,
     pub(super) slashes: EncodedSlashes,
     pub(super) cut: Cut,
+    /// What the rules refuse is let through.
+    pub(super) learns: bool,
     /// In force on the port and for the source, by name.
     pub(super) rules: Vec<&'s Arc<Rule>>,
     /// Rules in force on the port, whoever their source is, that have path conditions (sentence 27).
@@ -154,6 +158,12 @@ impl Side {
     pub(super) fn encoded_slashes(&self, service: &ServiceName) -> EncodedSlashes {
         let facts = self.world.services.get(service);
         facts.map(|facts| facts.encoded_slashes).unwrap_or_default()
+    }
+
+    fn learns(&self, source: &SpiffeId, service: &ServiceName) -> bool {
+        let until = self.world.learn_until(service);
+        until.is_some_and(|until| self.at < until)
+            && SourcePattern::AnyLocal.matches(source, &self.world.trust_domain)
     }
 
     fn cut(&self, source: &SpiffeId, service: &ServiceName) -> Cut {

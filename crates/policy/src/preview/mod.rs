@@ -73,11 +73,10 @@ impl Change {
 
     fn of(before: &Judgement<'_>, after: &Judgement<'_>) -> Option<Self> {
         match (&before.ruling, &after.ruling) {
-            (Ruling::Allowed(_), Ruling::Allowed(_)) | (Ruling::Denied(_), Ruling::Denied(_)) => {
-                None
-            }
-            (Ruling::Allowed(_), Ruling::Denied(_)) => Some(Self::Denied),
-            (Ruling::Denied(_), Ruling::Allowed(_)) => Some(Self::Allowed),
+            (Ruling::Allowed(_) | Ruling::Learned, Ruling::Allowed(_) | Ruling::Learned)
+            | (Ruling::Denied(_), Ruling::Denied(_)) => None,
+            (Ruling::Allowed(_) | Ruling::Learned, Ruling::Denied(_)) => Some(Self::Denied),
+            (Ruling::Denied(_), Ruling::Allowed(_) | Ruling::Learned) => Some(Self::Allowed),
             (Ruling::Unknown(_), _) | (_, Ruling::Unknown(_)) => {
                 match (before.is_kept_by(after), after.is_kept_by(before)) {
                     (true, true) => None,
@@ -97,7 +96,7 @@ impl Unchanged {
     fn count(&mut self, before: &Ruling, after: &Ruling) {
         match (before, after) {
             (Ruling::Unknown(_), _) | (_, Ruling::Unknown(_)) => self.undecided += 1,
-            (_, Ruling::Allowed(_)) => self.allowed += 1,
+            (_, Ruling::Allowed(_) | Ruling::Learned) => self.allowed += 1,
             (_, Ruling::Denied(_)) => self.denied += 1,
         }
     }

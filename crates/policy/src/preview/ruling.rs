@@ -13,9 +13,10 @@ use super::ground::Ground;
 use super::headers::{Seen, header_matches, is_repeated};
 use super::path::{is_canonical, path_matches};
 use super::tri::Tri;
-use crate::flow::{Flow, FlowRequest, HeaderSeen, Judged};
+use crate::flow::{Flow, FlowHost, FlowRequest, HeaderSeen, Judged};
 use crate::header::HeaderName;
 use crate::http::{HttpCondition, PARTS, names_all};
+use crate::learn;
 use crate::lists::Match;
 use crate::request::{Condition, Reason};
 use crate::rule::Rule;
@@ -24,6 +25,8 @@ use crate::rule::Rule;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
     Allowed(RuleName),
+    /// Let through because the namespace learns, whatever the rules say.
+    Learned,
     Denied(Reason),
     /// The record does not say enough.
     Unknown(Why),
@@ -54,12 +57,12 @@ impl fmt::Display for Why {
                 let what = match part {
                     Condition::Path => "paths are recorded by their shape",
                     Condition::Header => "no rule asked for the header's value then",
+                    Condition::Host => "hosts beyond a number are not kept apart",
                     Condition::Source
                     | Condition::Port
                     | Condition::Protocol
                     | Condition::Connect
                     | Condition::Method
-                    | Condition::Host
                     | Condition::Upgrade
                     | Condition::Expired
                     | Condition::Audit => "it was not recorded",
@@ -88,6 +91,7 @@ pub(super) struct Judgement<'s> {
     pub(super) ruling: Ruling,
     /// The rules that match or may, by name.
     pub(super) rules: Vec<(&'s Arc<Rule>, Tri)>,
+    learns: bool,
     /// What is not known and may refuse the flow.
     doubts: BTreeSet<Doubt<'s>>,
 }
@@ -110,10 +114,17 @@ impl<'s> Judgement<'s> {
             .filter(|(_, answer)| *answer != Tri::No)
             .collect();
         let doubts = doubts(request, ground);
-        let ruling = ruling(flow, ground, &rules, &doubts);
+        let mut ruling = ruling(flow, ground, &rules, &doubts);
+        if ground.learns && is_lifted(&ruling) && refused_by_itself(flow).is_none() {
+            ruling = match ground.cut.targets.first() {
+                Some((cut, _)) => Ruling::Unknown(Why::Cut(cut.clone())),
+                None => Ruling::Learned,
+            };
+        }
         Self {
             ruling,
             rules,
+            learns: ground.learns,
             doubts,
         }
     }
@@ -121,8 +132,10 @@ impl<'s> Judgement<'s> {
     /// Whether all that is let through before is let through after, whatever the record left out.
     pub(super) fn is_kept_by(&self, after: &Self) -> bool {
         match (&self.ruling, &after.ruling) {
-            (Ruling::Denied(_), _) | (_, Ruling::Allowed(_)) => true,
-            (_, Ruling::Denied(_)) | (Ruling::Allowed(_), Ruling::Unknown(_)) => false,
+            (Ruling::Denied(_), _) | (_, Ruling::Allowed(_) | Ruling::Learned) => true,
+            (_, Ruling::Denied(_)) | (Ruling::Allowed(_) | Ruling::Learned, Ruling::Unknown(_)) => {
+                false
+            }
             (Ruling::Unknown(_), Ruling::Unknown(_)) => {
                 let is_kept = |(rule, _): &(&Arc<Rule>, Tri)| {
                     let same = |(other, answer): &(&Arc<Rule>, Tri)| {
@@ -130,7 +143,12 @@ impl<'s> Judgement<'s> {
                     };
                     after.rules.iter().any(same)
                 };
-                after.doubts.is_subset(&self.doubts) && self.rules.iter().all(is_kept)
+                let is_let_through = match (self.learns, after.learns) {
+                    (_, true) => true,
+                    (true, false) => false,
+                    (false, false) => self.rules.iter().all(is_kept),
+                };
+                is_let_through && after.doubts.is_subset(&self.doubts)
             }
         }
     }
@@ -171,6 +189,17 @@ fn ruling(
         (Some(doubt), _) => Ruling::Unknown(doubt.why(ground)),
         (None, Some((rule, _))) => Ruling::Allowed(rule.name.clone()),
         (None, None) => Ruling::Unknown(why_unknown(rules, request)),
+    }
+}
+
+/// Whether learn mode lets it through, if there it is refused by the rules.
+fn is_lifted(ruling: &Ruling) -> bool {
+    match ruling {
+        Ruling::Denied(reason) => learn::is_lifted(*reason),
+        Ruling::Unknown(Why::Cut(_)) | Ruling::Allowed(_) | Ruling::Learned => false,
+        Ruling::Unknown(
+            Why::Rule { .. } | Why::Canonical | Why::Repeated { .. } | Why::NoRequest,
+        ) => true,
     }
 }
 
@@ -286,10 +315,14 @@ fn part_matches(condition: &HttpCondition, part: Condition, request: &FlowReques
             }
             (Match::OneOf(_), None) => Tri::Unknown,
         },
-        Condition::Host => Tri::from(condition.hosts.admits(|pattern| {
-            let host = request.host.as_ref();
-            host.is_some_and(|host| pattern.matches_host(host))
-        })),
+        Condition::Host => match (&condition.hosts, &request.host) {
+            (Match::Any, _) => Tri::Yes,
+            (Match::OneOf(_), FlowHost::None) => Tri::No,
+            (Match::OneOf(hosts), FlowHost::Named(host)) => {
+                Tri::from(hosts.iter().any(|pattern| pattern.matches_host(host)))
+            }
+            (Match::OneOf(_), FlowHost::Folded) => Tri::Unknown,
+        },
         Condition::Header => {
             let headers = condition.headers.listed().iter();
             Tri::all(headers.map(|header| header_matches(header, seen(request))))

@@ -5,8 +5,8 @@ use weft_identity::document::{Origin, read};
 
 use super::*;
 use crate::{
-    ALLOW, AllowSpec, EncodedSlashes, FlowKey, FlowRequest, Judged, Quarantine, Reason, Rule,
-    ServiceFacts, World,
+    ALLOW, AllowSpec, EncodedSlashes, FlowHost, FlowKey, FlowRequest, Judged, Quarantine, Reason,
+    Rule, ServiceFacts, World,
 };
 
 const WEB: &str = "{to: {service: api}, from: [shop/web], http: [{paths: [\"/orders/**\"]}]}";
@@ -31,6 +31,7 @@ fn side(rules: &[(&str, &str)]) -> Side {
             trust_domain: "weft.local".parse().unwrap(),
             rules: rules.iter().map(|(name, spec)| rule(name, spec)).collect(),
             quarantines: Vec::new(),
+            learning: Default::default(),
             services: [("shop/api".parse().unwrap(), facts)].into(),
         },
         revoked: BTreeSet::new(),
@@ -53,7 +54,7 @@ fn flow(path: &str) -> Flow {
             target: "shop/api:http".parse().unwrap(),
             request: Some(FlowRequest {
                 method: "GET".into(),
-                host: None,
+                host: FlowHost::None,
                 path: Some(path.parse().unwrap()),
                 headers: Vec::new(),
                 upgrade: None,
@@ -138,6 +139,31 @@ fn every_kind_of_edit_names_itself_as_the_cause() {
         told(&before, &renamed, path),
         because(Change::Denied, "service shop/api edited")
     );
+}
+
+#[test]
+fn the_end_of_learn_mode_cuts_what_no_rule_allows() {
+    let mut learning = side(&[]);
+    let until = "2026-12-01T00:00:00Z".parse().unwrap();
+    learning
+        .world
+        .learning
+        .insert("shop".parse().unwrap(), until);
+    let path = "/orders/{number}";
+    assert_eq!(
+        told(&learning, &side(&[]), path),
+        because(Change::Denied, "learn mode of shop")
+    );
+    let mut later = learning.clone();
+    later.at = until;
+    assert_eq!(
+        told(&learning, &later, path),
+        because(Change::Denied, "learn mode of shop")
+    );
+    assert_eq!(told(&learning, &side(&[("web", WEB)]), path), None);
+    let mut cut = learning.clone();
+    cut.world.quarantines.push(quarantine("shop/web"));
+    assert_eq!(told(&learning, &cut, path).unwrap().0, Change::Denied);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{
-    EncodedSlashes, Flow, FlowKey, FlowRequest, FoldedPath, HeaderCondition, HeaderLookup,
-    HeaderSeen, HeaderTest, HeaderValue, HttpCondition, HttpRequest, Judged, Match, Mode, NonEmpty,
-    Quarantine, Reason, Rule, ServiceFacts, Side, SourcePattern, World, host_of,
+    EncodedSlashes, Flow, FlowHost, FlowKey, FlowRequest, FoldedPath, HeaderCondition,
+    HeaderLookup, HeaderSeen, HeaderTest, HeaderValue, HttpCondition, HttpRequest, Judged, Match,
+    Mode, NonEmpty, Quarantine, Reason, Rule, ServiceFacts, Side, SourcePattern, World, host_of,
+    is_host,
 };
 
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct Scene {
 pub(crate) struct Meeting {
     pub(crate) request: Option<Request>,
     pub(crate) reached: &'static str,
+    /// There was no room for the host and the whole path.
+    pub(crate) told_less: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +52,14 @@ impl Request {
             upgrade: self.upgrade,
             connect,
         }
+    }
+}
+
+fn host_seen(host: Option<&str>, told_less: bool) -> FlowHost {
+    match host.map(|host| host_of(host).to_ascii_lowercase()) {
+        None => FlowHost::None,
+        Some(host) if is_host(&host) && !told_less => FlowHost::Named(host.into()),
+        Some(_) => FlowHost::Folded,
     }
 }
 
@@ -77,10 +88,17 @@ pub(crate) fn flow_of(scene: &Scene, meeting: &Meeting) -> Flow {
         let connect = request.method == "CONNECT";
         FlowRequest {
             method: request.method.into(),
-            host: request
-                .host
-                .map(|host| host_of(host).to_ascii_lowercase().into()),
-            path: (!connect).then(|| FoldedPath::fold(&request.path, slashes, spelled)),
+            host: host_seen(request.host, meeting.told_less),
+            path: (!connect).then(|| {
+                let folded = FoldedPath::fold(&request.path, slashes, spelled);
+                if meeting.told_less {
+                    FoldedPath::first_segments(folded.as_str(), 1)
+                        .parse()
+                        .unwrap()
+                } else {
+                    folded
+                }
+            }),
             headers,
             upgrade: request.upgrade.map(|text| text.to_ascii_lowercase().into()),
             connect,
@@ -116,7 +134,7 @@ pub(crate) fn some_scene() -> impl Strategy<Value = (Scene, Vec<Meeting>)> {
             rules,
             some_slashes(),
             some_quarantine(),
-            0..4i64,
+            (0..4i64, option::weighted(0.1, 0..6i64)),
             some_ports(),
         )
             .prop_map(|(rules, slashes, quarantined, at, opaque)| {
@@ -145,7 +163,7 @@ pub(crate) fn some_scene() -> impl Strategy<Value = (Scene, Vec<Meeting>)> {
                 side(Just(before).boxed()),
                 side(Just(after).boxed()),
                 prop_oneof![Just(None), Just(Some(recorded))],
-                vec(some_meeting(some_path().boxed()), 1..6),
+                vec(some_meeting(some_path().boxed(), 0.1), 1..6),
                 select(vec!["shop/web", "shop/batch-1", "crm/sync"]),
             )
         })
@@ -167,14 +185,18 @@ pub(crate) fn some_simple_scene() -> impl Strategy<Value = (Scene, Vec<Meeting>)
             let mut conditions = b.iter().flat_map(|rule| rule.http.listed());
             conditions.any(|condition| !condition.headers.is_any())
         });
-    (rules, vec(some_meeting(path), 1..4)).prop_map(|((before, after), meetings)| {
+    (rules, vec(some_meeting(path, 0.0), 1..4)).prop_map(|((before, after), mut meetings)| {
+        for request in meetings.iter_mut().flat_map(|meeting| &mut meeting.request) {
+            // this one is no host that is recorded by its name
+            request.host = request.host.filter(|host| !host.ends_with(".."));
+        }
         // the rule that names the header is about every port, so that the record answers for each
         let before = before.into_iter().map(|rule| Rule {
             ports: Match::Any,
             ..(*rule).clone()
         });
         let before = named(before.map(Arc::new).collect());
-        let side = |rules| side(rules, EncodedSlashes::Refuse, None, 0, true);
+        let side = |rules| side(rules, EncodedSlashes::Refuse, None, (0, None), true);
         let (before, after) = (side(before), side(named(after)));
         (scene("shop/web", before.clone(), after, before), meetings)
     })
@@ -197,7 +219,7 @@ fn side(
     rules: Vec<Arc<Rule>>,
     encoded_slashes: EncodedSlashes,
     quarantined: Option<&str>,
-    at: i64,
+    (at, learn_until): (i64, Option<i64>),
     opaque: bool,
 ) -> Side {
     let ports = vec!["http".parse().unwrap()];
@@ -220,6 +242,10 @@ fn side(
             trust_domain: "weft.local".parse().unwrap(),
             rules,
             quarantines: quarantined.map(quarantine).into_iter().collect(),
+            learning: learn_until
+                .map(|until| ("shop".parse().unwrap(), time(until)))
+                .into_iter()
+                .collect(),
             services: BTreeMap::from([("shop/api".parse().unwrap(), facts)]),
         },
         revoked: BTreeSet::new(),
@@ -356,7 +382,7 @@ fn some_path() -> impl Strategy<Value = String> {
     ]
 }
 
-fn some_meeting(path: BoxedStrategy<String>) -> impl Strategy<Value = Meeting> {
+fn some_meeting(path: BoxedStrategy<String>, told_less: f64) -> impl Strategy<Value = Meeting> {
     let header = (
         select(vec!["x-one", "X-One", "x-two"]),
         select(vec!["blue", "black", "bluer", "red", ""]),
@@ -399,8 +425,16 @@ fn some_meeting(path: BoxedStrategy<String>) -> impl Strategy<Value = Meeting> {
             upgrade,
         });
     let reached = select(vec!["shop/api", "shop/api-canary"]);
-    (option::weighted(0.9, request), reached)
-        .prop_map(|(request, reached)| Meeting { request, reached })
+    (
+        option::weighted(0.9, request),
+        reached,
+        prop::bool::weighted(told_less),
+    )
+        .prop_map(|(request, reached, told_less)| Meeting {
+            request,
+            reached,
+            told_less,
+        })
 }
 
 fn some_slashes() -> impl Strategy<Value = EncodedSlashes> {

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use weft_wire::{Spec, v1};
 
 use super::facts::Facts;
+use super::rules::rules;
 use super::{Finding, Status};
 use crate::moments::{moment, rough, shown};
 
@@ -239,59 +240,6 @@ fn services(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn rules(facts: &Facts) -> Vec<Finding> {
-    const AREA: &str = "policy";
-    let mut findings = Vec::new();
-    let (mut total, mut cut) = (0, 0);
-    for resource in &facts.resources {
-        let rule = match &resource.spec {
-            Spec::Allow(rule) => rule,
-            Spec::Quarantine(_) => {
-                cut += 1;
-                continue;
-            }
-            Spec::Mesh(_) | Spec::Service(_) | Spec::NamespaceSettings(_) => continue,
-        };
-        total += 1;
-        let Some(expires) = rule.expires else {
-            continue;
-        };
-        let left = expires.duration_since(facts.now);
-        if !left.is_positive() {
-            findings.push(warning(
-                AREA,
-                format!("Allow/{} expired at {}", rule.name, shown(Some(expires))),
-                format!(
-                    "it grants nothing; `meshctl delete allow/{}` or `meshctl edit allow {}`",
-                    rule.name, rule.name
-                ),
-            ));
-        } else if left < RULE_WARNS {
-            findings.push(warning(
-                AREA,
-                format!("Allow/{} expires in {}", rule.name, rough(left)),
-                format!("`meshctl edit allow {}` if it shall live on", rule.name),
-            ));
-        }
-    }
-    let quarantined = if cut == 0 {
-        String::new()
-    } else {
-        format!(", {cut} quarantined")
-    };
-    findings.insert(
-        0,
-        ok(
-            AREA,
-            format!(
-                "{total} rules, {} expired or expiring{quarantined}",
-                findings.len()
-            ),
-        ),
-    );
-    findings
-}
-
 /// Namespaces in which nothing is refused yet.
 fn namespaces(facts: &Facts) -> Vec<Finding> {
     const AREA: &str = "learn mode";
@@ -340,7 +288,7 @@ fn outage(facts: &Facts) -> (Finding, SignedDuration) {
     (finding, budget)
 }
 
-fn ok(area: &'static str, text: String) -> Finding {
+pub(super) fn ok(area: &'static str, text: String) -> Finding {
     Finding {
         area,
         status: Status::Ok,
@@ -349,7 +297,7 @@ fn ok(area: &'static str, text: String) -> Finding {
     }
 }
 
-fn warning(area: &'static str, text: String, hint: String) -> Finding {
+pub(super) fn warning(area: &'static str, text: String, hint: String) -> Finding {
     Finding {
         area,
         status: Status::Warning,
@@ -358,7 +306,7 @@ fn warning(area: &'static str, text: String, hint: String) -> Finding {
     }
 }
 
-fn failed(area: &'static str, text: String, hint: String) -> Finding {
+pub(super) fn failed(area: &'static str, text: String, hint: String) -> Finding {
     Finding {
         area,
         status: Status::Failed,
@@ -376,18 +324,17 @@ const SKEW_FAILS: SignedDuration = SignedDuration::from_secs(60);
 const CERTIFICATE_WARNS: SignedDuration = SignedDuration::from_hours(60 * 24);
 const OPERATOR_WARNS: SignedDuration = SignedDuration::from_hours(1);
 const RENEWAL_LATE: SignedDuration = SignedDuration::from_mins(10);
-const RULE_WARNS: SignedDuration = SignedDuration::from_hours(7 * 24);
 const BUDGET_WARNS: SignedDuration = SignedDuration::from_mins(10);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::documents;
     use weft_wire::write_timestamp;
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-    fn facts() -> Facts {
+    pub(in super::super) fn facts() -> Facts {
         let text = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: api, namespace: shop}\n\
                     spec: {workloads: [shop/api], ports: [{name: http, port: 80, protocol: http}]}\n";
         let resources = documents::parse("x", text)
@@ -413,6 +360,7 @@ mod tests {
             }],
             frozen: vec![],
             resources,
+            carried: None,
         }
     }
 
