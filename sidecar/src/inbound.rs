@@ -19,6 +19,7 @@ use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live, Registered};
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Target};
+use crate::flows::Judged;
 use crate::http::Version;
 use crate::http1::{self, Side};
 use crate::http2::{self, Http2};
@@ -177,7 +178,10 @@ impl Inbound {
         }
         self.note_trials(&target);
         let permit = match self.admit(&target) {
-            Admission::Allow(permit) => permit,
+            Admission::Allow(permit) => {
+                self.count(&target, Judged::Allowed(permit.rule()));
+                permit
+            }
             // Nothing here could meet HTTP conditions.
             Admission::NeedsHttp => {
                 return self.refuse(&Refusal::new(Reason::NoRule), Some(&target));
@@ -355,9 +359,20 @@ impl Inbound {
         let port = target
             .map(|target| target.port.as_str())
             .unwrap_or_default();
+        if let Some(target) = target {
+            self.count(target, Judged::Denied(refusal.reason));
+        }
         let source = RefusedPeer::Verified(self.peer.id());
         let decision = log_refusal(&self.shared, source, refusal, &service, port);
         self.stream.refuse(decision);
+    }
+
+    /// A connection counts once, by the verdict that it began with.
+    fn count(&self, target: &Target, judged: Judged<'_>) {
+        let target = target.service_port();
+        self.shared
+            .flows
+            .connection(self.peer.id(), &target, judged);
     }
 
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
