@@ -13,9 +13,12 @@
 )]
 
 mod error;
+mod flow;
 mod key;
 mod mesh;
+mod namespace_settings;
 mod packed;
+mod refusal;
 mod resource;
 mod rule;
 mod service;
@@ -30,6 +33,7 @@ mod view;
 pub use error::{ConversionError, Problem};
 pub use key::{KeyError, Kind, ResourceKey};
 pub use packed::{Packed, pack, resource_name, type_url, unpack};
+pub use refusal::refusal_details;
 pub use resource::{Resource, Spec, key_of};
 pub use service::{read_address, read_health};
 pub use time::{

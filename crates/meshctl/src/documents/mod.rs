@@ -8,7 +8,9 @@ mod split;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weft_catalog::{Mesh, MeshSpec, Service, ServiceSpec};
+use weft_catalog::{
+    Mesh, MeshSpec, NamespaceSettings, NamespaceSettingsSpec, Service, ServiceSpec,
+};
 use weft_identity::document::{self, Document, Origin};
 use weft_policy::{
     AllowSpec, POLICY_TEST, PolicyTestSpec, Quarantine, QuarantineSpec, Rule, Warning, lint,
@@ -54,6 +56,28 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Documents, InputProblems> 
     documents.add(file, text, &mut problems);
     documents.check_unique(&mut problems);
     InputProblems::none(problems).map(|()| documents)
+}
+
+/// The documents of files, folders and `-` as they stand, for readers of other kinds.
+pub(crate) fn pieces(named: &[String]) -> Result<Vec<(Origin, String)>, InputProblems> {
+    let mut problems = Vec::new();
+    let mut pieces = Vec::new();
+    for text in files::read_all(named, &mut problems) {
+        match split::split(&text.content) {
+            Ok(split) => pieces.extend(split.into_iter().map(|piece| {
+                let origin = Origin {
+                    file: text.file.clone(),
+                    first_line: piece.first_line,
+                };
+                (origin, piece.text)
+            })),
+            Err(error) => problems.push(format!(
+                "{}:{}:{}: {}",
+                text.file, error.line, error.column, error.problem
+            )),
+        }
+    }
+    InputProblems::none(problems).map(|()| pieces)
 }
 
 impl Documents {
@@ -132,6 +156,12 @@ impl Documents {
                 let quarantine =
                     Quarantine::from_document(&read).map_err(|error| place(origin, error))?;
                 (Spec::Quarantine(quarantine), read.metadata.labels)
+            }
+            Kind::NamespaceSettings => {
+                let read = read::<NamespaceSettingsSpec>(text, origin, kind.as_str())?;
+                let settings = NamespaceSettings::from_document(&read)
+                    .map_err(|error| place(origin, error))?;
+                (Spec::NamespaceSettings(settings), read.metadata.labels)
             }
         };
         let value = Resource::new(spec, labels).map_err(|error| place(origin, error))?;
