@@ -45,6 +45,20 @@ impl MuxStream {
         told(self.shared.state().poll_read(self.number(), cx, into, most))
     }
 
+    /// Sends what `buffer` holds from `from`, and takes the buffer itself where it can.
+    pub fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        from: usize,
+    ) -> Poll<io::Result<usize>> {
+        told(
+            self.shared
+                .state()
+                .poll_give(self.number(), cx, buffer, from),
+        )
+    }
+
     /// Keeps the slot for the next use by the same target.
     pub fn park(self, server_name: &Arc<str>) {
         self.shared.state().park(self.leave(), server_name);
