@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weft_policy::Reason;
 
+use crate::enforce::Permit;
+
 /// Shared counters; each field's doc is what the registry says of it.
 #[derive(Default)]
 pub struct Metrics {
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub handshake_failures: Counter,
     /// Requests that were forwarded, by side.
     pub requests: Family<SideLabel, Counter>,
+    /// What no rule allows and learn mode let pass, by the reason for which it would have been refused.
+    pub learned: Family<ReasonLabel, Counter>,
     /// What rules in Audit mode matched, by rule: an operator's names, never a peer's.
     pub audit_matches: Family<RuleLabel, Counter>,
     /// Endpoints that could not be used and were passed over.
@@ -74,6 +78,13 @@ pub struct RuleLabel {
 }
 
 impl Metrics {
+    /// Counts what passes by learn mode alone.
+    pub fn note_learned(&self, permit: &Permit) {
+        if let Some(reason) = permit.learned_for() {
+            self.learned.get_or_create(&ReasonLabel::of(reason)).inc();
+        }
+    }
+
     /// Enters every metric into a new registry.
     pub fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("weft");
@@ -155,6 +166,11 @@ impl Metrics {
             "requests",
             "Requests forwarded, by side",
             self.requests.clone(),
+        );
+        r.register(
+            "learned",
+            "What learn mode let pass, by the reason for which it would have been refused",
+            self.learned.clone(),
         );
         r.register(
             "audit_matches",

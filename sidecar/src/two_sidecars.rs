@@ -391,6 +391,7 @@ pub(crate) fn inbound_service(port: Port, rule: &str) -> InboundService {
         rules,
         encoded_slashes,
         health: None,
+        learn_until: None,
     };
     InboundService { view, policy }
 }
@@ -411,6 +412,7 @@ pub(crate) fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> O
         endpoints,
         rules,
         encoded_slashes,
+        learn_until: None,
     };
     OutboundService { view, policy }
 }
