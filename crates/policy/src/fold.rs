@@ -103,6 +103,12 @@ impl FoldedPath {
         *self.0 == *NOT_CANONICAL
     }
 
+    /// Whether anything stands for something else.
+    pub fn is_folded(&self) -> bool {
+        self.segments()
+            .any(|segment| !matches!(segment, FoldedSegment::Literal(_)))
+    }
+
     /// None for a path that was not canonical; `/` has one, which is empty.
     pub fn segments(&self) -> impl Iterator<Item = FoldedSegment<'_>> {
         self.0.split('/').skip(1).map(FoldedSegment::of)

@@ -12,6 +12,7 @@
 )]
 
 mod canonical;
+mod coverage;
 mod documents;
 mod explain;
 mod flow;
@@ -27,6 +28,7 @@ mod lists;
 mod path;
 mod pattern;
 mod preview;
+mod propose;
 mod recorded;
 mod request;
 mod rule;
@@ -37,6 +39,7 @@ mod table;
 mod terms;
 
 pub use canonical::{EncodedSlashes, is_canonical};
+pub use coverage::{Breadth, Life, RuleUse, coverage};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
 pub use flow::{
@@ -52,6 +55,9 @@ pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
+pub use propose::{
+    Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+};
 pub use recorded::{
     FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
 };

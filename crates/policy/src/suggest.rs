@@ -136,13 +136,13 @@ fn to_yaml(rule: &Rule) -> String {
     yaml
 }
 
-fn list<T: ToString>(values: &[T]) -> String {
+pub(crate) fn list<T: ToString>(values: &[T]) -> String {
     let values: Vec<_> = values.iter().map(quoted).collect();
     format!("[{}]", values.join(", "))
 }
 
 /// Quoted where YAML could read something else than this text.
-fn quoted<T: ToString>(value: &T) -> String {
+pub(crate) fn quoted<T: ToString>(value: &T) -> String {
     let text = value.to_string();
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text

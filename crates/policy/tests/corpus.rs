@@ -29,7 +29,7 @@ fn the_library_judges_the_whole_corpus_as_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 120, "only {count} cases");
     assert!(
-        not_over_sockets < 25,
+        not_over_sockets < 40,
         "{not_over_sockets} cases need no sidecar"
     );
 }

@@ -46,8 +46,8 @@ impl MeshResources {
         Ok(resources)
     }
 
-    /// Applies them and returns the revision; what was applied by an earlier start and has left the files goes.
-    pub(super) async fn apply(&self, client: &Client) -> anyhow::Result<u64> {
+    /// Applies them; what was applied by an earlier start and has left the files goes.
+    pub(super) async fn apply(&self, client: &Client) -> anyhow::Result<v1::ApplyResponse> {
         let request = v1::ApplyRequest {
             resources: self.all.iter().map(Into::into).collect(),
             dry_run: false,
@@ -61,7 +61,7 @@ impl MeshResources {
             .await
             .map_err(refused)?
             .into_inner();
-        Ok(answer.revision)
+        Ok(answer)
     }
 
     /// The service ports that rules in force open to an identity, and the services of namespaces that learn.
