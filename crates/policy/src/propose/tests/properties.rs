@@ -30,11 +30,13 @@ fn flow() -> impl Strategy<Value = Flow> {
 fn recorded() -> impl Strategy<Value = Option<FlowRequest>> {
     let method = select(vec!["GET", "GET", "HEAD", "POST", "DELETE", "get"]);
     let upgrade = select(vec![None, None, None, Some("websocket"), Some("a, b")]);
+    let named = |host: &str| FlowHost::Named(host.into());
     let host = select(vec![
-        None,
-        Some("api"),
-        Some("x.example"),
-        Some("y.example"),
+        FlowHost::None,
+        FlowHost::Folded,
+        named("api"),
+        named("x.example"),
+        named("y.example"),
     ]);
     let request = (method, path(), upgrade, host, 0..20_u8).prop_map(
         |(method, path, upgrade, host, connect)| {
