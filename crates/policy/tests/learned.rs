@@ -297,6 +297,7 @@ fn learned(corpus: &[Made]) -> Proposal {
         rules: Vec::new(),
         quarantines: Vec::new(),
         services: BTreeMap::new(),
+        learning: BTreeMap::new(),
     };
     let basis = Basis {
         world: &world,

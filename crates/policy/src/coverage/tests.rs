@@ -62,6 +62,7 @@ fn covered(rules: Vec<Rule>, flows: &[Flow]) -> Vec<RuleUse> {
         rules: rules.into_iter().map(Arc::new).collect(),
         quarantines: Vec::new(),
         services: BTreeMap::new(),
+        learning: BTreeMap::new(),
     };
     coverage(flows, &world, time(24), time(48))
 }

@@ -6,9 +6,7 @@ use jiff::Timestamp;
 
 use crate::flow::{Flow, FlowHost, FlowRequest, HeaderSeen};
 use crate::header::{HeaderCondition, HeaderTest};
-use crate::request::{
-    Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, Reason, Verdict,
-};
+use crate::request::{Connection, HeaderLookup, HeaderValue, HttpRequest, Reason, Verdict};
 use crate::rule::Rule;
 use crate::set::PolicySet;
 
@@ -24,12 +22,7 @@ pub(crate) fn verdict_of<'s>(
         quarantined: false,
     };
     let Some(recorded) = &flow.key.request else {
-        return match set.decide_connection(&connection, now) {
-            ConnectionVerdict::Allow(rule) => Ok(rule),
-            // bytes meet no condition of HTTP
-            ConnectionVerdict::NeedsHttp => Err(Reason::NoRule),
-            ConnectionVerdict::Deny(reason) => Err(reason),
-        };
+        return ruled(set.decide_bytes(&connection, now));
     };
     let path = path_of(recorded);
     let headers = Recorded::of(recorded);
@@ -41,9 +34,14 @@ pub(crate) fn verdict_of<'s>(
         upgrade: recorded.upgrade.as_deref(),
         connect: recorded.connect,
     };
-    match set.decide_request(&connection, &request, now) {
+    ruled(set.decide_request(&connection, &request, now))
+}
+
+/// What passes only while its namespace learns is what no rule allows.
+fn ruled(verdict: Verdict<'_>) -> Result<&Arc<Rule>, Reason> {
+    match verdict {
         Verdict::Allow(rule) => Ok(rule),
-        Verdict::Deny(reason) => Err(reason),
+        Verdict::Learn(reason) | Verdict::Deny(reason) => Err(reason),
     }
 }
 

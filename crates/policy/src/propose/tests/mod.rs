@@ -82,6 +82,7 @@ fn world(rules: Vec<Rule>) -> World {
         rules: rules.into_iter().map(Arc::new).collect(),
         quarantines: Vec::new(),
         services: BTreeMap::new(),
+        learning: BTreeMap::new(),
     }
 }
 
