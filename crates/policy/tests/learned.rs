@@ -298,6 +298,7 @@ fn learned(corpus: &[Made]) -> Proposal {
         quarantines: Vec::new(),
         learning: BTreeMap::new(),
         services: BTreeMap::new(),
+        learning: BTreeMap::new(),
     };
     let basis = Basis {
         world: &world,
