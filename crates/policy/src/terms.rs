@@ -141,7 +141,7 @@ mod tests {
             ("x-canary".to_owned(), "1".to_owned()),
             ("x-canary".to_owned(), "2".to_owned()),
         ];
-        let seen: Vec<_> = terms("http").seen(&headers.to_vec()).collect();
+        let seen: Vec<_> = terms("http").seen(&headers).collect();
         assert_eq!(seen, [HeaderSeen::Many, HeaderSeen::Differed]);
     }
 

@@ -63,7 +63,6 @@ fn covered(rules: Vec<Rule>, flows: &[Flow]) -> Vec<RuleUse> {
         quarantines: Vec::new(),
         learning: BTreeMap::new(),
         services: BTreeMap::new(),
-        learning: BTreeMap::new(),
     };
     coverage(flows, &world, time(24), time(48))
 }

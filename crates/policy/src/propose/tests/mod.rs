@@ -83,7 +83,6 @@ fn world(rules: Vec<Rule>) -> World {
         quarantines: Vec::new(),
         learning: BTreeMap::new(),
         services: BTreeMap::new(),
-        learning: BTreeMap::new(),
     }
 }
 
