@@ -12,11 +12,12 @@ use weft_identity::{
     split_mesh_host,
 };
 use weft_policy::{
-    Connection, ConnectionVerdict, HttpRequest, Judged, PolicySet, Reason, Rule, Verdict, host_of,
+    Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict, host_of,
 };
 
 use crate::config::Config;
 use crate::connections::DeclaredPort;
+use crate::flows::Judged;
 use crate::view::Enforced;
 
 /// Which end of the connection this sidecar is.
@@ -97,9 +98,9 @@ impl Permit {
     }
 
     /// What was judged, as flows record it.
-    pub fn judged(&self) -> Judged {
+    pub fn judged(&self) -> Judged<'_> {
         match &self.grounds {
-            Grounds::Rule(rule) => Judged::Allowed(rule.clone()),
+            Grounds::Rule(rule) => Judged::Allowed(rule),
             Grounds::Learned(reason) => Judged::Learned(*reason),
         }
     }

@@ -20,6 +20,7 @@ use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live, Registered};
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Target};
+use crate::flows::Judged;
 use crate::http::Version;
 use crate::http1::{self, Side};
 use crate::http2::{self, Http2};
@@ -182,6 +183,7 @@ impl Inbound {
             Ok(permit) => permit,
             Err(refusal) => return self.refuse(&refusal, Some(&target)),
         };
+        self.count(&target, permit.judged());
         let app = match self.shared.outlets.connect_app(target.app).await {
             Ok(app) => app,
             Err(error) => {
@@ -363,9 +365,20 @@ impl Inbound {
         let port = target
             .map(|target| target.port.as_str())
             .unwrap_or_default();
+        if let Some(target) = target {
+            self.count(target, Judged::Denied(refusal.reason));
+        }
         let source = RefusedPeer::Verified(self.peer.id());
         let decision = log_refusal(&self.shared, source, refusal, &service, port);
         self.stream.refuse(decision);
+    }
+
+    /// A connection counts once, by the verdict that it began with.
+    fn count(&self, target: &Target, judged: Judged<'_>) {
+        let target = target.service_port();
+        self.shared
+            .flows
+            .connection(self.peer.id(), &target, judged);
     }
 
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {

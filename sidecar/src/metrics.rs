@@ -16,6 +16,14 @@ pub struct Metrics {
     pub refusals: Family<ReasonLabel, Counter>,
     /// Refusals that were forgotten before they were reported.
     pub decisions_dropped: Counter,
+    /// Flows that were reported.
+    pub flows_reported: Counter,
+    /// Requests and connections that are in no flow, for want of room.
+    pub flows_dropped: Counter,
+    /// Requests whose flow tells their path or host less exactly, for want of room.
+    pub flows_folded: Counter,
+    /// Flows that are kept apart.
+    pub flows_kept: Gauge,
     /// Connections of bytes that the sidecar at the other end refused.
     pub refused_by_peer: Counter,
     /// Live connections and requests that a change of policy cut.
@@ -93,6 +101,23 @@ impl Metrics {
             "Requests that began on a mesh connection with an expired SVID; refused, or sent over another",
             self.requests_on_expired_connection.clone(),
         );
+        let r = registry.sub_registry_with_prefix("flows");
+        r.register(
+            "reported",
+            "Flows reported to the control plane",
+            self.flows_reported.clone(),
+        );
+        r.register(
+            "dropped",
+            "Requests and connections that are in no flow, for want of room",
+            self.flows_dropped.clone(),
+        );
+        r.register(
+            "folded",
+            "Requests whose flow tells their path or host less exactly, for want of room",
+            self.flows_folded.clone(),
+        );
+        r.register("kept", "Flows that are kept apart", self.flows_kept.clone());
         let r = registry.sub_registry_with_prefix("sidecar");
         r.register("refusals", "Refusals by reason", self.refusals.clone());
         r.register(

@@ -18,6 +18,7 @@ use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Permit, Refusal, Side};
+use crate::flows::Judged;
 use crate::http::sniff::{Sniffed, sniff};
 use crate::http::{IDLE_TIMEOUT, Version};
 use crate::http1;
@@ -69,7 +70,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                     Box::pin(serve_tcp(shared, side, target)).await;
                 }
                 (Some(Sniffed::Opaque), Entrance::Upstream(target)) => {
-                    refuse_connection(&shared, &Refusal::new(Reason::WrongProtocol), &target);
+                    refuse_new(&shared, &Refusal::new(Reason::WrongProtocol), &target);
                 }
                 (_, _) => {}
             }
@@ -156,7 +157,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         Ok(admitted) => admitted,
         Err(refusal) => {
             stream.reset();
-            return refuse_connection(&shared, &refusal, &target);
+            return refuse_new(&shared, &refusal, &target);
         }
     };
     let Ok(named) = shared.named(&target) else {
@@ -202,6 +203,15 @@ fn admit_tcp(
         .get(&target.service)
         .ok_or_else(|| Refusal::new(Reason::NoRule))?;
     Ok((permit, Arc::clone(service)))
+}
+
+/// Refuses what no server gets to see: so it is counted here.
+fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+    let judged = Judged::Denied(refusal.reason);
+    shared
+        .flows
+        .connection(&shared.config.own_id, target, judged);
+    refuse_connection(shared, refusal, target);
 }
 
 fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {

@@ -79,7 +79,9 @@ impl WriteTx<'_> {
             accepted += 1;
         }
         self.drop_surplus_flows(now, &report.reporter)?;
-        self.prune_flows(now)?;
+        if number(self, META_FLOW_COUNT)? > FLOWS {
+            self.prune_flows(now)?;
+        }
         Ok(accepted)
     }
 
@@ -191,12 +193,11 @@ impl WriteTx<'_> {
             }
             self.forget_flow(&key)?;
         }
-        for (key, value) in self.rows(Table::FlowReporters, Bound::Unbounded, PRUNED_AT_ONCE)? {
+        for (key, _) in self.rows(Table::FlowReporters, Bound::Unbounded, PRUNED_AT_ONCE)? {
             if key.as_slice() >= oldest.as_slice() {
                 break;
             }
             self.delete(Table::FlowReporters, &key);
-            drop(value);
         }
         Ok(())
     }

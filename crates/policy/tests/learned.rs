@@ -296,6 +296,7 @@ fn learned(corpus: &[Made]) -> Proposal {
         trust_domain: trust_domain(),
         rules: Vec::new(),
         quarantines: Vec::new(),
+        learning: BTreeMap::new(),
         services: BTreeMap::new(),
         learning: BTreeMap::new(),
     };

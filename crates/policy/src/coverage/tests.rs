@@ -61,8 +61,8 @@ fn covered(rules: Vec<Rule>, flows: &[Flow]) -> Vec<RuleUse> {
         trust_domain: "weft.local".parse().unwrap(),
         rules: rules.into_iter().map(Arc::new).collect(),
         quarantines: Vec::new(),
-        services: BTreeMap::new(),
         learning: BTreeMap::new(),
+        services: BTreeMap::new(),
     };
     coverage(flows, &world, time(24), time(48))
 }

@@ -10,7 +10,7 @@ use crate::request::{Connection, HeaderLookup, HeaderValue, HttpRequest, Reason,
 use crate::rule::Rule;
 use crate::set::PolicySet;
 
-/// What a set says of a flow. Quarantine is not looked at.
+/// What the rules of a set say of a flow. Quarantine is not looked at, and what only learning lets pass is no rule's.
 pub(crate) fn verdict_of<'s>(
     set: &'s PolicySet,
     flow: &Flow,

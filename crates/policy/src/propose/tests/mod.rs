@@ -81,8 +81,8 @@ fn world(rules: Vec<Rule>) -> World {
         trust_domain: "weft.local".parse().unwrap(),
         rules: rules.into_iter().map(Arc::new).collect(),
         quarantines: Vec::new(),
-        services: BTreeMap::new(),
         learning: BTreeMap::new(),
+        services: BTreeMap::new(),
     }
 }
 
