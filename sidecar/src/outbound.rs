@@ -242,7 +242,7 @@ fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Reco
             shared.config.own_id.to_string(),
             target.to_string(),
         );
-        record.permitted_by(&permit);
+        record.permitted_by(permit);
         record
     })
 }
