@@ -22,7 +22,7 @@ pub(crate) fn verdict_of<'s>(
         quarantined: false,
     };
     let Some(recorded) = &flow.key.request else {
-        return by_rules(set.decide_bytes(&connection, now));
+        return ruled(set.decide_bytes(&connection, now));
     };
     let path = path_of(recorded);
     let headers = Recorded::of(recorded);
@@ -34,10 +34,11 @@ pub(crate) fn verdict_of<'s>(
         upgrade: recorded.upgrade.as_deref(),
         connect: recorded.connect,
     };
-    by_rules(set.decide_request(&connection, &request, now))
+    ruled(set.decide_request(&connection, &request, now))
 }
 
-fn by_rules(verdict: Verdict<'_>) -> Result<&Arc<Rule>, Reason> {
+/// What passes only while its namespace learns is what no rule allows.
+fn ruled(verdict: Verdict<'_>) -> Result<&Arc<Rule>, Reason> {
     match verdict {
         Verdict::Allow(rule) => Ok(rule),
         Verdict::Learn(reason) | Verdict::Deny(reason) => Err(reason),

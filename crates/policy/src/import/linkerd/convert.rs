@@ -213,6 +213,9 @@ impl Attached<'_> {
             notes,
             ..
         } = authorization;
+        if from.is_empty() {
+            return Vec::new();
+        }
         let mut say =
             |text: &str| notes.add(NoteKind::Route, "", format!("{}: {text}", place.shown()));
         if opens.opens(self.server, namespace) {
