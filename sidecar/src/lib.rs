@@ -1,7 +1,7 @@
 //! The sidecar: it stands beside one workload, proves who it is, and lets through only what policy allows.
 //!
 //! What decides: [`view`] (what is enforced), [`enforce`] (the only maker of a `Permit`), [`connections`] (what is live, re-checked at each
-//! change). What moves bytes takes a `Permit`. What talks to the control plane: `discovery`, `renewal`, `registration`, [`decisions`].
+//! change). What moves bytes takes a `Permit`. What talks to the control plane: `discovery`, `renewal`, `registration`, [`decisions`], [`flows`].
 #![cfg_attr(
     not(test),
     deny(
@@ -28,6 +28,7 @@ mod discovery;
 pub mod enforce;
 #[cfg(test)]
 mod fixture;
+pub mod flows;
 mod handshakes;
 mod health;
 pub mod http;
@@ -73,6 +74,7 @@ pub struct Sidecar {
     pub identity: identity::Identity,
     pub connections: connections::Connections,
     pub decisions: decisions::Decisions,
+    pub flows: flows::Flows,
     pub trials: trials::Trials,
     pub metrics: Arc<metrics::Metrics>,
     pub control_plane: control_plane::ControlPlane,

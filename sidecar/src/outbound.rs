@@ -17,7 +17,8 @@ use weft_policy::Reason;
 use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
-use crate::enforce::{self, Admission, Permit, Refusal, Side};
+use crate::enforce::{self, Permit, Refusal, Side};
+use crate::flows::Judged;
 use crate::http::sniff::{Sniffed, sniff};
 use crate::http::{IDLE_TIMEOUT, Version};
 use crate::http1;
@@ -69,7 +70,7 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                     Box::pin(serve_tcp(shared, side, target)).await;
                 }
                 (Some(Sniffed::Opaque), Entrance::Upstream(target)) => {
-                    refuse_connection(&shared, &Refusal::new(Reason::WrongProtocol), &target);
+                    refuse_new(&shared, &Refusal::new(Reason::WrongProtocol), &target);
                 }
                 (_, _) => {}
             }
@@ -156,7 +157,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         Ok(admitted) => admitted,
         Err(refusal) => {
             stream.reset();
-            return refuse_connection(&shared, &refusal, &target);
+            return refuse_new(&shared, &refusal, &target);
         }
     };
     let Ok(named) = shared.named(&target) else {
@@ -173,6 +174,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         stream.reset();
         return;
     }
+    shared.metrics.note_learned(&permit);
     let _record = record(&shared, &target, &permit);
     let ended = tcp::splice(stream, http1::Side::new(upstream), &permit, &registered).await;
     match ended {
@@ -190,26 +192,26 @@ fn admit_tcp(
 ) -> Result<(Permit, Arc<OutboundService>), Refusal> {
     let enforced = shared.current.load();
     let source = &shared.config.own_id;
-    match enforce::admit_connection(
-        &enforced,
-        enforce::Parties {
-            side: Side::Client,
-            source,
-            target,
-        },
-        Timestamp::now(),
-    ) {
-        Admission::Allow(permit) => {
-            let service = enforced
-                .outbound
-                .get(&target.service)
-                .ok_or_else(|| Refusal::new(Reason::NoRule))?;
-            Ok((permit, Arc::clone(service)))
-        }
-        // Nothing here could meet HTTP conditions.
-        Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
-        Admission::Deny(refusal) => Err(refusal),
-    }
+    let parties = enforce::Parties {
+        side: Side::Client,
+        source,
+        target,
+    };
+    let permit = enforce::admit_bytes(&enforced, parties, Timestamp::now())?;
+    let service = enforced
+        .outbound
+        .get(&target.service)
+        .ok_or_else(|| Refusal::new(Reason::NoRule))?;
+    Ok((permit, Arc::clone(service)))
+}
+
+/// Refuses what no server gets to see: so it is counted here.
+fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+    let judged = Judged::Denied(refusal.reason);
+    shared
+        .flows
+        .connection(&shared.config.own_id, target, judged);
+    refuse_connection(shared, refusal, target);
 }
 
 fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
@@ -240,7 +242,7 @@ fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Reco
             shared.config.own_id.to_string(),
             target.to_string(),
         );
-        record.rule = permit.rule().to_string();
+        record.permitted_by(&permit);
         record
     })
 }

@@ -291,6 +291,7 @@ impl Authority {
             identity,
             connections: Connections::default(),
             decisions: Decisions::new(Arc::clone(&metrics)),
+            flows: crate::flows::Flows::new(Arc::clone(&metrics), 1),
             trials: Trials::new(Arc::clone(&metrics)),
             metrics,
             config,
@@ -331,6 +332,7 @@ impl Authority {
 
     pub(crate) fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
         let mut enforced = Enforced {
+            generation: crate::view::Generation::next(),
             revision: 1,
             trust_domain: self.trust_domain.clone(),
             own_id: sidecar.config.own_id.clone(),
@@ -363,6 +365,7 @@ fn places(sidecar: &Sidecar, listener: &'static str) -> i64 {
 
 pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
     Enforced {
+        generation: crate::view::Generation::next(),
         revision: enforced.revision,
         trust_domain: enforced.trust_domain.clone(),
         own_id: enforced.own_id.clone(),
@@ -391,6 +394,7 @@ pub(crate) fn inbound_service(port: Port, rule: &str) -> InboundService {
         rules,
         encoded_slashes,
         health: None,
+        learn_until: None,
     };
     InboundService { view, policy }
 }
@@ -411,6 +415,7 @@ pub(crate) fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> O
         endpoints,
         rules,
         encoded_slashes,
+        learn_until: None,
     };
     OutboundService { view, policy }
 }

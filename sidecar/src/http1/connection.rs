@@ -22,6 +22,7 @@ use crate::access_log::Record;
 use crate::balance::Pending;
 use crate::connections::{InTurn, Registered};
 use crate::enforce::{Permit, Refusal};
+use crate::flows::Recent;
 use crate::http::strict::{self, Malformed};
 use crate::http::{HeadLimits, IDLE_TIMEOUT};
 use crate::outlets::Known;
@@ -46,6 +47,8 @@ pub struct Connection {
     /// The head of the request that is being served.
     head: Vec<u8>,
     known: Known,
+    /// What the last request was counted as.
+    recent: Recent,
     has_served: bool,
     /// The whole of the last request was read.
     is_all_read: bool,
@@ -110,6 +113,7 @@ impl Connection {
             timer: Timer::default(),
             head: Vec::new(),
             known: Known::default(),
+            recent: Recent::default(),
             has_served: false,
             is_all_read: false,
             is_half_closed: false,
@@ -210,8 +214,14 @@ impl Connection {
         self.find_way();
         self.in_turn.open(&self.head);
         let now = Timestamp::now();
-        self.way.may_begin(now)?;
-        self.way.admit(&self.request, &self.head, now)
+        let Self {
+            way,
+            request,
+            head,
+            recent,
+            ..
+        } = self;
+        way.admit(request, head, recent, now)
     }
 
     fn find_way(&mut self) {
@@ -221,6 +231,7 @@ impl Connection {
             self.registered.aims_at(way.target.as_ref().ok());
             self.way = way;
             self.known = Known::default();
+            self.recent = Recent::default();
         }
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId};
-use weft_policy::Reason;
+use weft_policy::{HttpRequest, Reason};
 
 use super::head::RequestHead;
 use super::proxy::declared;
@@ -16,6 +16,7 @@ use crate::access_log::Record;
 use crate::connections::DeclaredPort;
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Parties, Permit, Refusal, Side};
+use crate::flows::{Asked, Judged, Recent};
 use crate::http::client_cert;
 use crate::listener::Shared;
 use crate::metrics::SideLabel;
@@ -128,15 +129,30 @@ impl Way {
     }
 
     /// Who names a target in a request opens a tunnel to ports of bytes, and to no other.
-    fn fits(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
-        if !self.is_named_by_request {
-            return true;
+    fn fits(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        upgrade: &Upgrade,
+    ) -> Result<(), Refusal> {
+        if *upgrade == Upgrade::Ambiguous {
+            return Err(
+                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
+            );
         }
-        match declared(enforced, target) {
+        if !self.is_named_by_request {
+            return Ok(());
+        }
+        let is_fit = match declared(enforced, target) {
             Some(Protocol::Tcp) => upgrade.is_connect(),
             Some(Protocol::Http | Protocol::Http2 | Protocol::Grpc) => !upgrade.is_connect(),
             // Unknown and forbidden answer alike: with the verdict.
             None => true,
+        };
+        if is_fit {
+            Ok(())
+        } else {
+            Err(Refusal::new(Reason::WrongProtocol))
         }
     }
 
@@ -145,7 +161,7 @@ impl Way {
     }
 
     /// Whether the connection may begin a request: it may have outlived an SVID.
-    pub fn may_begin(&self, now: Timestamp) -> Result<(), Refusal> {
+    fn may_begin(&self, now: Timestamp) -> Result<(), Refusal> {
         let Some(inlet) = &self.inlet else {
             return Ok(());
         };
@@ -164,38 +180,63 @@ impl Way {
         })
     }
 
-    /// The verdict. The request is registered already.
+    /// The verdict, counted among the flows of its target. The request is registered already.
     pub fn admit(
         &self,
         request: &RequestHead,
         head: &[u8],
+        recent: &mut Recent,
         now: Timestamp,
     ) -> Result<Permit, Refusal> {
-        let target = self.target.as_ref().map_err(Clone::clone)?;
-        if request.upgrade == Upgrade::Ambiguous {
-            return Err(
-                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
-            );
-        }
+        let target = match &self.target {
+            Ok(target) => target,
+            Err(refusal) => {
+                self.may_begin(now)?;
+                return Err(refusal.clone());
+            }
+        };
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
-        if !self.fits(&enforced, target, &request.upgrade) {
-            return Err(Refusal::new(Reason::WrongProtocol));
+        let verdict = self
+            .may_begin(now)
+            .and_then(|()| self.fits(&enforced, target, &request.upgrade))
+            .and_then(|()| self.judge(&enforced, target, &asked, now));
+        // What reaches a server is counted there.
+        if self.side == Side::Server || verdict.is_err() {
+            let flow = Asked {
+                source: &self.source,
+                target,
+                request: &asked,
+                judged: Judged::of(verdict.as_ref()),
+                enforced: &enforced,
+                side: self.side,
+            };
+            self.shared.flows.request(recent, &flow, now);
         }
+        verdict
+    }
+
+    fn judge(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        asked: &HttpRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
         let parties = Parties {
             side: self.side,
             source: &self.source,
             target,
         };
         if let Some(inlet) = &self.inlet {
-            inlet.peer.proof.admit(&enforced)?;
-            enforce::admit_port(&enforced, target, inlet.declared)?;
-            enforce::audit_matches(&enforced, parties, Some(&asked), now, |rule| {
+            inlet.peer.proof.admit(enforced)?;
+            enforce::admit_port(enforced, target, inlet.declared)?;
+            enforce::audit_matches(enforced, parties, Some(asked), now, |rule| {
                 self.shared.trials.note(rule, &self.source, target);
             });
         }
-        enforce::admit_request(&enforced, parties, &asked, now)
+        enforce::admit_request(enforced, parties, asked, now)
     }
 
     /// Counts a refusal. A head that could not be read is empty here.

@@ -2,6 +2,7 @@
 
 mod explain;
 mod import;
+mod preview;
 mod test;
 pub(crate) mod verdict;
 
@@ -20,6 +21,8 @@ enum PolicyVerb {
     Test(test::TestArgs),
     /// Say whether a request would pass, by which rule, or what is missing; exit code 1 when refused.
     Explain(Box<explain::ExplainArgs>),
+    /// Show what an edit would do to the traffic of the last day.
+    Preview(Box<preview::PreviewArgs>),
     /// Write the rules that policies of Kubernetes, Istio or Linkerd become, with a comment on what has no equal.
     Import(Box<import::ImportArgs>),
 }
@@ -28,6 +31,7 @@ pub(crate) async fn run(args: PolicyArgs, session: &Session) -> anyhow::Result<A
     match args.verb {
         PolicyVerb::Test(args) => test::run(args, session).await,
         PolicyVerb::Explain(args) => explain::run(*args, session).await,
+        PolicyVerb::Preview(args) => preview::run(*args, session).await,
         PolicyVerb::Import(args) => import::run(*args, session),
     }
 }
