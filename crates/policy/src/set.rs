@@ -14,7 +14,10 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
@@ -31,6 +34,9 @@ use crate::{
     request::{Connection, ConnectionVerdict, HttpRequest, Reason, Verdict},
     rule::Rule,
 };
+
+/// A hash that is quick, and no defence: keys are what rules say, and only questions are what peers say.
+type Index<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Cheap to clone and share. Beside the rules stands until when the namespace learns.
 #[derive(Debug, Clone)]

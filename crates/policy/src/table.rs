@@ -25,6 +25,7 @@ use crate::{
 /// The kind as documents name it.
 pub const POLICY_TEST: &str = "PolicyTest";
 
+/// Expected verdicts; no resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyTestSpec {

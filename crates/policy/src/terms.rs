@@ -136,12 +136,12 @@ mod tests {
 
     #[test]
     fn headers_come_out_as_conditions_say_and_no_value_is_kept() {
-        let headers = [
+        let headers = vec![
             ("X-Tier".to_owned(), "silver".to_owned()),
             ("x-canary".to_owned(), "1".to_owned()),
             ("x-canary".to_owned(), "2".to_owned()),
         ];
-        let seen: Vec<_> = terms("http").seen(&headers.to_vec()).collect();
+        let seen: Vec<_> = terms("http").seen(&headers).collect();
         assert_eq!(seen, [HeaderSeen::Many, HeaderSeen::Differed]);
     }
 

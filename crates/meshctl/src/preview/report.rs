@@ -185,13 +185,13 @@ impl Class {
                 printable(&source),
                 printable(&target)
             ));
-            let mut table = Table::new(["REQUEST", "COUNT", "LAST SEEN", "BECAUSE"]);
+            let mut table = Table::new(["", "", "", ""]);
             while let Some(line) =
                 shown_lines.next_if(|line| line.source == source && line.target == target)
             {
                 table.row(line.cells());
             }
-            // the heading says nothing that the lines do not
+            // without the heading, which is empty
             for line in table.render().lines().skip(1) {
                 text.push_str(&format!("    {line}\n"));
             }
