@@ -115,22 +115,19 @@ fn decide<'s>(set: &'s PolicySet, asked: &Asked) -> Option<&'s Arc<Rule>> {
     };
     match set.decide_request(&connection, &request, *NOW) {
         Verdict::Allow(rule) => Some(rule),
-        Verdict::Deny(_) => None,
+        Verdict::Learn(_) | Verdict::Deny(_) => None,
     }
 }
 
 /// Both give every request the same answer, by the same rule.
 fn agree(asked: &[(&PolicySet, &Asked)], cedar: &Cedar) {
-    let mut allowed = 0;
     for (set, asked) in asked {
         let ours = decide(set, asked).map(|rule| rule.name.to_string());
         let (theirs, errors) = cedar.prepared(asked).first();
         let question = format!("{} {} by {}", asked.method, asked.path, asked.source);
         assert_eq!((&ours, errors), (&theirs, 0), "{question}");
-        allowed += usize::from(ours.is_some());
     }
-    let count = asked.len();
-    println!("Both gave the same answers to {count} requests and allowed {allowed}.\n");
+    println!("Both gave the same answers to {} requests.\n", asked.len());
 }
 
 fn table(service: &str, weft: &Figures, cedar: &Figures) {
