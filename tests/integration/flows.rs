@@ -91,15 +91,14 @@ async fn row_11_a_workload_cannot_report_others_flows_or_that_itself_was_let_in(
     };
     let allowed = || v1::flow::Judged::Allowed("shop/all".to_owned());
     let denied = || v1::flow::Judged::Denied(v1::Reason::NoRule.into());
-    let mut sequence = 0;
-    for (svid, source, judged, accepted) in [
+    let reported = [
         (&web, "web", allowed(), 0),
         (&web, "intruder", denied(), 0),
         (&web, "intruder", allowed(), 0),
         (&web, "web", denied(), 1),
         (&api, "intruder", denied(), 1),
-    ] {
-        sequence += 1;
+    ];
+    for (sequence, (svid, source, judged, accepted)) in (1..).zip(reported) {
         let report = v1::ReportFlowsRequest {
             run: 1,
             sequence,
