@@ -26,6 +26,7 @@ pub mod decisions;
 pub mod dial;
 mod discovery;
 pub mod enforce;
+pub mod external;
 #[cfg(test)]
 mod fixture;
 mod handshakes;
@@ -74,6 +75,7 @@ pub struct Sidecar {
     pub connections: connections::Connections,
     pub decisions: decisions::Decisions,
     pub trials: trials::Trials,
+    pub outside: external::Outside,
     pub metrics: Arc<metrics::Metrics>,
     pub control_plane: control_plane::ControlPlane,
 }

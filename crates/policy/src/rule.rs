@@ -188,8 +188,8 @@ fn namespace_of(metadata: &Metadata, kind: &'static str) -> Result<DnsLabel, Rul
         .ok_or(RuleError::NoNamespace { kind })
 }
 
-/// The newest schema of rules that this code understands.
-pub const SCHEMA: u32 = 1;
+/// The newest schema of security messages that this code understands: 2 knows external services.
+pub const SCHEMA: u32 = 2;
 
 /// The schema that a reader must understand to enforce this rule.
 pub fn required_schema(_rule: &Rule) -> u32 {

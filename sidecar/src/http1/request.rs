@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
-use weft_catalog::Protocol;
+use weft_catalog::{HostName, Protocol};
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::Reason;
 
@@ -16,6 +16,7 @@ use crate::access_log::Record;
 use crate::connections::DeclaredPort;
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Parties, Permit, Refusal, Side};
+use crate::external;
 use crate::http::client_cert;
 use crate::listener::Shared;
 use crate::metrics::SideLabel;
@@ -38,7 +39,16 @@ pub struct Way {
     pub added: Vec<u8>,
     /// The request itself named the target.
     is_named_by_request: bool,
+    /// What the CONNECT named that it came through: its requests are for this host.
+    inside: Option<HostName>,
     requests: Counter,
+}
+
+/// How a request may go on.
+pub enum Admitted {
+    Permit(Permit),
+    /// It is a CONNECT, and requests to this host follow.
+    Inside(ServicePort, HostName),
 }
 
 /// What requests came over, and where they go.
@@ -60,6 +70,7 @@ impl Way {
             inlet: None,
             added: Vec::new(),
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "client"),
         }
     }
@@ -68,6 +79,14 @@ impl Way {
     pub fn by_request(shared: &Arc<Shared>, target: ServicePort) -> Self {
         Self {
             is_named_by_request: true,
+            ..Self::out(shared, target)
+        }
+    }
+
+    /// The same for requests that came through a CONNECT for this host.
+    pub fn inside(shared: &Arc<Shared>, target: ServicePort, host: HostName) -> Self {
+        Self {
+            inside: Some(host),
             ..Self::out(shared, target)
         }
     }
@@ -94,6 +113,7 @@ impl Way {
             inlet: Some(inlet),
             named: None,
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "server"),
         }
     }
@@ -109,6 +129,7 @@ impl Way {
             named: None,
             added: Vec::new(),
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "server"),
         }
     }
@@ -128,12 +149,23 @@ impl Way {
     }
 
     /// Who names a target in a request opens a tunnel to ports of bytes, and to no other.
-    fn fits(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
+    fn fits(&self, enforced: &Enforced, target: &ServicePort, request: &RequestHead) -> bool {
+        let upgrade = &request.upgrade;
+        if external::port(enforced, target).is_some() && self.side == Side::Client {
+            // Who asks for TLS must not get a request in the clear.
+            if request.wants_tls {
+                return false;
+            }
+            // A tunnel through which nobody could see the host any more.
+            if !self.is_named_by_request && upgrade.is_connect() {
+                return false;
+            }
+        }
         if !self.is_named_by_request {
             return true;
         }
         match declared(enforced, target) {
-            Some(Protocol::Tcp) => upgrade.is_connect(),
+            Some(Protocol::Tcp | Protocol::Tls) => upgrade.is_connect(),
             Some(Protocol::Http | Protocol::Http2 | Protocol::Grpc) => !upgrade.is_connect(),
             // Unknown and forbidden answer alike: with the verdict.
             None => true,
@@ -170,7 +202,7 @@ impl Way {
         request: &RequestHead,
         head: &[u8],
         now: Timestamp,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let target = self.target.as_ref().map_err(Clone::clone)?;
         if request.upgrade == Upgrade::Ambiguous {
             return Err(
@@ -180,14 +212,25 @@ impl Way {
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
-        if !self.fits(&enforced, target, &request.upgrade) {
-            return Err(Refusal::new(Reason::WrongProtocol));
-        }
         let parties = Parties {
             side: self.side,
             source: &self.source,
             target,
         };
+        if self.leads_inside(&enforced, target, &request.upgrade) {
+            let host = enforce::admit_inside(&enforced, parties, asked.authority, now)?;
+            return Ok(Admitted::Inside(target.clone(), host));
+        }
+        if !self.fits(&enforced, target, request) {
+            return Err(Refusal::new(Reason::WrongProtocol));
+        }
+        if let Some(inside) = &self.inside {
+            let named = asked.authority.and_then(external::read_authority);
+            if named.is_none_or(|(host, _)| host != *inside) {
+                let why = "`Host` is not the host of the CONNECT";
+                return Err(Refusal::new(Reason::Misdirected).because(why));
+            }
+        }
         if let Some(inlet) = &self.inlet {
             inlet.peer.proof.admit(&enforced)?;
             enforce::admit_port(&enforced, target, inlet.declared)?;
@@ -195,11 +238,17 @@ impl Way {
                 self.shared.trials.note(rule, &self.source, target);
             });
         }
-        enforce::admit_request(&enforced, parties, &asked, now)
+        enforce::admit_request(&enforced, parties, &asked, now).map(Admitted::Permit)
+    }
+
+    /// A CONNECT for HTTP of an external service opens no tunnel: what comes through it is judged request by request.
+    fn leads_inside(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
+        let is_http = |port: external::OutsidePort<'_>| port.port.protocol.is_http();
+        self.is_tunnel(upgrade) && external::port(enforced, target).is_some_and(is_http)
     }
 
     /// Counts a refusal. A head that could not be read is empty here.
-    pub fn refuse(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
+    pub fn decide(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
         let target = self.target.as_ref().ok();
         let host = request.authority(head).unwrap_or_default();
         let service = match (target, self.side) {
@@ -207,7 +256,7 @@ impl Way {
             (None, Side::Client) => host.to_owned(),
             (None, Side::Server) => String::new(),
         };
-        let decision = self.shared.decisions.refuse(&Refused {
+        self.shared.decisions.refuse(&Refused {
             side: self.side,
             source: RefusedPeer::Verified(&self.source),
             service: &service,
@@ -220,12 +269,7 @@ impl Way {
             reason: refusal.reason,
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,
-        });
-        if let Some(mut record) = self.record(request, head) {
-            record.status = refusal.status;
-            record.refused = Some((decision, refusal.reason));
-        }
-        decision
+        })
     }
 
     /// The event of one exchange, where it is asked for.
