@@ -30,7 +30,8 @@ impl Dns {
         let serving = tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-                if let Some(answer) = answer(&buffer[..length], &mut lock(&shared)) {
+                let answer = answer(&buffer[..length], &mut lock(&shared));
+                if let Some(answer) = answer {
                     // A client that is gone is no concern of the server's.
                     let _ = socket.send_to(&answer, from).await;
                 }

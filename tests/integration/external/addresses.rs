@@ -26,11 +26,21 @@ async fn row_13_a_host_that_comes_to_lead_somewhere_else_is_judged_by_its_addres
         let refused = world.get(&authority, "/").await;
         assert_eq!(refused.status, 403, "{address}: {}", refused.text());
         assert!(!refused.text().contains(address), "{}", refused.text());
-        let why = world.why(&refused.decision()).await;
-        assert!(why.contains("forbiddenAddress"), "{address}: {why}");
+        let log = world.web.process.log();
+        let told = format!("decision={} ", refused.decision());
+        let line = log
+            .lines()
+            .find(|line| line.contains(&told) && line.contains("detail="));
+        let line = line.unwrap_or_else(|| panic!("{told} is not in\n{log}"));
+        assert!(line.contains("reason=\"forbiddenAddress\""), "{line}");
         let (_, head) = world.connect(&world.at(HOST, &world.tls)).await;
         assert!(head.starts_with("HTTP/1.1 403"), "{address}: {head}");
     }
+    let why = world.why(&world.decision("forbiddenAddress").await).await;
+    assert!(
+        why.contains("forbiddenAddress") && why.contains("allowAddresses"),
+        "{why}"
+    );
     // Of several addresses those that may be are dialled.
     world.dns.set(HOST, &["127.0.0.2", "127.0.0.1", "::1"], 0);
     let passed = world.get(&authority, "/").await;

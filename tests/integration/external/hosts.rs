@@ -30,7 +30,7 @@ async fn row_03_a_host_that_the_external_service_does_not_name_is_misdirected() 
         .await
         .expect("an answer");
     assert!(
-        nameless.starts_with(b"HTTP/1.1 421"),
+        nameless.starts_with(b"HTTP/1.1 400"),
         "{}",
         nameless.escape_ascii()
     );

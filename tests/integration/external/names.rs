@@ -73,7 +73,7 @@ async fn a_view_shows_what_a_rule_opens_and_explain_foretells_the_verdict() {
         .await;
     let seen = view().await;
     assert_eq!(seen[0]["service"], "shop/outside", "{seen}");
-    assert_eq!(seen[0]["hosts"][1], HOST, "{seen}");
+    assert_eq!(seen[0]["hosts"][0], HOST, "{seen}");
     for (method, path, code, status) in [
         ("GET", "/open/1", 0, 200),
         ("GET", "/closed", 1, 403),

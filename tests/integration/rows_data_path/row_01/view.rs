@@ -31,6 +31,7 @@ pub(super) fn outbound(address: SocketAddr) -> xds::Resource {
         }],
         rules: vec![rule()],
         keep_encoded_slashes: false,
+        external: None,
     };
     resource(weft_wire::pack(&message))
 }
