@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use weft_identity::{ServiceName, SpiffeId};
-use weft_policy::Reason;
+use weft_identity::{ServiceName, ServicePort, SpiffeId};
+use weft_policy::{EncodedSlashes, FoldedPath, Reason};
 use weft_wire::v1;
 
 use crate::control_plane::ControlPlane;
@@ -35,6 +35,8 @@ pub struct Refused<'a> {
     /// As on the wire; folded here.
     pub path: &'a str,
     pub host: &'a str,
+    /// What the request asked to become.
+    pub upgrade: &'a str,
     pub reason: Reason,
     /// The revision that was enforced.
     pub revision: u64,
@@ -98,6 +100,7 @@ struct Key {
     port: Box<str>,
     method: Box<str>,
     path: Box<str>,
+    upgrade: Box<str>,
     reason: Reason,
     revision: u64,
 }
@@ -158,6 +161,14 @@ impl Decisions {
         self.shared.metrics.decisions_dropped.inc_by(dropped);
         self.shared.news.notify_one();
         id
+    }
+
+    /// The sidecar at the other end refused a connection and named its decision: said in this log too, at the same bounded rate.
+    pub fn told_by_peer(&self, decision: DecisionId, target: &ServicePort) {
+        self.shared.metrics.refused_by_peer.inc();
+        if self.table().logged.takes_one(Timestamp::now()) {
+            tracing::info!(%decision, side = "server", %target, "refused by the peer's sidecar");
+        }
     }
 
     /// What has changed since it was last reported, at most one report's worth.
@@ -293,7 +304,8 @@ impl Key {
             service: bounded(refused.service).into(),
             port: bounded(refused.port).into(),
             method: bounded(refused.method).into(),
-            path: fold_path(refused.path).into(),
+            path: folded(refused.path).into(),
+            upgrade: bounded(refused.upgrade).into(),
             reason: refused.reason,
             revision: refused.revision,
         }
@@ -315,6 +327,16 @@ impl Entry {
 }
 
 impl DecisionId {
+    pub const LENGTH: usize = 26;
+
+    /// `None`: these are not the characters of an id.
+    pub fn read(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+        bytes
+            .iter()
+            .all(|byte| CROCKFORD.contains(byte))
+            .then_some(Self(bytes))
+    }
+
     fn new(now: Timestamp) -> Self {
         let mut random = [0_u8; 10];
         if aws_lc_rs::rand::fill(&mut random).is_err() {
@@ -380,6 +402,7 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
         port: key.port.to_string(),
         method: key.method.to_string(),
         path: key.path.to_string(),
+        upgrade: key.upgrade.to_string(),
         host: entry.host.to_string(),
         reason: v1::Reason::from(key.reason).into(),
         revision: key.revision,
@@ -391,18 +414,31 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
     }
 }
 
-/// Without its query, each segment that looks like an identifier or a secret replaced, and of bounded length.
-pub fn fold_path(path: &str) -> String {
+/// Folded, without its query, and of bounded length. Of a path that is not in canonical form an operator must see why, so of
+/// that only those segments go that could be secrets.
+fn folded(path: &str) -> String {
+    if path.is_empty() {
+        return String::new();
+    }
+    let whole = FoldedPath::fold(path, EncodedSlashes::Keep, |_| false);
+    if whole.is_not_canonical() {
+        without_secrets(path)
+    } else {
+        whole.to_string()
+    }
+}
+
+fn without_secrets(path: &str) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let folded: Vec<&str> = path
         .split('/')
         .take(SEGMENT_LIMIT)
-        .map(fold_segment)
+        .map(hide_secret)
         .collect();
     bounded(&folded.join("/")).to_owned()
 }
 
-fn fold_segment(segment: &str) -> &str {
+fn hide_secret(segment: &str) -> &str {
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let is_long = segment.len() > LONG_SEGMENT;
     let is_identifier = segment.len() >= IDENTIFIER_AT_LEAST && digits >= IDENTIFIER_DIGITS;
@@ -455,10 +491,20 @@ mod tests {
             method: "GET",
             path,
             host: "",
+            upgrade: "",
             reason: Reason::NoRule,
             revision: 7,
             detail: "",
         }
+    }
+
+    /// A word of its own for each number.
+    fn word(number: usize) -> String {
+        let digits = format!("{number}").into_bytes();
+        let letters = digits
+            .iter()
+            .map(|digit| char::from(b"aeiouybdgt"[usize::from(digit - b'0')]));
+        letters.collect()
     }
 
     fn decisions() -> Decisions {
@@ -470,15 +516,15 @@ mod tests {
         let decisions = decisions();
         let web: SpiffeId = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
         let first = decisions.refuse(&refused(Peer::Verified(&web), "/orders/1?token=secret"));
-        let second = decisions.refuse(&refused(Peer::Verified(&web), "/orders/1"));
-        let other = decisions.refuse(&refused(Peer::Verified(&web), "/orders/2"));
+        let second = decisions.refuse(&refused(Peer::Verified(&web), "/orders/2"));
+        let other = decisions.refuse(&refused(Peer::Verified(&web), "/orders/open"));
         assert_eq!(first, second);
         assert_ne!(first, other);
         let mut unreported = decisions.unreported("api-1");
         unreported.sort_by_key(|(_, count, _)| *count);
         assert_eq!(unreported.len(), 2);
         assert_eq!(unreported[1].2.count, 2);
-        assert_eq!(unreported[1].2.path, "/orders/1");
+        assert_eq!(unreported[1].2.path, "/orders/{number}");
         decisions.mark_reported(
             unreported
                 .into_iter()
@@ -499,7 +545,7 @@ mod tests {
         }
         assert_eq!(decisions.table().entries.len(), UNAUTHENTICATED_LIMIT + 1);
         for n in 0..5_000 {
-            decisions.refuse(&refused(Peer::Verified(&web), &format!("/{n}")));
+            decisions.refuse(&refused(Peer::Verified(&web), &format!("/{}", word(n))));
         }
         assert_eq!(decisions.table().entries.len(), TABLE_LIMIT);
         assert_eq!(decisions.table().order.len(), TABLE_LIMIT);
@@ -508,15 +554,17 @@ mod tests {
     #[test]
     fn long_and_identifying_segments_are_folded_and_short_ones_stay() {
         for (path, folded) in [
-            ("/orders/1", "/orders/1"),
-            ("/orders/1?card=4111", "/orders/1"),
-            ("/u/550e8400-e29b-41d4-a716-446655440000/x", "/u/~/x"),
-            ("/t/aVeryLongTokenWithoutAnyDigitsInItAtAll", "/t/~"),
+            ("/orders/1?card=4111", "/orders/{number}"),
+            ("/t/aVeryLongTokenWithoutAnyDigitsInItAtAll", "/t/{text}"),
+            (
+                "/a/../t/aVeryLongTokenWithoutAnyDigitsInItAtAll?x",
+                "/a/../t/~",
+            ),
             ("", ""),
         ] {
-            assert_eq!(fold_path(path), folded);
+            assert_eq!(super::folded(path), folded);
         }
-        assert!(fold_path(&"/ä".repeat(10_000)).len() <= FIELD_LIMIT);
+        assert!(super::folded(&"/ä".repeat(10_000)).len() <= FIELD_LIMIT);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use weft_policy::Reason;
 
 use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live, Registered};
-use crate::decisions::{Peer as RefusedPeer, Refused};
+use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Target};
 use crate::http::Version;
 use crate::http1::{self, Side};
@@ -194,6 +194,11 @@ impl Inbound {
         };
         let _record = self.record(&target, &permit);
         let ended = tcp::splice(Side::new(self.stream), Side::new(app), &permit, &registered).await;
+        if let tcp::Ended::Cut(refusal) = &ended {
+            let source = RefusedPeer::Verified(self.peer.id());
+            let (service, port) = (target.service.to_string(), target.port.as_str());
+            log_refusal(&self.shared, source, refusal, &service, port);
+        }
         tracing::debug!(?ended, from = %self.from, "an inbound connection ended");
     }
 
@@ -351,7 +356,8 @@ impl Inbound {
             .map(|target| target.port.as_str())
             .unwrap_or_default();
         let source = RefusedPeer::Verified(self.peer.id());
-        log_refusal(&self.shared, source, refusal, &service, port);
+        let decision = log_refusal(&self.shared, source, refusal, &service, port);
+        self.stream.refuse(decision);
     }
 
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
@@ -402,7 +408,7 @@ fn log_refusal(
     refusal: &Refusal,
     service: &str,
     port: &str,
-) {
+) -> DecisionId {
     let decision = shared.decisions.refuse(&Refused {
         side: enforce::Side::Server,
         source,
@@ -411,6 +417,7 @@ fn log_refusal(
         method: "",
         path: "",
         host: "",
+        upgrade: "",
         reason: refusal.reason,
         revision: shared.current.load().revision,
         detail: &refusal.detail,
@@ -423,6 +430,7 @@ fn log_refusal(
         let mut record = Record::new(enforce::Side::Server, source, format!("{service}:{port}"));
         record.refused = Some((decision, refusal.reason));
     }
+    decision
 }
 
 /// Resolves when the connection should take no further request: the process drains, an SVID is about to expire, or its time is over.

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub refusals: Family<ReasonLabel, Counter>,
     /// Refusals that were forgotten before they were reported.
     pub decisions_dropped: Counter,
+    /// Connections of bytes that the sidecar at the other end refused.
+    pub refused_by_peer: Counter,
     /// Live connections and requests that a change of policy cut.
     pub cut: Counter,
     /// The revision that is enforced.
@@ -86,6 +88,11 @@ impl Metrics {
             "decisions_dropped",
             "Refusals forgotten before they were reported",
             self.decisions_dropped.clone(),
+        );
+        r.register(
+            "refused_by_peer",
+            "Connections of bytes that the sidecar at the other end refused",
+            self.refused_by_peer.clone(),
         );
         r.register(
             "cut",

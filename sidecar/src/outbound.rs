@@ -208,7 +208,13 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
     }
     let _record = record(&shared, &target, &permit);
     let ended = tcp::splice(stream, http1::Side::new(upstream), &permit, &registered).await;
-    tracing::debug!(?ended, %target, "an outbound connection ended");
+    match ended {
+        tcp::Ended::Refused(decision) => shared.decisions.told_by_peer(decision, &target),
+        tcp::Ended::Cut(refusal) => refuse_connection(&shared, &refusal, &target),
+        tcp::Ended::Closed(_) | tcp::Ended::Idle | tcp::Ended::Failed(_) => {
+            tracing::debug!(?ended, %target, "an outbound connection ended");
+        }
+    }
 }
 
 fn admit_tcp(
@@ -248,6 +254,7 @@ pub(crate) fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &Ser
         method: "",
         path: "",
         host: "",
+        upgrade: "",
         reason: refusal.reason,
         revision: shared.current.load().revision,
         detail: &refusal.detail,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prost_types::Any;
 use weft_catalog::Mesh;
 use weft_identity::{Revocations, ServiceName, SpiffeId, TrustBundle, TrustDomain};
-use weft_policy::PolicySet;
+use weft_policy::{EncodedSlashes, PolicySet, Rule};
 use weft_wire::{ConversionError, InboundView, OutboundView, type_url, unpack, v1, xds};
 
 use crate::snapshot::Stored;
@@ -243,18 +243,22 @@ impl Received {
         }
         match kind {
             type_url::OUTBOUND => {
-                let view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
+                let mut view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
                 check_name(name, &view.service)?;
-                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                let before = self.policy(kind, name);
+                let policy = self.compile(before, &view.service, &view.rules, view.encoded_slashes);
+                view.rules = policy.rules().to_vec();
                 Ok(Resource::Outbound(Arc::new(OutboundService {
                     view,
                     policy,
                 })))
             }
             type_url::INBOUND => {
-                let view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
+                let mut view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
                 check_name(name, &view.service)?;
-                let policy = self.compile(&view.service, &view.rules, view.encoded_slashes);
+                let before = self.policy(kind, name);
+                let policy = self.compile(before, &view.service, &view.rules, view.encoded_slashes);
+                view.rules = policy.rules().to_vec();
                 Ok(Resource::Inbound(Arc::new(InboundService { view, policy })))
             }
             type_url::REVOCATIONS => {
@@ -275,18 +279,29 @@ impl Received {
         }
     }
 
+    /// From what was held before where there is something: then only what changed is compiled, and rules that did not are shared.
     fn compile(
         &self,
+        before: Option<&PolicySet>,
         service: &ServiceName,
-        rules: &[Arc<weft_policy::Rule>],
-        encoded_slashes: weft_policy::EncodedSlashes,
+        rules: &[Arc<Rule>],
+        encoded_slashes: EncodedSlashes,
     ) -> PolicySet {
-        PolicySet::compile(
-            self.trust_domain.clone(),
-            service,
-            rules.iter().cloned(),
-            encoded_slashes,
-        )
+        let rules = rules.iter().cloned();
+        match before {
+            Some(before) if before.service() == service => before.updated(rules, encoded_slashes),
+            Some(_) | None => {
+                PolicySet::compile(self.trust_domain.clone(), service, rules, encoded_slashes)
+            }
+        }
+    }
+
+    fn policy(&self, kind: &str, name: &str) -> Option<&PolicySet> {
+        match &self.kinds.get(kind)?.get(name)?.read {
+            Ok(Resource::Outbound(service)) => Some(&service.policy),
+            Ok(Resource::Inbound(service)) => Some(&service.policy),
+            Ok(Resource::Revocations(_) | Resource::Bundle(_) | Resource::Mesh(_)) | Err(_) => None,
+        }
     }
 }
 
@@ -426,6 +441,31 @@ mod tests {
         removal.removed_resources = vec![API.to_owned()];
         assert!(after.take(removal).is_empty());
         assert_eq!(call(&after), Err(Reason::NoRule));
+    }
+
+    #[test]
+    fn a_rule_that_an_edit_leaves_alone_is_not_compiled_again() {
+        const OTHER: &str = "  from: [shop/batch]";
+        let mut received = received(vec![rule("web", WEB), rule("other", OTHER)]);
+        let policy = |received: &Received| received.policy(type_url::INBOUND, API).unwrap().clone();
+        let before = policy(&received);
+        let edited = inbound(vec![rule("web", OTHER), rule("other", OTHER)]);
+        assert!(received.take(response(2, &[(API, edited)])).is_empty());
+        let after = policy(&received);
+        let kept: Vec<_> = before
+            .rules()
+            .iter()
+            .zip(after.rules())
+            .map(|(before, after)| (after.name.to_string(), Arc::ptr_eq(before, after)))
+            .collect();
+        assert_eq!(
+            kept,
+            [
+                ("shop/other".to_owned(), true),
+                ("shop/web".to_owned(), false)
+            ]
+        );
+        assert_eq!(verdict(&received), Err(Reason::NoRule));
     }
 
     #[test]

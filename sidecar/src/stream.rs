@@ -11,6 +11,7 @@ use tokio_rustls::{client, server};
 use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
+use crate::decisions::DecisionId;
 use crate::http2::Http2Stream;
 use crate::mux::MuxStream;
 use crate::read_ahead::ReadAhead;
@@ -119,6 +120,28 @@ impl Stream {
             Self::Http2(stream) => Pin::new(stream),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream),
+        }
+    }
+}
+
+impl Stream {
+    /// The decision by which the peer's sidecar refused it, where that can be told.
+    pub fn refused(&self) -> Option<DecisionId> {
+        match self {
+            Self::Mux(stream) => stream.refused(),
+            Self::Tcp(_) | Self::TlsClient(_) | Self::TlsServer(_) | Self::Http2(_) => None,
+            #[cfg(test)]
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Ends it as a reset. A sidecar at the other end of a shared connection is told the decision.
+    pub fn refuse(&self, decision: DecisionId) {
+        match self {
+            Self::Mux(stream) => stream.refuse(decision),
+            Self::Tcp(_) | Self::TlsClient(_) | Self::TlsServer(_) | Self::Http2(_) => self.reset(),
+            #[cfg(test)]
+            Self::Memory(_) => self.reset(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_rustls::{client, server};
 
 use crate::connections::Registered;
+use crate::decisions::DecisionId;
 use crate::enforce::{Permit, Refusal};
 use crate::http1::content::Content;
 use crate::http1::flow::{Flow, Framed};
@@ -40,6 +41,8 @@ pub enum Ended {
     Closed(Copied),
     /// Policy no longer allows it.
     Cut(Refusal),
+    /// The peer's sidecar refused it.
+    Refused(DecisionId),
     Idle,
     Failed(io::Error),
 }
@@ -89,8 +92,13 @@ pub async fn splice(
         timer: Timer::default(),
         moved: Instant::now(),
     };
-    let ended = poll_fn(|cx| splice.poll(cx)).await;
-    if matches!(ended, Ended::Cut(_) | Ended::Failed(_)) {
+    let mut ended = poll_fn(|cx| splice.poll(cx)).await;
+    if let Ended::Failed(_) = &ended
+        && let Some(decision) = upstream.stream.refused()
+    {
+        ended = Ended::Refused(decision);
+    }
+    if matches!(ended, Ended::Cut(_) | Ended::Refused(_) | Ended::Failed(_)) {
         downstream.stream.reset();
         upstream.stream.reset();
     }

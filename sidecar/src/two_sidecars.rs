@@ -43,6 +43,7 @@ mod in_turn;
 mod inlets;
 mod lost;
 mod proxy;
+mod refused;
 mod requests;
 
 /// Two sidecars and an application.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weft_catalog::{Port, Service};
 use weft_identity::{NameError, ServiceName, ServicePort, SpiffeId, WorkloadName};
-use weft_policy::{HeaderLookup, HeaderValue, HttpRequest, Question, Rule};
+use weft_policy::{Condition, FoldedPath, HeaderLookup, HeaderValue, HttpRequest, Question, Rule};
 use weft_wire::{ConversionError, encoded_slashes, read_timestamp, v1};
 
 use crate::views::{local_workload, rules_for};
@@ -36,6 +36,14 @@ pub(super) fn explain(
     ground: &Ground<'_>,
     request: &v1::ExplainRequest,
 ) -> Result<v1::Explanation, QuestionError> {
+    judge(ground, request, None)
+}
+
+fn judge(
+    ground: &Ground<'_>,
+    request: &v1::ExplainRequest,
+    folded: Option<&FoldedPath>,
+) -> Result<v1::Explanation, QuestionError> {
     let world = ground.world;
     let source = read_source(world, &request.source).map_err(QuestionError::Source)?;
     let target: ServicePort = request.target.parse().map_err(QuestionError::Target)?;
@@ -64,6 +72,7 @@ pub(super) fn explain(
                 source: &source,
                 target: &target,
                 now: at.unwrap_or(ground.now),
+                folded,
             };
             asked.judge(&service, &port, request)
         }
@@ -81,15 +90,24 @@ pub(super) fn explain_decision(
     if decision.source.is_empty() || decision.service.is_empty() || decision.port.is_empty() {
         return None;
     }
+    // Only the shape of the path was recorded: an instance of it is judged, the shape shown and suggested.
+    let folded: Option<FoldedPath> = decision.path.parse().ok();
+    let instance = folded.as_ref().and_then(FoldedPath::instance);
     let request = v1::ExplainRequest {
         source: decision.source.clone(),
         target: format!("{}:{}", decision.service, decision.port),
         method: decision.method.clone(),
-        path: decision.path.clone(),
+        path: instance.unwrap_or_else(|| decision.path.clone()),
         host: decision.host.clone(),
+        upgrade: decision.upgrade.clone(),
         ..v1::ExplainRequest::default()
     };
-    let mut explanation = explain(ground, &request).ok()?;
+    let mut explanation = judge(ground, &request, folded.as_ref()).ok()?;
+    for near in &mut explanation.nearest {
+        if near.failed_condition == Condition::Header.as_str() {
+            near.got = "headers are not part of a decision".to_owned();
+        }
+    }
     if explanation.allowed && is_about_form(decision.reason()) {
         explanation.hints.push(format!(
             "the rules allow this call; it was refused for what it was: {}",
@@ -115,6 +133,8 @@ struct Asked<'a> {
     source: &'a SpiffeId,
     target: &'a ServicePort,
     now: Timestamp,
+    /// What the path is one instance of.
+    folded: Option<&'a FoldedPath>,
 }
 
 impl Asked<'_> {
@@ -154,6 +174,7 @@ impl Asked<'_> {
             http,
             encoded_slashes: encoded_slashes(service.encoded_slashes),
             now: self.now,
+            folded: self.folded,
             known_workloads: &known_workloads(self.ground),
         };
         let Some(entry) = self.ground.world.entry(&self.target.service) else {

@@ -137,3 +137,74 @@ async fn a_decision_is_explained_by_the_rules_of_now() {
     };
     assert!(explain_decision(&ground(&mesh.views.world()), &unauthenticated).is_none());
 }
+
+#[tokio::test]
+async fn a_decision_that_knows_only_the_shape_of_a_path_suggests_that_shape() {
+    let mesh = Mesh::shop().await;
+    let decision = v1::Decision {
+        source: "spiffe://weft.local/ns/shop/sa/intruder".to_owned(),
+        service: "shop/api".to_owned(),
+        port: "http".to_owned(),
+        method: "GET".to_owned(),
+        path: "/orders/{number}/items".to_owned(),
+        ..Default::default()
+    };
+    let explained = explain_decision(&ground(&mesh.views.world()), &decision).unwrap();
+    assert!(!explained.allowed);
+    assert!(
+        explained
+            .suggested_yaml
+            .contains(r#"paths: ["/orders/*/items"]"#),
+        "{}",
+        explained.suggested_yaml
+    );
+}
+
+#[tokio::test]
+async fn a_decision_about_an_upgrade_is_judged_with_it() {
+    let mut mesh = Mesh::new();
+    let mut spec = allow_spec("api", &["shop/web"]);
+    spec.http = Some(v1::HttpMatch {
+        r#match: Some(v1::http_match::Match::Conditions(v1::HttpConditions {
+            conditions: vec![only_get()],
+        })),
+    });
+    mesh.put([
+        crate::fixture::service("api", &["shop/api"]),
+        resource("get", v1::resource::Spec::Allow(spec)),
+    ])
+    .await;
+    let decision = v1::Decision {
+        source: "spiffe://weft.local/ns/shop/sa/web".to_owned(),
+        service: "shop/api".to_owned(),
+        port: "http".to_owned(),
+        method: "GET".to_owned(),
+        path: "/chat".to_owned(),
+        upgrade: "websocket".to_owned(),
+        ..Default::default()
+    };
+    let explained = explain_decision(&ground(&mesh.views.world()), &decision).unwrap();
+    assert!(!explained.allowed, "{explained:?}");
+    assert_eq!(explained.reason(), v1::Reason::UpgradeNotAllowed);
+    assert!(explained.suggested_yaml.contains("websocket"));
+}
+
+/// GET, and nothing else.
+fn only_get() -> v1::HttpCondition {
+    let any = || {
+        Some(v1::StringMatch {
+            r#match: Some(v1::string_match::Match::Any(v1::Any {})),
+        })
+    };
+    v1::HttpCondition {
+        methods: Some(v1::StringMatch {
+            r#match: Some(v1::string_match::Match::Patterns(v1::NameList {
+                names: vec!["GET".to_owned()],
+            })),
+        }),
+        paths: any(),
+        hosts: any(),
+        headers: Vec::new(),
+        upgrades: Vec::new(),
+    }
+}

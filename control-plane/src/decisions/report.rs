@@ -39,6 +39,7 @@ impl Reporter<'_> {
             method: escape::line(&decision.method, METHOD_CHARS),
             path: escape::line(&decision.path, PATH_CHARS),
             host: escape::line(&decision.host, HOST_CHARS),
+            upgrade: escape::line(&decision.upgrade, METHOD_CHARS),
             detail: escape::line(&decision.detail, DETAIL_CHARS),
             count: decision.count.max(1),
             first_seen: Some(write_timestamp(

@@ -67,6 +67,7 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         http: asked.http,
         encoded_slashes: facts.map(|facts| facts.encoded_slashes).unwrap_or_default(),
         now: asked.now,
+        folded: None,
         known_workloads: &known,
     };
     let explanation = explain(&world.rules, &question);

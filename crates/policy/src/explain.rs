@@ -9,6 +9,7 @@ use weft_identity::{RuleName, ServicePort, SpiffeId, TrustDomain, WorkloadName};
 
 use crate::{
     canonical::EncodedSlashes,
+    fold::FoldedPath,
     hints::hints,
     http::{HttpCondition, PARTS},
     lists::Match,
@@ -30,6 +31,8 @@ pub struct Question<'a> {
     pub quarantined: bool,
     /// `None`: a connection that is not HTTP.
     pub http: Option<HttpRequest<'a>>,
+    /// What the request's path is one instance of, where only that is known; it is shown and suggested in its place.
+    pub folded: Option<&'a FoldedPath>,
     pub encoded_slashes: EncodedSlashes,
     pub now: Timestamp,
     /// The workloads that exist, to find typos; empty: not known.
@@ -120,6 +123,14 @@ impl Question<'_> {
         }
     }
 
+    /// The path as far as it is known.
+    pub(crate) fn path_text(&self) -> &str {
+        match self.folded {
+            Some(folded) => folded.as_str(),
+            None => self.http.map_or("", |request| request.path),
+        }
+    }
+
     /// The source as people write it.
     pub(crate) fn source_text(&self) -> String {
         match self.source.workload() {
@@ -191,7 +202,7 @@ fn near(judged: &Judged<'_>, question: &Question<'_>, reason: Reason) -> Option<
         None => return None,
     };
     let (wanted, got) = if judged.failed.is_empty() {
-        let path = question.http.map_or("", |request| request.path);
+        let path = question.path_text();
         ("a path in canonical form".to_owned(), path.to_owned())
     } else {
         wanted_and_got(failed, judged, question)
@@ -228,10 +239,7 @@ fn wanted_and_got(
             joined(http.methods.listed()),
             request.map_or("", |r| r.method).to_owned(),
         ),
-        Condition::Path => (
-            joined(http.paths.listed()),
-            request.map_or("", |r| r.path).to_owned(),
-        ),
+        Condition::Path => (joined(http.paths.listed()), question.path_text().to_owned()),
         Condition::Host => (
             joined(http.hosts.listed()),
             request

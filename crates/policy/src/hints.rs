@@ -104,7 +104,8 @@ fn source_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
 }
 
 fn path_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
-    let path = question.http?.path;
+    question.http?;
+    let path = question.path_text();
     let name = &judged.rule.name;
     let patterns = judged.http?.paths.listed();
     let other = match path.strip_suffix('/') {

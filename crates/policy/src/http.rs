@@ -2,12 +2,13 @@
 //!
 //! Invariant: each part that is stated must match; a part that is not stated says nothing.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    grpc::{self, GrpcMethod},
     header::HeaderCondition,
     lists::Match,
     path::PathPattern,
@@ -15,36 +16,107 @@ use crate::{
     request::{Condition, HttpRequest},
 };
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Every part must match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "HttpSpec", try_from = "HttpSpec")]
 pub struct HttpCondition {
+    pub methods: Match<Method>,
+    pub paths: Match<PathPattern>,
+    pub hosts: Match<HostPattern>,
+    pub headers: Match<HeaderCondition>,
+    pub upgrades: Match<Upgrade>,
+}
+
+/// As written in documents.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HttpSpec {
     /// Methods, in their exact case.
     #[serde(default, skip_serializing_if = "Match::is_any")]
-    pub methods: Match<Method>,
+    methods: Match<Method>,
     /// Path patterns.
     #[serde(default, skip_serializing_if = "Match::is_any")]
-    pub paths: Match<PathPattern>,
+    paths: Match<PathPattern>,
+    /// gRPC methods, in place of `methods` and `paths`.
+    #[serde(default, skip_serializing_if = "Match::is_any")]
+    grpc: Match<GrpcMethod>,
     /// Hosts, exact or `*.` and a suffix.
     #[serde(default, skip_serializing_if = "Match::is_any")]
-    pub hosts: Match<HostPattern>,
+    hosts: Match<HostPattern>,
     /// Conditions on headers: all must match.
     #[serde(default, skip_serializing_if = "Match::is_any")]
-    pub headers: Match<HeaderCondition>,
+    headers: Match<HeaderCondition>,
     /// Protocols that a matched request may switch to; absent: none.
     #[serde(default, skip_serializing_if = "Match::is_any")]
-    pub upgrades: Match<Upgrade>,
+    upgrades: Match<Upgrade>,
+}
+
+impl TryFrom<HttpSpec> for HttpCondition {
+    type Error = PatternError;
+
+    fn try_from(spec: HttpSpec) -> Result<Self, PatternError> {
+        let (methods, paths) = match &spec.grpc {
+            Match::Any => (spec.methods, spec.paths),
+            Match::OneOf(named) => {
+                let error = |problem| {
+                    PatternError::new(
+                        "a condition",
+                        &named
+                            .iter()
+                            .next()
+                            .map(ToString::to_string)
+                            .unwrap_or_default(),
+                        problem,
+                    )
+                };
+                if !spec.methods.is_any() || !spec.paths.is_any() {
+                    return Err(error(
+                        "leave `methods` and `paths` out: `grpc` says them itself",
+                    ));
+                }
+                grpc::as_http(named).ok_or_else(|| error("it cannot be written as a path"))?
+            }
+        };
+        Ok(Self {
+            methods,
+            paths,
+            hosts: spec.hosts,
+            headers: spec.headers,
+            upgrades: spec.upgrades,
+        })
+    }
+}
+
+impl From<HttpCondition> for HttpSpec {
+    fn from(condition: HttpCondition) -> Self {
+        let (methods, paths, grpc) = match grpc::of_http(&condition.methods, &condition.paths) {
+            Some(named) => (Match::Any, Match::Any, Match::OneOf(named)),
+            None => (condition.methods, condition.paths, Match::Any),
+        };
+        Self {
+            methods,
+            paths,
+            grpc,
+            hosts: condition.hosts,
+            headers: condition.headers,
+            upgrades: condition.upgrades,
+        }
+    }
+}
+
+impl JsonSchema for HttpCondition {
+    fn schema_name() -> Cow<'static, str> {
+        "HttpCondition".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        HttpSpec::json_schema(generator)
+    }
 }
 
 impl HttpCondition {
     pub fn matches(&self, request: &HttpRequest<'_>) -> bool {
         PARTS.iter().all(|part| self.part_matches(*part, request))
-    }
-
-    /// Whether it matches but for an upgrade that it does not name.
-    pub(crate) fn lacks_only_upgrade(&self, request: &HttpRequest<'_>) -> bool {
-        PARTS
-            .iter()
-            .all(|part| (*part == Condition::Upgrade) != self.part_matches(*part, request))
     }
 
     /// One part at a time, for those who ask why.

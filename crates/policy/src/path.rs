@@ -35,6 +35,18 @@ impl PathPattern {
         }
     }
 
+    /// The segments after the first `/`.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        let segments = self.text.split('/').skip(1);
+        segments.map(|segment| match segment {
+            // only as the last one, and only alone
+            "**" => Segment::Rest,
+            "*" => Segment::Any,
+            _ if segment.contains('*') => Segment::Part(segment),
+            _ => Segment::Literal(segment),
+        })
+    }
+
     /// Whether this matches one path only.
     pub fn is_literal(&self) -> bool {
         self.shape == Shape::Literal
@@ -43,6 +55,18 @@ impl PathPattern {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// One segment of a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Segment<'p> {
+    Literal(&'p str),
+    /// `*`
+    Any,
+    /// `*` and other characters: see [`match_segment`].
+    Part(&'p str),
+    /// `**`
+    Rest,
 }
 
 /// With `open`, the pattern ends in `/` and anything may follow there, nothing included.
@@ -68,7 +92,7 @@ fn match_segments(pattern: &str, path: &str, open: bool) -> bool {
     false
 }
 
-fn match_segment(pattern: &str, segment: &str) -> bool {
+pub(crate) fn match_segment(pattern: &str, segment: &str) -> bool {
     if pattern == "*" {
         return !segment.is_empty();
     }

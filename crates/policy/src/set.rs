@@ -1,22 +1,35 @@
-//! The compiled set: every rule of one service, indexed by port and exact source.
+//! The compiled set: every rule of one service, by port, source, path and method.
 //!
 //! Invariants: immutable; a decision allocates nothing; among several rules that match, the first by name is the one named, so
-//! that every evaluator names the same.
+//! that every evaluator names the same. Parts that an edit does not touch are shared with the set before it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+mod alternatives;
+mod edit;
+mod form;
+mod grants;
+mod lasting;
+mod paths;
+mod port;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use weft_identity::{DnsLabel, ServiceName, SpiffeId, TrustDomain};
+use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
 
+use self::{
+    edit::Edit,
+    grants::Grants,
+    port::Port,
+    sources::{Matching, Part},
+};
 use crate::{
-    canonical::{EncodedSlashes, is_canonical},
-    header::HeaderName,
+    canonical::EncodedSlashes,
     lists::Match,
-    request::{Connection, ConnectionVerdict, HeaderValue, HttpRequest, Reason, Verdict},
-    rule::{Mode, Rule},
+    request::{Connection, ConnectionVerdict, HttpRequest, Reason, Verdict},
+    rule::Rule,
 };
 
 /// Cheap to clone and share.
@@ -28,10 +41,11 @@ struct Compiled {
     trust_domain: TrustDomain,
     service: ServiceName,
     encoded_slashes: EncodedSlashes,
-    /// Ports that some rule names.
-    named: HashMap<DnsLabel, PortRules>,
+    /// Ports that some rule names, sorted, each with the rules for any port too.
+    named: Box<[(DnsLabel, Arc<Port>)]>,
     /// For all other ports: the rules for any port.
-    others: PortRules,
+    others: Arc<Port>,
+    /// By name.
     rules: Box<[Arc<Rule>]>,
 }
 
@@ -43,32 +57,55 @@ impl PolicySet {
         rules: impl IntoIterator<Item = Arc<Rule>>,
         encoded_slashes: EncodedSlashes,
     ) -> Self {
-        let mut rules: Vec<_> = rules
-            .into_iter()
-            .filter(|rule| rule.service == *service)
-            .collect();
-        rules.sort_by(|a, b| a.name.cmp(&b.name));
-        let ports: BTreeSet<&DnsLabel> =
-            rules.iter().flat_map(|rule| rule.ports.listed()).collect();
-        let named = ports
-            .into_iter()
-            .map(|port| {
-                let compiled = PortRules::compile(
-                    rules.iter().filter(|rule| rule.matches_port(port)),
-                    &trust_domain,
-                );
-                (port.clone(), compiled)
-            })
-            .collect();
-        let others = PortRules::compile(
-            rules.iter().filter(|rule| rule.ports.is_any()),
-            &trust_domain,
-        );
-        Self(Arc::new(Compiled {
+        let nothing = Self(Arc::new(Compiled {
             trust_domain,
             service: service.clone(),
             encoded_slashes,
-            named,
+            named: Box::default(),
+            others: Arc::default(),
+            rules: Box::default(),
+        }));
+        nothing.updated(rules, encoded_slashes)
+    }
+
+    /// What [`PolicySet::compile`] makes of these rules for the same service. Only what they change is compiled; the rest is shared.
+    pub fn updated(
+        &self,
+        rules: impl IntoIterator<Item = Arc<Rule>>,
+        encoded_slashes: EncodedSlashes,
+    ) -> Self {
+        let old = &*self.0;
+        let mut rules: Vec<_> = rules
+            .into_iter()
+            .filter(|rule| rule.service == old.service)
+            .collect();
+        rules.sort_by(|a, b| a.name.cmp(&b.name));
+        let (edit, rules) = Edit::between(&old.rules, &rules);
+        if edit.is_empty() && encoded_slashes == old.encoded_slashes {
+            return self.clone();
+        }
+        let for_any_port = edit.only(|rule| rule.ports.is_any());
+        let others = old.others.edited(&for_any_port, &old.trust_domain);
+        let ports: BTreeSet<&DnsLabel> =
+            rules.iter().flat_map(|rule| rule.ports.listed()).collect();
+        let port = |name: &DnsLabel| match old.named_port(name) {
+            Some(port) => {
+                let edit = edit.only(|rule| rule.matches_port(name));
+                port.edited(&edit, &old.trust_domain)
+            }
+            None => {
+                let named = rules
+                    .iter()
+                    .filter(|rule| rule.ports.listed().contains(name));
+                others.edited(&Edit::adding(named.cloned().collect()), &old.trust_domain)
+            }
+        };
+        let named = ports.into_iter().map(|name| (name.clone(), port(name)));
+        Self(Arc::new(Compiled {
+            trust_domain: old.trust_domain.clone(),
+            service: old.service.clone(),
+            encoded_slashes,
+            named: named.collect(),
             others,
             rules: rules.into(),
         }))
@@ -83,14 +120,12 @@ impl PolicySet {
         if connection.quarantined {
             return ConnectionVerdict::Deny(Reason::Quarantined);
         }
-        let mut needs_http = false;
-        for rule in self.in_force(connection, now) {
-            if rule.http.is_any() {
-                return ConnectionVerdict::Allow(rule);
-            }
-            needs_http = true;
+        let (_, grants) = self.grants(connection);
+        let whole = grants.clone().filter_map(|grants| grants.whole(now));
+        if let Some(rule) = whole.reduce(first_by_name) {
+            return ConnectionVerdict::Allow(rule);
         }
-        if needs_http {
+        if grants.clone().any(|grants| grants.has_conditions(now)) {
             ConnectionVerdict::NeedsHttp
         } else {
             ConnectionVerdict::Deny(Reason::NoRule)
@@ -107,45 +142,61 @@ impl PolicySet {
         if connection.quarantined {
             return Verdict::Deny(Reason::Quarantined);
         }
-        let mut candidates = self.in_force(connection, now).peekable();
-        if candidates.peek().is_none() {
+        let (port, grants) = self.grants(connection);
+        if !grants.clone().any(|grants| grants.is_in_force(now)) {
             // before the request is looked at: who may not call learns nothing from how it is refused
             return Verdict::Deny(Reason::NoRule);
         }
-        let port = self.port(connection.port);
-        if let Some(reason) = port.ambiguity(request, self.0.encoded_slashes, now) {
+        if let Some(reason) = port.form.ambiguity(request, self.0.encoded_slashes, now) {
             return Verdict::Deny(reason);
         }
-        let mut lacks_upgrade = request.connect;
-        for rule in candidates {
-            match match_request(rule, request) {
-                RequestMatch::Yes => return Verdict::Allow(rule),
-                RequestMatch::ButUpgrade => lacks_upgrade = true,
-                RequestMatch::No => {}
-            }
+        let mut first: Option<&Arc<Rule>> = None;
+        let mut but_upgrade = false;
+        for grants in grants {
+            let judged = grants.judge(request, now);
+            first = first.into_iter().chain(judged.rule).reduce(first_by_name);
+            but_upgrade |= judged.but_upgrade;
         }
-        Verdict::Deny(if lacks_upgrade {
-            Reason::UpgradeNotAllowed
-        } else {
-            Reason::NoRule
-        })
+        match first {
+            Some(rule) => Verdict::Allow(rule),
+            None if but_upgrade => Verdict::Deny(Reason::UpgradeNotAllowed),
+            None => Verdict::Deny(Reason::NoRule),
+        }
     }
 
-    /// The rules in Audit mode that would match: what they would grant is for logs. Without a request, those that need none.
+    /// The rules in Audit mode that would match, by name: what they would grant is for logs. Without a request, those that need none.
     pub fn audit_matches<'s, 'c>(
         &'s self,
         connection: &Connection<'c>,
         request: Option<&'c HttpRequest<'c>>,
         now: Timestamp,
     ) -> impl Iterator<Item = &'s Arc<Rule>> + use<'s, 'c> {
-        self.port(connection.port)
-            .audited
-            .candidates(connection.source, &self.0.trust_domain)
-            .filter(move |rule| !rule.is_expired(now))
-            .filter(move |rule| match request {
-                Some(request) => match_request(rule, request) == RequestMatch::Yes,
-                None => rule.http.is_any(),
-            })
+        let audited = &self.port(connection.port).audited;
+        let matching = audited.matching(connection.source, &self.0.trust_domain);
+        let matches = move |rule: &Rule| {
+            !rule.is_expired(now)
+                && match (&rule.http, request) {
+                    (Match::Any, _) => true,
+                    (Match::OneOf(_), None) => false,
+                    (Match::OneOf(conditions), Some(request)) => {
+                        !request.connect && conditions.iter().any(|c| c.matches(request))
+                    }
+                }
+        };
+        let mut last: Option<&RuleName> = None;
+        std::iter::from_fn(move || {
+            // a rule with two sources may lie in two parts: the next one is the next by name
+            let next = matching
+                .clone()
+                .filter_map(|part| {
+                    let rules = part.rules();
+                    let done = rules.partition_point(|rule| Some(&rule.name) <= last);
+                    rules.iter().skip(done).find(|rule| matches(rule))
+                })
+                .reduce(first_by_name)?;
+            last = Some(&next.name);
+            Some(next)
+        })
     }
 
     /// Every rule of the service, by name.
@@ -167,198 +218,26 @@ impl PolicySet {
             .min()
     }
 
-    fn port(&self, port: &DnsLabel) -> &PortRules {
-        self.0.named.get(port).unwrap_or(&self.0.others)
-    }
-
-    fn in_force<'s, 'c>(
-        &'s self,
-        connection: &Connection<'c>,
-        now: Timestamp,
-    ) -> impl Iterator<Item = &'s Arc<Rule>> + use<'s, 'c> {
-        self.port(connection.port)
+    fn grants(&self, connection: &Connection<'_>) -> (&Port, Matching<'_, Grants>) {
+        let port = self.port(connection.port);
+        let matching = port
             .enforced
-            .candidates(connection.source, &self.0.trust_domain)
-            .filter(move |rule| rule.is_in_force(now))
+            .matching(connection.source, &self.0.trust_domain);
+        (port, matching)
+    }
+
+    fn port(&self, name: &DnsLabel) -> &Arc<Port> {
+        self.0.named_port(name).unwrap_or(&self.0.others)
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum RequestMatch {
-    Yes,
-    /// All but the upgrade, or CONNECT where there are HTTP conditions.
-    ButUpgrade,
-    No,
-}
-
-fn match_request(rule: &Rule, request: &HttpRequest<'_>) -> RequestMatch {
-    let Match::OneOf(conditions) = &rule.http else {
-        return RequestMatch::Yes;
-    };
-    if request.connect {
-        return RequestMatch::ButUpgrade;
-    }
-    if conditions
-        .iter()
-        .any(|condition| condition.matches(request))
-    {
-        return RequestMatch::Yes;
-    }
-    let lacks_upgrade = request.upgrade.is_some()
-        && conditions
-            .iter()
-            .any(|condition| condition.lacks_only_upgrade(request));
-    if lacks_upgrade {
-        RequestMatch::ButUpgrade
-    } else {
-        RequestMatch::No
+impl Compiled {
+    fn named_port(&self, name: &DnsLabel) -> Option<&Arc<Port>> {
+        let place = self.named.binary_search_by(|(named, _)| named.cmp(name));
+        self.named.get(place.ok()?).map(|(_, port)| port)
     }
 }
 
-/// The rules that can match on one port.
-#[derive(Debug, Default)]
-struct PortRules {
-    enforced: BySource,
-    audited: BySource,
-    /// How long some enforced rule has path conditions.
-    has_paths: Lasting,
-    /// Headers that enforced rules match, and how long.
-    headers: Box<[(HeaderName, Lasting)]>,
-}
-
-impl PortRules {
-    fn compile<'r>(rules: impl Iterator<Item = &'r Arc<Rule>>, trust_domain: &TrustDomain) -> Self {
-        let (enforced, audited): (Vec<_>, Vec<_>) =
-            rules.cloned().partition(|rule| rule.mode == Mode::Enforce);
-        let mut has_paths = Lasting::Never;
-        let mut headers = BTreeMap::<_, Lasting>::new();
-        for rule in &enforced {
-            for condition in rule.http.listed() {
-                if !condition.paths.is_any() {
-                    has_paths.extend(rule.expires);
-                }
-                for header in condition.headers.listed() {
-                    headers
-                        .entry(header.name.clone())
-                        .or_default()
-                        .extend(rule.expires);
-                }
-            }
-        }
-        Self {
-            enforced: BySource::compile(enforced, trust_domain),
-            audited: BySource::compile(audited, trust_domain),
-            has_paths,
-            headers: headers.into_iter().collect(),
-        }
-    }
-
-    /// What makes a request ambiguous to the rules of this port, whoever sends it.
-    fn ambiguity(
-        &self,
-        request: &HttpRequest<'_>,
-        encoded_slashes: EncodedSlashes,
-        now: Timestamp,
-    ) -> Option<Reason> {
-        // the target of a plain CONNECT is no path
-        let has_path = !(request.connect && request.path.is_empty());
-        if has_path && self.has_paths.holds(now) && !is_canonical(request.path, encoded_slashes) {
-            return Some(Reason::PathNotCanonical);
-        }
-        let doubled = self.headers.iter().any(|(name, lasting)| {
-            lasting.holds(now) && request.headers.lookup(name.as_str()) == HeaderValue::Many
-        });
-        doubled.then_some(Reason::Malformed)
-    }
-}
-
-/// Until when something holds: the latest expiry of the rules that make it hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-enum Lasting {
-    #[default]
-    Never,
-    Until(Timestamp),
-    Always,
-}
-
-impl Lasting {
-    fn extend(&mut self, expires: Option<Timestamp>) {
-        *self = (*self).max(expires.map_or(Self::Always, Self::Until));
-    }
-
-    fn holds(self, now: Timestamp) -> bool {
-        match self {
-            Self::Never => false,
-            Self::Until(end) => now < end,
-            Self::Always => true,
-        }
-    }
-}
-
-/// Rules by who may call.
-#[derive(Debug, Default)]
-struct BySource {
-    exact: HashMap<SpiffeId, Vec<Entry>>,
-    /// Rules of which some source is a pattern.
-    patterned: Vec<Entry>,
-}
-
-/// A rule and its place among its port's rules.
-#[derive(Debug, Clone)]
-struct Entry {
-    place: usize,
-    rule: Arc<Rule>,
-}
-
-impl BySource {
-    fn compile(rules: Vec<Arc<Rule>>, trust_domain: &TrustDomain) -> Self {
-        let mut compiled = Self::default();
-        for (place, rule) in rules.into_iter().enumerate() {
-            let entry = Entry { place, rule };
-            for pattern in &entry.rule.from {
-                let list = match pattern.exact(trust_domain) {
-                    Some(id) => compiled.exact.entry(id).or_default(),
-                    None => &mut compiled.patterned,
-                };
-                if list.last().is_none_or(|last| last.place != place) {
-                    list.push(entry.clone());
-                }
-            }
-        }
-        compiled
-    }
-
-    /// The rules that match the source, in order, each once.
-    fn candidates<'s, 'c>(
-        &'s self,
-        source: &'c SpiffeId,
-        trust_domain: &'s TrustDomain,
-    ) -> impl Iterator<Item = &'s Arc<Rule>> + use<'s, 'c> {
-        let mut exact = self
-            .exact
-            .get(source)
-            .map_or(&[][..], Vec::as_slice)
-            .iter()
-            .peekable();
-        let mut patterned = self
-            .patterned
-            .iter()
-            .filter(move |entry| entry.rule.matches_source(source, trust_domain))
-            .peekable();
-        std::iter::from_fn(move || {
-            let (next_exact, next_patterned) = (
-                exact.peek().map_or(usize::MAX, |entry| entry.place),
-                patterned.peek().map_or(usize::MAX, |entry| entry.place),
-            );
-            if next_exact == next_patterned {
-                patterned.next();
-            }
-            let entry = if next_exact <= next_patterned {
-                exact.next()
-            } else {
-                patterned.next()
-            };
-            entry.map(|entry| &entry.rule)
-        })
-    }
+fn first_by_name<'s>(one: &'s Arc<Rule>, other: &'s Arc<Rule>) -> &'s Arc<Rule> {
+    if one.name <= other.name { one } else { other }
 }

@@ -8,9 +8,10 @@ use weft_identity::{DnsLabel, RuleName};
 
 use crate::{
     explain::Question,
+    grpc,
     http::HttpCondition,
     lists::{Match, NonEmpty},
-    request::{HttpRequest, Reason},
+    request::Reason,
     rule::{Mode, Rule},
     set::PolicySet,
     source::SourcePattern,
@@ -46,7 +47,7 @@ pub(crate) fn suggested_yaml(
             question.source,
             question.trust_domain,
         )),
-        http: smallest_http(question.http.as_ref())?,
+        http: smallest_http(question)?,
         expires: None,
         mode: Mode::Enforce,
     };
@@ -62,13 +63,15 @@ pub(crate) fn suggested_yaml(
 }
 
 /// `None` when no pattern says just this request.
-fn smallest_http(request: Option<&HttpRequest<'_>>) -> Option<Match<HttpCondition>> {
-    let Some(request) = request.filter(|request| !request.connect) else {
+fn smallest_http(question: &Question<'_>) -> Option<Match<HttpCondition>> {
+    let Some(request) = question.http.filter(|request| !request.connect) else {
         return Some(Match::Any);
     };
-    if request.path.contains('*') {
-        return None;
-    }
+    let path = match question.folded {
+        Some(folded) => folded.pattern()?,
+        None if request.path.contains('*') => return None,
+        None => request.path.parse().ok()?,
+    };
     let upgrades = match request.upgrade {
         None => Match::Any,
         Some(offered) => {
@@ -78,7 +81,7 @@ fn smallest_http(request: Option<&HttpRequest<'_>>) -> Option<Match<HttpConditio
     };
     Some(Match::OneOf(NonEmpty::one(HttpCondition {
         methods: Match::OneOf(NonEmpty::one(request.method.parse().ok()?)),
-        paths: Match::OneOf(NonEmpty::one(request.path.parse().ok()?)),
+        paths: Match::OneOf(NonEmpty::one(path)),
         upgrades,
         ..HttpCondition::default()
     })))
@@ -119,10 +122,13 @@ fn to_yaml(rule: &Rule) -> String {
     let _ = writeln!(yaml, "  to: {{service: {service}, ports: {ports}}}");
     let _ = writeln!(yaml, "  from: {}", list(rule.from.as_slice()));
     for condition in rule.http.listed() {
-        let mut parts = vec![
-            format!("methods: {}", list(condition.methods.listed())),
-            format!("paths: {}", list(condition.paths.listed())),
-        ];
+        let mut parts = match grpc::of_http(&condition.methods, &condition.paths) {
+            Some(named) => vec![format!("grpc: {}", list(named.as_slice()))],
+            None => vec![
+                format!("methods: {}", list(condition.methods.listed())),
+                format!("paths: {}", list(condition.paths.listed())),
+            ],
+        };
         if !condition.upgrades.is_any() {
             parts.push(format!("upgrades: {}", list(condition.upgrades.listed())));
         }

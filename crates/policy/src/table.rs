@@ -193,6 +193,7 @@ impl World {
             http: case.is_http().then_some(request),
             encoded_slashes: self.encoded_slashes(&case.to.service),
             now,
+            folded: None,
             known_workloads: &[],
         };
         Ok(question.decide(set).map(|rule| rule.name.clone()))

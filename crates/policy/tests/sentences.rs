@@ -382,6 +382,7 @@ proptest! {
             http: Some(asked.request()),
             encoded_slashes: EncodedSlashes::Refuse,
             now: asked.now,
+            folded: None,
             known_workloads: &[],
         };
         let explanation = explain(&rules, &question);
@@ -474,6 +475,7 @@ fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
         }),
         encoded_slashes: EncodedSlashes::Refuse,
         now: time(0),
+        folded: None,
         known_workloads: &[
             "shop/intruder".parse().unwrap(),
             "shop/web".parse().unwrap(),

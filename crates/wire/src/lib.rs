@@ -16,6 +16,7 @@ mod error;
 mod key;
 mod mesh;
 mod packed;
+mod refusal;
 mod resource;
 mod rule;
 mod service;
@@ -30,6 +31,7 @@ mod view;
 pub use error::{ConversionError, Problem};
 pub use key::{KeyError, Kind, ResourceKey};
 pub use packed::{Packed, pack, resource_name, type_url, unpack};
+pub use refusal::refusal_details;
 pub use resource::{Resource, Spec, key_of};
 pub use service::{read_address, read_health};
 pub use time::{

@@ -116,7 +116,16 @@ async fn pass(
 ) {
     let _record = record(shared, target, permit);
     let ended = tcp::splice(side, upstream, permit, registered).await;
-    tracing::debug!(?ended, %target, "a connection to an external service ended");
+    match ended {
+        tcp::Ended::Cut(refusal) => refuse_connection(shared, &refusal, target),
+        // Nobody outside refuses in the mesh's words.
+        tcp::Ended::Refused(_)
+        | tcp::Ended::Closed(_)
+        | tcp::Ended::Idle
+        | tcp::Ended::Failed(_) => {
+            tracing::debug!(?ended, %target, "a connection to an external service ended");
+        }
+    }
 }
 
 /// A client of TLS is told so in TLS.

@@ -28,10 +28,16 @@ pub fn refused(form: Form, refusal: &Refusal, decision: DecisionId) -> Answer {
             refusal.status,
             format!(r#"{{"error":"refused by the mesh","decision":"{decision}"}}"#),
         ),
-        Form::Grpc => grpc(
-            grpc_code(refusal),
-            &format!("refused by the mesh, decision {decision}"),
-        ),
+        Form::Grpc => {
+            let (code, message) = (
+                grpc_code(refusal),
+                format!("refused by the mesh, decision {decision}"),
+            );
+            let details = weft_wire::refusal_details(code, &message, decision.as_str());
+            let mut answer = grpc(code, &message);
+            answer.lines += &format!("{DETAILS}: {details}\r\n");
+            answer
+        }
     };
     answer.lines += &format!("{DECISION}: {decision}\r\n");
     answer
@@ -82,6 +88,8 @@ fn grpc_code(refusal: &Refusal) -> u8 {
 
 /// Carries the decision id of a refusal.
 pub const DECISION: &str = "x-weft-decision";
+/// What gRPC libraries read as the status in full.
+const DETAILS: &str = "grpc-status-details-bin";
 const INVALID_ARGUMENT: u8 = 3;
 const PERMISSION_DENIED: u8 = 7;
 const UNAVAILABLE: u8 = 14;

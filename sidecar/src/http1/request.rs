@@ -266,6 +266,7 @@ impl Way {
             method: request.method(head),
             path: request.path(head),
             host,
+            upgrade: request.upgrade.protocol().unwrap_or_default(),
             reason: refusal.reason,
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,

@@ -1,4 +1,4 @@
-//! The frames of `weft/1`: eight bytes of header, and for two kinds a payload.
+//! The frames of `weft/1`: eight bytes of header, and for three kinds a payload.
 //!
 //! ```text
 //!  0        1                 4                          8
@@ -6,11 +6,13 @@
 //! |  kind  |  slot, 24 bits  |  value, 32 bits          |  payload
 //! +--------+-----------------+--------------------------+------------------
 //! ```
-//! Numbers are big-endian. `value` is the payload's length for `Open` and `Data`; the other kinds have no payload. A frame of an unknown
+//! Numbers are big-endian. `value` is the payload's length for `Open`, `Data` and `Refused`; the other kinds have no payload. A frame of an unknown
 //! kind, for an impossible slot or of an impossible length ends the connection: the version is in the ALPN, so nobody has a reason to send
 //! one.
 
 use thiserror::Error;
+
+use crate::decisions::DecisionId;
 
 /// Bytes of a frame's header.
 pub const HEADER: usize = 8;
@@ -18,6 +20,8 @@ pub const HEADER: usize = 8;
 pub const MOST_DATA: usize = 32 * 1024;
 /// Longest payload of one `Open`: a kind and a server name.
 pub const MOST_OPEN: usize = 1 + 255;
+/// Payload of one `Refused`: a decision id.
+pub const REFUSAL: usize = DecisionId::LENGTH;
 /// Slots are numbered from 1 to this.
 pub const LAST_SLOT: u32 = 0x00ff_ffff;
 
@@ -39,6 +43,8 @@ pub enum Kind {
     /// To be answered with a `Pong` of the same value (slot 0).
     Ping,
     Pong,
+    /// The sender's last word on this slot, whatever was still to come: it was refused, and the payload is the decision's id.
+    Refused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub enum Fault {
     Length,
     #[error("an opening that cannot be read")]
     Open,
+    #[error("a refusal without a decision's id")]
+    Refusal,
     #[error("more slots than agreed")]
     TooManySlots,
     #[error("more bytes than credit was given for")]
@@ -88,7 +96,9 @@ impl Header {
     /// Bytes of payload that follow.
     pub fn payload(self) -> usize {
         match self.kind {
-            Kind::Open | Kind::Data => usize::try_from(self.value).unwrap_or(usize::MAX),
+            Kind::Open | Kind::Data | Kind::Refused => {
+                usize::try_from(self.value).unwrap_or(usize::MAX)
+            }
             Kind::End
             | Kind::Close
             | Kind::Reset
@@ -101,7 +111,13 @@ impl Header {
 
     fn check(self) -> Result<(), Fault> {
         let of_a_slot = match self.kind {
-            Kind::Open | Kind::Data | Kind::End | Kind::Close | Kind::Reset | Kind::Credit => true,
+            Kind::Open
+            | Kind::Data
+            | Kind::End
+            | Kind::Close
+            | Kind::Reset
+            | Kind::Refused
+            | Kind::Credit => true,
             Kind::GoAway | Kind::Ping | Kind::Pong => false,
         };
         if of_a_slot != (self.slot != 0) {
@@ -110,6 +126,7 @@ impl Header {
         let longest = match self.kind {
             Kind::Open => MOST_OPEN,
             Kind::Data => MOST_DATA,
+            Kind::Refused => REFUSAL,
             Kind::End
             | Kind::Close
             | Kind::Reset
@@ -118,7 +135,7 @@ impl Header {
             | Kind::Ping
             | Kind::Pong => 0,
         };
-        if self.payload() > longest {
+        if self.payload() > longest || (self.kind == Kind::Refused && self.payload() != REFUSAL) {
             return Err(Fault::Length);
         }
         Ok(())
@@ -137,6 +154,7 @@ impl Kind {
             7 => Self::GoAway,
             8 => Self::Ping,
             9 => Self::Pong,
+            10 => Self::Refused,
             _ => return Err(Fault::Kind),
         })
     }
@@ -152,6 +170,7 @@ impl Kind {
             Self::GoAway => 7,
             Self::Ping => 8,
             Self::Pong => 9,
+            Self::Refused => 10,
         }
     }
 }
@@ -199,7 +218,7 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_they_were_written() {
-        for kind in 1..=9 {
+        for kind in 1..=10 {
             let kind = Kind::read(kind).unwrap();
             let slot = match kind {
                 Kind::GoAway | Kind::Ping | Kind::Pong => 0,
@@ -208,7 +227,7 @@ mod tests {
             let header = Header {
                 kind,
                 slot,
-                value: 255,
+                value: if kind == Kind::Refused { 26 } else { 255 },
             };
             let mut out = Vec::new();
             header.write(&mut out);
@@ -220,7 +239,10 @@ mod tests {
     fn row_16_impossible_frames_are_faults() {
         for (bytes, fault) in [
             ([0, 0, 0, 1, 0, 0, 0, 0], Fault::Kind),
-            ([10, 0, 0, 1, 0, 0, 0, 0], Fault::Kind),
+            ([11, 0, 0, 1, 0, 0, 0, 0], Fault::Kind),
+            ([10, 0, 0, 0, 0, 0, 0, 26], Fault::Slot),
+            ([10, 0, 0, 1, 0, 0, 0, 25], Fault::Length),
+            ([10, 0, 0, 1, 0, 0, 0, 27], Fault::Length),
             ([255; HEADER], Fault::Kind),
             ([2, 0, 0, 0, 0, 0, 0, 1], Fault::Slot),
             ([8, 0, 0, 1, 0, 0, 0, 1], Fault::Slot),

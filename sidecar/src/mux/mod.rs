@@ -130,6 +130,7 @@ impl Shared {
 fn io_error(gone: state::Gone) -> std::io::Error {
     match gone {
         state::Gone::Reset => std::io::ErrorKind::ConnectionReset.into(),
+
         state::Gone::Closed => std::io::ErrorKind::BrokenPipe.into(),
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::credit::SHARE;
-use super::frame::{Carried, Header, Kind, LAST_SLOT, MOST_DATA, MOST_OPEN};
+use super::frame::{Carried, Header, Kind, LAST_SLOT, MOST_DATA, MOST_OPEN, REFUSAL};
 use crate::buffers;
+use crate::decisions::DecisionId;
 
 mod receive;
 mod slot;
@@ -269,6 +270,15 @@ impl State {
 
     /// The stream's handle is gone: what still comes is thrown away.
     pub fn detach(&mut self, number: u32) {
+        self.leave(number, None);
+    }
+
+    /// As [`State::detach`], and the peer is told which decision refused the stream.
+    pub fn refuse(&mut self, number: u32, decision: DecisionId) {
+        self.leave(number, Some(decision));
+    }
+
+    fn leave(&mut self, number: u32, refused: Option<DecisionId>) {
         let Some(slot) = self.slot(number) else {
             return;
         };
@@ -280,17 +290,32 @@ impl State {
         (slot.reader, slot.writer) = (None, None);
         let is_complete =
             slot.own == Half::Ended && matches!(slot.peer, Half::Ended | Half::Closed);
-        let (half, last_word) = if is_complete {
-            (Half::Closed, Kind::Close)
+        slot.own = if is_complete {
+            Half::Closed
         } else {
-            (Half::Reset, Kind::Reset)
+            Half::Reset
         };
-        slot.own = half;
         buffers::give_back(buffer);
         if !self.closed {
-            self.push(last_word, number, 0);
+            self.say_last_word(number, is_complete, refused);
         }
         self.release_if_done(number);
+    }
+
+    /// The decision by which the peer refused the stream, if that was its last word.
+    pub fn refused(&mut self, number: u32) -> Option<DecisionId> {
+        self.slot(number)?.refused.as_deref().copied()
+    }
+
+    fn say_last_word(&mut self, number: u32, is_complete: bool, refused: Option<DecisionId>) {
+        match refused {
+            _ if is_complete => self.push(Kind::Close, number, 0),
+            None => self.push(Kind::Reset, number, 0),
+            Some(decision) => {
+                self.push(Kind::Refused, number, u32::try_from(REFUSAL).unwrap_or(0));
+                self.out.extend_from_slice(decision.as_str().as_bytes());
+            }
+        }
     }
 
     /// Whether nothing came on a slot that waits for its next use.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Shared, told};
 use crate::buffers;
+use crate::decisions::DecisionId;
 use crate::tcp::Reset;
 
 /// Dropping it before both sides have sent their end resets it.
@@ -43,6 +44,16 @@ impl MuxStream {
         most: usize,
     ) -> Poll<io::Result<bool>> {
         told(self.shared.state().poll_read(self.number(), cx, into, most))
+    }
+
+    /// Ends the stream and tells the peer which decision refused it.
+    pub fn refuse(&self, decision: DecisionId) {
+        self.shared.state().refuse(self.leave(), decision);
+    }
+
+    /// The decision by which the peer's sidecar refused the stream.
+    pub fn refused(&self) -> Option<DecisionId> {
+        self.shared.state().refused(self.number())
     }
 
     /// Keeps the slot for the next use by the same target.

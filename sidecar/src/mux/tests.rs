@@ -6,8 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, 
 use tokio::task::JoinHandle;
 
 use super::credit::FLOOR;
-use super::state::MOST_SLOTS;
+use super::frame::Fault;
+use super::state::{MOST_SLOTS, State};
 use super::{Accepted, Carried, Ended, Mux, MuxStream, Role, run};
+use crate::decisions::DecisionId;
 use crate::http::IDLE_TIMEOUT;
 
 struct Pair {
@@ -360,4 +362,39 @@ async fn until(is_so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), waiting)
         .await
         .expect("it never came to be");
+}
+
+#[tokio::test]
+async fn a_refused_stream_tells_the_client_which_decision_refused_it() {
+    let pair = Pair::start();
+    let (mut near, far) = pair.opened().await;
+    let decision = DecisionId::read(*b"01ARYZ6S410000000000000000").unwrap();
+    far.refuse(decision);
+    let error = near.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(near.refused(), Some(decision));
+    drop(near);
+    // The slot is free again at both ends, and its next use has nothing of it.
+    let (mut near, mut far) = pair.opened().await;
+    assert_eq!(near.refused(), None);
+    far.write_all(b"hello").await.unwrap();
+    let mut got = [0; 5];
+    near.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[test]
+fn row_16_a_refusal_without_an_id_or_a_slot_is_a_fault() {
+    let receive = |bytes: &[u8]| {
+        let mut state = State::new(Role::Client);
+        state.open(Carried::Tcp, "a").unwrap();
+        state.receive(bytes)
+    };
+    let frame = |slot: u8, id: &[u8]| [&[10, 0, 0, slot, 0, 0, 0, 26], id].concat();
+    let id = b"01ARYZ6S410000000000000000";
+    assert_eq!(receive(&frame(1, id)), Ok(()));
+    assert_eq!(receive(&frame(1, &[b'\n'; 26])), Err(Fault::Refusal));
+    assert_eq!(receive(&frame(2, id)), Err(Fault::Slot));
+    let twice = [frame(1, id), frame(1, id)].concat();
+    assert_eq!(receive(&twice), Err(Fault::Slot));
 }

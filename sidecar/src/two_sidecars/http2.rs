@@ -38,6 +38,13 @@ async fn a_refused_grpc_call_is_told_in_trailers_only() {
             .unwrap()
             .contains(&decision)
     );
+    let details = answer.headers().get("grpc-status-details-bin").unwrap();
+    let wanted = weft_wire::refusal_details(
+        7,
+        &format!("refused by the mesh, decision {decision}"),
+        &decision,
+    );
+    assert_eq!(details.to_str().unwrap(), wanted);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! What the bytes of a peer do to the state.
 
-use super::super::frame::{Carried, Fault, HEADER, Header, Kind, MOST_DATA};
+use super::super::frame::{Carried, Fault, HEADER, Header, Kind, MOST_DATA, REFUSAL};
 use super::slot::{Half, Slot, wake};
 use super::{MOST_OUT, MOST_SLOTS, Opened, Role, State};
 use crate::buffers;
+use crate::decisions::DecisionId;
 
 impl State {
     /// Takes what came from the peer.
@@ -30,6 +31,15 @@ impl State {
                         let (slot, payload) = (*slot, std::mem::take(payload));
                         self.incoming = Incoming::header();
                         self.opened(slot, &payload)?;
+                    }
+                }
+                Incoming::Refusal { slot, partial } => {
+                    let (id, rest) = partial.fill(bytes);
+                    bytes = rest;
+                    if let Some(id) = id {
+                        let slot = *slot;
+                        self.incoming = Incoming::header();
+                        self.peer_refused(slot, DecisionId::read(id).ok_or(Fault::Refusal)?)?;
                     }
                 }
                 Incoming::Data { slot, left } => {
@@ -84,6 +94,14 @@ impl State {
             Kind::End => self.peer_is(slot, Half::Ended)?,
             Kind::Close => self.peer_is(slot, Half::Closed)?,
             Kind::Reset => self.peer_is(slot, Half::Reset)?,
+            Kind::Refused => {
+                self.slot(slot).ok_or(Fault::Slot)?;
+                self.incoming = Incoming::Refusal {
+                    slot,
+                    partial: Partial::empty(),
+                };
+                return Ok(());
+            }
             Kind::Credit => {
                 let known = self.slot(slot).ok_or(Fault::Slot)?;
                 if known.peer.is_final() {
@@ -150,6 +168,12 @@ impl State {
         Ok(())
     }
 
+    fn peer_refused(&mut self, number: u32, decision: DecisionId) -> Result<(), Fault> {
+        let slot = self.slot(number).ok_or(Fault::Slot)?;
+        slot.refused = Some(Box::new(decision));
+        self.peer_is(number, Half::Reset)
+    }
+
     fn peer_is(&mut self, number: u32, half: Half) -> Result<(), Fault> {
         let slot = self.slot(number).ok_or(Fault::Slot)?;
         if slot.peer.is_final() || slot.peer == half {
@@ -177,6 +201,10 @@ pub(super) enum Incoming {
         slot: u32,
         left: usize,
     },
+    Refusal {
+        slot: u32,
+        partial: Partial<REFUSAL>,
+    },
 }
 
 pub(super) struct Partial<const N: usize> {
@@ -186,14 +214,18 @@ pub(super) struct Partial<const N: usize> {
 
 impl Incoming {
     pub(super) fn header() -> Self {
-        Self::Header(Partial {
-            bytes: [0; HEADER],
-            have: 0,
-        })
+        Self::Header(Partial::empty())
     }
 }
 
 impl<const N: usize> Partial<N> {
+    fn empty() -> Self {
+        Self {
+            bytes: [0; N],
+            have: 0,
+        }
+    }
+
     /// Takes what is missing; gives the whole when nothing is.
     pub(super) fn fill<'b>(&mut self, bytes: &'b [u8]) -> (Option<[u8; N]>, &'b [u8]) {
         let (part, rest) = bytes.split_at(bytes.len().min(N - self.have));

@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use super::super::credit::{Credit, FLOOR};
 use crate::buffers;
+use crate::decisions::DecisionId;
 
 #[derive(Default)]
 pub(super) struct Slot {
@@ -17,6 +18,8 @@ pub(super) struct Slot {
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) is_waiting: bool,
+    /// What the peer's last word named, if it refused.
+    pub(super) refused: Option<Box<DecisionId>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
