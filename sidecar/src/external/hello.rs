@@ -182,6 +182,11 @@ mod tests {
             }
             assert_eq!(read(&bytes[..bytes.len() - 1], 9), None, "{record}");
         }
+        // A final dot is not allowed there (RFC 6066 §3), and names the same host.
+        assert_eq!(
+            read(&hello_for(&[(0, b"a.example.")]), 9),
+            host("a.example")
+        );
         let followed = [hello_for(&[(0, b"a.example")]), b"early data".to_vec()].concat();
         assert_eq!(read(&followed, followed.len()), host("a.example"));
     }
@@ -198,7 +203,6 @@ mod tests {
                 hello_for(&[(0, b"a.example"), (0, b"b.example")]),
             ),
             ("an address", hello_for(&[(0, b"10.0.0.1")])),
-            ("final dot", hello_for(&[(0, b"a.example.")])),
             ("zero byte", hello_for(&[(0, b"a.example\0.b")])),
             ("no bytes", hello_for(&[(0, b"")])),
             ("other kind", hello_for(&[(1, b"a.example")])),

@@ -162,7 +162,7 @@ mod tests {
             ("a.b.weft.local", Some("b/a:80")),
             ("x.shop.weft.local", Some("shop/x:80")),
             ("x.y.shop.weft.local", None),
-            ("weft.local", None),
+            ("weft.local", Some("local/weft:80")),
             ("api.other", Some("other/api:80")),
             ("a.b.c", None),
         ] {

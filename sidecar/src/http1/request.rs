@@ -151,7 +151,7 @@ impl Way {
     /// Who names a target in a request opens a tunnel to ports of bytes, and to no other.
     fn fits(&self, enforced: &Enforced, target: &ServicePort, request: &RequestHead) -> bool {
         let upgrade = &request.upgrade;
-        if external::port(enforced, target).is_some() && self.side == Side::Client {
+        if self.side == Side::Client && external::port(enforced, target).is_some() {
             // Who asks for TLS must not get a request in the clear.
             if request.wants_tls {
                 return false;

@@ -26,10 +26,10 @@ struct Target {
 
 impl Connection {
     pub(super) fn leads_outside(&self) -> bool {
-        let enforced = self.way.shared.current.load();
-        let target = self.way.target.as_ref().ok();
-        self.way.side == End::Client
-            && target.is_some_and(|target| external::port(&enforced, target).is_some())
+        let is_outside = |target: &ServicePort| {
+            external::port(&self.way.shared.current.load(), target).is_some()
+        };
+        self.way.side == End::Client && self.way.target.as_ref().is_ok_and(is_outside)
     }
 
     /// A connection to one of the host's addresses for one exchange.
