@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny},
 };
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
@@ -55,14 +55,22 @@ pub fn read_envelope(text: &str, origin: &Origin) -> Result<Envelope, DocumentEr
 
 /// Reads a file that has no envelope, such as a process's own settings, under the same rules.
 pub fn read_value<T: DeserializeOwned>(text: &str, origin: &Origin) -> Result<T, DocumentError> {
-    if text.len() > DOCUMENT_LIMIT_BYTES {
-        let problem = format!("longer than {DOCUMENT_LIMIT_BYTES} bytes");
-        return Err(DocumentError::at(origin, Location::UNKNOWN, problem));
-    }
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let location = error.location().unwrap_or(Location::UNKNOWN);
-        DocumentError::at(origin, location, problem_of(&error))
+    check_length(text, origin)?;
+    serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| at_its_place(origin, &error))
+}
+
+/// Reads a text whose shape only its reader knows, such as a list of different kinds, under the same rules.
+pub fn read_seed<'t, S: DeserializeSeed<'t>>(
+    text: &'t str,
+    origin: &Origin,
+    seed: S,
+) -> Result<S::Value, DocumentError> {
+    check_length(text, origin)?;
+    serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
+        seed.deserialize(deserializer)
     })
+    .map_err(|error| at_its_place(origin, &error))
 }
 
 /// Where a document stands in its file.
@@ -161,6 +169,19 @@ impl fmt::Display for DocumentError {
         }
         write!(f, " {}", self.problem)
     }
+}
+
+fn check_length(text: &str, origin: &Origin) -> Result<(), DocumentError> {
+    if text.len() > DOCUMENT_LIMIT_BYTES {
+        let problem = format!("longer than {DOCUMENT_LIMIT_BYTES} bytes");
+        return Err(DocumentError::at(origin, Location::UNKNOWN, problem));
+    }
+    Ok(())
+}
+
+fn at_its_place(origin: &Origin, error: &serde_saphyr::Error) -> DocumentError {
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    DocumentError::at(origin, location, problem_of(error))
 }
 
 fn problem_of(error: &serde_saphyr::Error) -> String {

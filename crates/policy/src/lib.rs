@@ -20,6 +20,7 @@ mod grpc;
 mod header;
 mod hints;
 mod http;
+pub mod import;
 mod lint;
 mod lists;
 mod path;

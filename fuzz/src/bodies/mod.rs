@@ -5,6 +5,7 @@ mod discovery;
 mod document;
 mod hpack;
 mod http2;
+mod import;
 mod names;
 mod path;
 mod request_head;
@@ -15,8 +16,9 @@ mod weft1;
 pub type Body = fn(&[u8]);
 
 /// Each target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Body); 11] = [
+pub const TARGETS: [(&str, Body); 12] = [
     ("document", document::document),
+    ("import", import::import),
     ("path", path::path),
     ("server_name", names::server_name),
     ("join_token", names::join_token),

@@ -56,6 +56,28 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Documents, InputProblems> 
     InputProblems::none(problems).map(|()| documents)
 }
 
+/// The documents of files, folders and `-` as they stand, for readers of other kinds.
+pub(crate) fn pieces(named: &[String]) -> Result<Vec<(Origin, String)>, InputProblems> {
+    let mut problems = Vec::new();
+    let mut pieces = Vec::new();
+    for text in files::read_all(named, &mut problems) {
+        match split::split(&text.content) {
+            Ok(split) => pieces.extend(split.into_iter().map(|piece| {
+                let origin = Origin {
+                    file: text.file.clone(),
+                    first_line: piece.first_line,
+                };
+                (origin, piece.text)
+            })),
+            Err(error) => problems.push(format!(
+                "{}:{}:{}: {}",
+                text.file, error.line, error.column, error.problem
+            )),
+        }
+    }
+    InputProblems::none(problems).map(|()| pieces)
+}
+
 impl Documents {
     /// What the linter says of the rules among themselves. Services are only known when the input names some.
     pub(crate) fn warnings(&self) -> Vec<Warning> {

@@ -1,6 +1,7 @@
 //! `meshctl policy`: what the allow-list says, asked of the same evaluator that the sidecars use.
 
 mod explain;
+mod import;
 mod test;
 pub(crate) mod verdict;
 
@@ -19,12 +20,15 @@ enum PolicyVerb {
     Test(test::TestArgs),
     /// Say whether a request would pass, by which rule, or what is missing; exit code 1 when refused.
     Explain(Box<explain::ExplainArgs>),
+    /// Write the rules that policies of Kubernetes, Istio or Linkerd become, with a comment on what has no equal.
+    Import(Box<import::ImportArgs>),
 }
 
 pub(crate) async fn run(args: PolicyArgs, session: &Session) -> anyhow::Result<Answer> {
     match args.verb {
         PolicyVerb::Test(args) => test::run(args, session).await,
         PolicyVerb::Explain(args) => explain::run(*args, session).await,
+        PolicyVerb::Import(args) => import::run(*args, session),
     }
 }
 
