@@ -3,7 +3,7 @@
 //! Only shapes here; what the values must satisfy is checked where a document becomes a model.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use weft_identity::{DnsLabel, WorkloadName};
 
 use crate::address::Cidr;
@@ -23,13 +23,28 @@ pub struct ServiceSpec {
     )]
     pub kind: ServiceType,
     /// The workloads that may offer this service, `namespace/name` each; a service of type `Mesh` has at least one, `External` none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1))]
     pub workloads: Vec<WorkloadName>,
     /// Type `External`, at least one: the service's DNS names, exact or `*.` and a name for all below it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1))]
     pub hosts: Vec<HostPattern>,
     /// Type `External`: ranges that its hosts may lead to although they are private, loopback or link-local.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1))]
     pub allow_addresses: Vec<Cidr>,
     /// The service's ports.
     #[schemars(length(min = 1))]
@@ -55,6 +70,19 @@ pub enum ServiceType {
 impl ServiceType {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// A list that is there says something; nothing is said by leaving it out.
+fn not_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Vec::deserialize(deserializer)?;
+    match list.is_empty() {
+        true => Err(de::Error::invalid_length(0, &"at least one element")),
+        false => Ok(list),
     }
 }
 

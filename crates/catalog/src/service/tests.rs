@@ -36,7 +36,6 @@ fn a_valid_service_is_read_with_its_defaults() {
 fn each_invalid_value_is_refused_with_its_path() {
     use serde_json::json;
     for (pointer, value, path) in [
-        ("/workloads", json!([]), "spec.workloads"),
         (
             "/workloads",
             json!(["shop/api", "shop/api"]),
@@ -101,7 +100,6 @@ fn an_external_service_has_hosts_and_what_is_of_the_other_type_is_refused() {
         service
     );
     for (field, value, path) in [
-        ("hosts", json!([]), "spec.hosts"),
         ("hosts", json!(["a.example", "A.example"]), "spec.hosts[1]"),
         (
             "allowAddresses",
@@ -169,6 +167,23 @@ fn overlapping_hosts_are_found_where_a_port_is_shared() {
             count,
             "{hosts:?} {port}"
         );
+    }
+}
+
+#[test]
+fn an_empty_list_is_refused_and_so_is_a_service_that_nobody_offers() {
+    for field in ["workloads", "hosts", "allowAddresses"] {
+        let mut spoilt = spec();
+        spoilt[field] = serde_json::json!([]);
+        assert!(
+            serde_json::from_value::<ServiceSpec>(spoilt).is_err(),
+            "{field}"
+        );
+    }
+    for (kind, path) in [("Mesh", "spec.workloads"), ("External", "spec.hosts")] {
+        let ports = serde_json::json!([{"name": "p", "port": 1, "protocol": "tcp"}]);
+        let nobody = serde_json::json!({"type": kind, "ports": ports});
+        assert_eq!(read(nobody).unwrap_err().path, path);
     }
 }
 
