@@ -218,6 +218,14 @@ async fn ends(stream: &mut TcpStream) -> bool {
     reading.await.is_ok()
 }
 
+/// Whether a listener ends a connection of bytes at once; its reset may come before the client has noticed that it was accepted.
+async fn is_closed(listener: SocketAddr) -> bool {
+    match TcpStream::connect(listener).await {
+        Ok(mut stream) => ends(&mut stream).await,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
 /// An echo in TLS, and its certificate for the names that are outside.
 async fn tls_echo() -> (App, CertificateDer<'static>) {
     let key = KeyPair::generate().expect("a key");
