@@ -60,6 +60,8 @@ const TABLE: &[(&str, Audience)] = &[
     ("/weft.v1.Decisions/Report", Audience::Workload),
     ("/weft.v1.Decisions/Why", Audience::Operator),
     ("/weft.v1.Decisions/Explain", Audience::Operator),
+    ("/weft.v1.Flows/Report", Audience::Workload),
+    ("/weft.v1.Flows/List", Audience::Operator),
     ("/weft.v1.Resources/Apply", Audience::Operator),
     ("/weft.v1.Resources/Get", Audience::Operator),
     ("/weft.v1.Resources/List", Audience::Operator),

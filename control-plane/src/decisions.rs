@@ -15,7 +15,7 @@ use crate::escape;
 use crate::hub::{Hub, caller_workload, internal};
 use crate::lineages;
 use crate::store::StoreError;
-pub(crate) use report::Reports;
+pub(crate) use report::LIMITS;
 
 /// weft.v1.Decisions.
 pub fn service(hub: Arc<Hub>) -> DecisionsServer<Desk> {
@@ -34,7 +34,7 @@ impl Decisions for Desk {
     ) -> Result<Response<v1::ReportDecisionsResponse>, Status> {
         let (id, workload) = caller_workload(&request)?;
         let decisions = request.into_inner().decisions;
-        self.hub.reports.admit(&id, decisions.len())?;
+        self.hub.decision_reports.admit(&id, decisions.len())?;
         let world = self.hub.views.world();
         let now = Timestamp::now();
         let reporter = report::Reporter {

@@ -174,6 +174,18 @@ pub(crate) fn quarantine(name: &str, workload: &str) -> v1::Resource {
     resource(name, v1::resource::Spec::Quarantine(spec))
 }
 
+/// `shop` in learn mode until then.
+pub(crate) fn learning(until: Timestamp) -> v1::Resource {
+    let learn = v1::LearnMode {
+        until: Some(weft_wire::write_timestamp(until)),
+    };
+    let spec = v1::NamespaceSettingsSpec {
+        schema: 2,
+        mode: Some(v1::namespace_settings_spec::Mode::Learn(learn)),
+    };
+    resource("settings", v1::resource::Spec::NamespaceSettings(spec))
+}
+
 pub(crate) fn resource(name: &str, spec: v1::resource::Spec) -> v1::Resource {
     let metadata = v1::Metadata {
         name: name.to_owned(),

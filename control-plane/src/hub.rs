@@ -12,12 +12,13 @@ use weft_identity::{SpiffeId, TrustDomain, WorkloadName};
 
 use crate::audit::Auditor;
 use crate::authorize::Caller;
-use crate::decisions::Reports;
 use crate::leases::{self, Leases};
+use crate::reports::Reports;
 use crate::rollout::Rollouts;
 use crate::store::{Commit, Lagged, Rows, Store, StoreError, Table, Watch};
 use crate::views::Views;
 use crate::world::{World, WorldError};
+use crate::{decisions, flows};
 
 /// What the hub needs to start.
 pub struct HubConfig {
@@ -37,7 +38,8 @@ pub struct Hub {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) history: History,
     pub(crate) leases: Leases,
-    pub(crate) reports: Reports,
+    pub(crate) decision_reports: Reports,
+    pub(crate) flow_reports: Reports,
     pub views: Views,
     pub rollouts: Rollouts,
 }
@@ -62,7 +64,8 @@ impl Hub {
         let hub = Arc::new(Self {
             history: History::from(world.revision),
             leases: Leases::new(lease_grace, &reader.endpoints()?),
-            reports: Reports::default(),
+            decision_reports: Reports::new(decisions::LIMITS),
+            flow_reports: Reports::new(flows::LIMITS),
             rollouts: Rollouts::new(has_sidecars),
             views: Views::new(world),
             store,

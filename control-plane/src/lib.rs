@@ -12,6 +12,7 @@ pub mod discovery;
 mod escape;
 #[cfg(test)]
 mod fixture;
+pub mod flows;
 pub mod hub;
 pub mod issue;
 pub mod leases;
@@ -22,6 +23,7 @@ mod operator_login;
 mod prune;
 mod random;
 pub mod registration;
+mod reports;
 pub mod resources;
 mod revocations;
 pub mod rollout;

@@ -55,7 +55,9 @@ async fn all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     ended::<Revocation>(store, now).await?;
     let write = store.write(move |tx| {
         tx.prune_audit(now)?;
-        tx.prune_decisions(now)
+        tx.prune_decisions(now)?;
+        tx.prune_flows(now)?;
+        tx.prune_flow_runs(now)
     });
     write.await.map(drop)
 }

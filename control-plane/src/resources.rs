@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weft_identity::SpiffeId;
 use weft_wire::v1::resources_server::{Resources, ResourcesServer};
-use weft_wire::{ResourceKey, v1};
+use weft_wire::{Resource, ResourceKey, Spec, v1};
 
 use crate::audit::Event;
 use crate::hub::{Hub, caller, internal};
@@ -212,7 +212,7 @@ impl Catalog {
         })
     }
 
-    /// A rule, or a service under one, that a connected sidecar could not read would leave the service closed there.
+    /// A rule, a service under one, or a learn mode that a connected sidecar could not read would leave the service closed there.
     fn check_readers(&self, edit: &Edit) -> Result<(), Status> {
         let world = self.hub.views.world();
         for (rule, schema) in edit.schemas(&world) {
@@ -221,6 +221,18 @@ impl Catalog {
                 return Err(Status::failed_precondition(format!(
                     "Allow/{}: needs policy schema {schema}, which sidecar {} of {} cannot read; upgrade it first",
                     rule.name, sidecar.instance, sidecar.id
+                )));
+            }
+        }
+        for settings in edit.namespaces().filter(|it| it.learn_until().is_some()) {
+            let learners = self.hub.views.learners();
+            let schema = weft_policy::LEARN_SCHEMA;
+            if let Some(sidecar) = self.hub.rollouts.cannot_read(schema, &learners) {
+                return Err(Status::failed_precondition(format!(
+                    "{}: needs policy schema {schema}, which sidecar {} of {} cannot read; upgrade it first",
+                    ResourceKey::namespace_settings(&settings.namespace),
+                    sidecar.instance,
+                    sidecar.id
                 )));
             }
         }
@@ -268,10 +280,23 @@ fn write(
             action,
             subject: key.to_string(),
             outcome: Outcome::Ok,
-            detail: String::new(),
+            detail: resource.as_ref().and_then(granted).unwrap_or_default(),
         })?;
     }
     Ok(())
+}
+
+/// What a reader of the audit must see without looking further: that a whole namespace is open, and until when.
+fn granted(resource: &v1::Resource) -> Option<String> {
+    let Resource {
+        spec: Spec::NamespaceSettings(settings),
+        ..
+    } = Resource::try_from(resource).ok()?
+    else {
+        return None;
+    };
+    let until = settings.learn_until()?;
+    Some(format!("learn mode until {until}"))
 }
 
 const MOST_NAMED: usize = 20;

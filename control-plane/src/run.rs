@@ -30,7 +30,7 @@ use crate::operator_login::{self, Login};
 use crate::revocations::Follower;
 use crate::store::{FolderError, StateFolder, Store, StoreError};
 use crate::world::WorldError;
-use crate::{decisions, discovery, prune, registration, resources, revocations, tls};
+use crate::{decisions, discovery, flows, prune, registration, resources, revocations, tls};
 
 /// Why the control plane did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +196,7 @@ impl Plane {
             .add_service(registration::service(Arc::clone(hub)))
             .add_service(discovery::service(Arc::clone(hub)))
             .add_service(decisions::service(Arc::clone(hub)))
+            .add_service(flows::service(Arc::clone(hub)))
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)

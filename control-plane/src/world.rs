@@ -8,8 +8,9 @@ mod distrust;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weft_catalog::{Endpoint, Mesh, Service};
-use weft_identity::{RuleName, Serial, ServiceName, SpiffeId, TrustDomain};
+use jiff::Timestamp;
+use weft_catalog::{Endpoint, Mesh, NamespaceSettings, Service};
+use weft_identity::{DnsLabel, RuleName, Serial, ServiceName, SpiffeId, TrustDomain};
 use weft_policy::{Quarantine, Rule};
 use weft_wire::{ConversionError, Resource, Spec, v1};
 
@@ -28,6 +29,7 @@ pub struct World {
     pub distrust: Arc<Distrust>,
     services: Arc<BTreeMap<ServiceName, Arc<Entry>>>,
     quarantines: BTreeMap<RuleName, Quarantine>,
+    namespaces: BTreeMap<DnsLabel, NamespaceSettings>,
 }
 
 /// Everything about one service. Rules and endpoints may be there before the service is.
@@ -48,6 +50,8 @@ pub struct Changes {
     pub endpoints: Vec<(ServiceName, SpiffeId, bool)>,
     /// Services of which an endpoint is another than before, without a change of identities.
     pub moved: BTreeSet<ServiceName>,
+    /// Namespaces of which the settings came, went or changed.
+    pub namespaces: BTreeSet<DnsLabel>,
     pub distrust: Distrusted,
     pub has_bundle_changed: bool,
     pub has_mesh_changed: bool,
@@ -86,6 +90,7 @@ impl World {
             distrust: Arc::default(),
             services: Arc::default(),
             quarantines: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
         };
         let mut changes = Changes::default();
         for resource in reader.resources()? {
@@ -153,6 +158,19 @@ impl World {
         self.entry(name)?.service.as_ref()
     }
 
+    /// Namespaces in learn mode, with its end, whether or not that is over.
+    pub fn learning(&self) -> impl Iterator<Item = (&DnsLabel, Timestamp)> {
+        let ends = |settings: &NamespaceSettings| settings.learn_until();
+        self.namespaces
+            .iter()
+            .filter_map(move |(namespace, settings)| Some((namespace, ends(settings)?)))
+    }
+
+    /// Until when a namespace learns, whether or not that is over; `None`: it is strict.
+    pub fn learn_until(&self, namespace: &DnsLabel) -> Option<Timestamp> {
+        self.namespaces.get(namespace)?.learn_until()
+    }
+
     fn change_resource(
         &mut self,
         before: Option<&v1::Resource>,
@@ -180,6 +198,14 @@ impl World {
                 drop(self.quarantines.insert(after.name.clone(), after))
             }
             (Some(Spec::Quarantine(before)), None) => drop(self.quarantines.remove(&before.name)),
+            (_, Some(Spec::NamespaceSettings(after))) => {
+                changes.namespaces.insert(after.namespace.clone());
+                self.namespaces.insert(after.namespace.clone(), after);
+            }
+            (Some(Spec::NamespaceSettings(before)), None) => {
+                self.namespaces.remove(&before.namespace);
+                changes.namespaces.insert(before.namespace);
+            }
             (None, None) => {}
         }
         Ok(())
@@ -292,14 +318,14 @@ impl World {
 fn service_of(spec: Spec) -> Option<Arc<Service>> {
     match spec {
         Spec::Service(service) => Some(Arc::new(service)),
-        Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+        Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => None,
     }
 }
 
 fn rule_of(spec: Spec) -> Option<Arc<Rule>> {
     match spec {
         Spec::Allow(rule) => Some(rule),
-        Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) => None,
+        Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => None,
     }
 }
 

@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weft/v1/registration.proto",
         "weft/v1/discovery.proto",
         "weft/v1/decisions.proto",
+        "weft/v1/flows.proto",
         "weft/v1/operations.proto",
         "sample/v1/orders.proto",
         "envoy/service/discovery/v3/discovery.proto",

@@ -6,13 +6,15 @@ use std::cell::{Cell, RefCell};
 
 /// What a new buffer holds at least; it may grow.
 pub const SIZE: usize = 16 * 1024;
+/// What a buffer grows to for bytes in bulk: four frames of `weft/1`, so that they and their headers fill eight TLS records.
+pub const LARGE: usize = 4 * crate::mux::frame::FULL_DATA;
 /// Buffers that one worker keeps for the next use.
 const KEPT: usize = 24;
 /// A buffer that grew beyond this is not kept.
 const LARGEST_KEPT: usize = 160 * 1024;
 
-/// What one read can bring.
-const SCRATCH_SIZE: usize = 128 * 1024;
+/// What one read can bring: eight full TLS records, so that of a long row of them none is read in two parts.
+const SCRATCH_SIZE: usize = 8 * (5 + 16 * 1024 + 1 + 16);
 
 thread_local! {
     static SCRATCH: Cell<Option<Vec<u8>>> = const { Cell::new(None) };

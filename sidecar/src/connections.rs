@@ -346,21 +346,18 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
         source: &live.source,
         target,
     };
-    let connection = || enforce::admit_connection(enforced, parties, now);
     if let Carries::Outside(destination) = &live.carries {
         destination.still_allowed(enforced, target)?;
     }
     match &live.carries {
         Carries::InTurn(in_turn) => in_turn.still_allowed(enforced, parties, now),
-        Carries::Requests => match connection() {
+        Carries::Requests => match enforce::admit_connection(enforced, parties, now) {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
             Admission::Deny(refusal) => Err(refusal),
         },
-        Carries::Bytes | Carries::Outside(_) => match connection() {
-            Admission::Allow(_) => Ok(()),
-            Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
-            Admission::Deny(refusal) => Err(refusal),
-        },
+        Carries::Bytes | Carries::Outside(_) => {
+            enforce::admit_bytes(enforced, parties, now).map(|_| ())
+        }
     }
 }
 
@@ -370,7 +367,7 @@ const KEPT_HEAD: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{id, peer, received, rule, target};
+    use crate::fixture::{id, peer, received, received_learning, rule, target};
 
     fn live(port: &str, carries: Carries) -> Live {
         let (peer, _) = peer("shop/web");
@@ -458,6 +455,25 @@ mod tests {
             assert_eq!(connections.recheck(&enforced, Timestamp::now()), 1);
             assert_eq!(tunnel.cut().await.reason, reason);
         }
+    }
+
+    #[test]
+    fn sentence_55_the_end_of_learning_is_found_and_what_it_let_pass_is_cut() {
+        let end: Timestamp = "2027-01-31T00:00:00Z".parse().unwrap();
+        let before: Timestamp = "2027-01-30T23:59:59Z".parse().unwrap();
+        let enforced = received_learning(
+            vec![rule("a", "  from: [shop/web]\n  http: [{paths: [/a]}]")],
+            end,
+        )
+        .enforced(false);
+        assert_eq!(enforced.next_expiry(before), Some(end));
+        let connections = Connections::default();
+        let bytes = connections.register(live("raw", Carries::Bytes));
+        let learned = connections.register(live("http", request("/b")));
+        let ruled = connections.register(live("http", request("/a")));
+        assert_eq!(connections.recheck(&enforced, before), 0);
+        assert_eq!(connections.recheck(&enforced, end), 2);
+        assert!(bytes.is_cut() && learned.is_cut() && !ruled.is_cut());
     }
 
     #[test]

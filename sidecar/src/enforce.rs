@@ -18,6 +18,7 @@ use weft_policy::{
 use crate::config::Config;
 use crate::connections::DeclaredPort;
 use crate::external;
+use crate::flows::Judged;
 use crate::view::Enforced;
 
 /// Which end of the connection this sidecar is.
@@ -40,8 +41,15 @@ pub struct Parties<'a> {
 /// Proof that policy was asked and allowed. Bytes reach an application only through functions that take one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
-    rule: RuleName,
+    grounds: Grounds,
     revision: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Grounds {
+    Rule(RuleName),
+    /// No rule, for that reason: the namespace learns.
+    Learned(Reason),
 }
 
 /// The verdict about a connection.
@@ -78,14 +86,40 @@ pub struct Target {
 impl Permit {
     fn by(rule: &Rule, revision: u64) -> Self {
         Self {
-            rule: rule.name.clone(),
+            grounds: Grounds::Rule(rule.name.clone()),
             revision,
         }
     }
 
-    /// The rule that allowed.
-    pub fn rule(&self) -> &RuleName {
-        &self.rule
+    fn learned(reason: Reason, revision: u64) -> Self {
+        Self {
+            grounds: Grounds::Learned(reason),
+            revision,
+        }
+    }
+
+    /// What was judged, as flows record it.
+    pub fn judged(&self) -> Judged<'_> {
+        match &self.grounds {
+            Grounds::Rule(rule) => Judged::Allowed(rule),
+            Grounds::Learned(reason) => Judged::Learned(*reason),
+        }
+    }
+
+    /// The rule that allowed; `None`: it was learned.
+    pub fn rule(&self) -> Option<&RuleName> {
+        match &self.grounds {
+            Grounds::Rule(rule) => Some(rule),
+            Grounds::Learned(_) => None,
+        }
+    }
+
+    /// Why no rule allows it, where learn mode alone let it pass.
+    pub fn learned_for(&self) -> Option<Reason> {
+        match &self.grounds {
+            Grounds::Rule(_) => None,
+            Grounds::Learned(reason) => Some(*reason),
+        }
     }
 
     /// The revision that it was judged at.
@@ -190,8 +224,21 @@ pub fn admit_connection(enforced: &Enforced, parties: Parties<'_>, now: Timestam
     match policy.decide_connection(&connection, now) {
         ConnectionVerdict::Allow(rule) => Admission::Allow(Permit::by(rule, enforced.revision)),
         ConnectionVerdict::NeedsHttp => Admission::NeedsHttp,
+        ConnectionVerdict::Learn(reason) => {
+            Admission::Allow(Permit::learned(reason, enforced.revision))
+        }
         ConnectionVerdict::Deny(reason) => Admission::Deny(Refusal::new(reason)),
     }
+}
+
+/// The verdict about a connection of bytes, on which nothing can meet HTTP conditions.
+pub fn admit_bytes(
+    enforced: &Enforced,
+    parties: Parties<'_>,
+    now: Timestamp,
+) -> Result<Permit, Refusal> {
+    let (policy, connection) = prepare(enforced, parties)?;
+    permit(policy.decide_bytes(&connection, now), enforced.revision)
 }
 
 /// The verdict about one request.
@@ -206,11 +253,19 @@ pub fn admit_request(
         // Who may not call at all is told the same whatever service it asked for.
         return Err(match policy.decide_connection(&connection, now) {
             ConnectionVerdict::Deny(reason) => Refusal::new(reason),
-            ConnectionVerdict::Allow(_) | ConnectionVerdict::NeedsHttp => misdirected,
+            ConnectionVerdict::Allow(_)
+            | ConnectionVerdict::NeedsHttp
+            | ConnectionVerdict::Learn(_) => misdirected,
         });
     }
-    match policy.decide_request(&connection, request, now) {
-        Verdict::Allow(rule) => Ok(Permit::by(rule, enforced.revision)),
+    let verdict = policy.decide_request(&connection, request, now);
+    permit(verdict, enforced.revision)
+}
+
+fn permit(verdict: Verdict<'_>, revision: u64) -> Result<Permit, Refusal> {
+    match verdict {
+        Verdict::Allow(rule) => Ok(Permit::by(rule, revision)),
+        Verdict::Learn(reason) => Ok(Permit::learned(reason, revision)),
         Verdict::Deny(reason) => Err(Refusal::new(reason)),
     }
 }
@@ -289,6 +344,7 @@ fn prepare<'a>(
         Side::Client => enforced
             .outbound
             .get(&target.service)
+            .filter(|service| port_named(&service.view.ports, &target.port).is_some())
             .map(|service| &service.policy)
             .ok_or_else(|| {
                 Refusal::new(if quarantined {
@@ -422,7 +478,7 @@ fn status_of(reason: Reason) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{id, received, rule, target};
+    use crate::fixture::{id, received, received_learning, rule, target};
     use weft_policy::NoHeaders;
 
     fn enforced() -> Enforced {
@@ -483,6 +539,55 @@ mod tests {
                 "{authority}"
             );
         }
+    }
+
+    fn learning() -> Enforced {
+        let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        received_learning(Vec::new(), until).enforced(false)
+    }
+
+    #[test]
+    fn sentences_51_and_54_learning_permits_without_a_rule_and_lifts_nothing_else() {
+        let permit = ask(&learning(), "api.shop").unwrap();
+        assert_eq!(permit.rule(), None);
+        assert_eq!(permit.judged(), Judged::Learned(Reason::NoRule));
+        let refused = |enforced: &Enforced, host: &str| ask(enforced, host).unwrap_err().reason;
+        assert_eq!(refused(&learning(), "orders.shop"), Reason::Misdirected);
+        let with = |change: &dyn Fn(&mut Enforced)| {
+            let mut enforced = learning();
+            change(&mut enforced);
+            refused(&enforced, "api.shop")
+        };
+        let revocations = |e: &mut Enforced| std::sync::Arc::make_mut(&mut e.revocations).clone();
+        assert_eq!(with(&|e| e.stale = true), Reason::Stale);
+        assert_eq!(
+            with(&|e| e.revocations_unreadable = true),
+            Reason::PolicyUnreadable
+        );
+        assert_eq!(
+            with(&|e| {
+                let mut changed = revocations(e);
+                changed.identities.insert(id("shop/web"));
+                e.revocations = changed.into();
+            }),
+            Reason::Revoked
+        );
+        assert_eq!(
+            with(&|e| {
+                let mut changed = revocations(e);
+                changed.quarantined.insert(id("shop/web"));
+                e.revocations = changed.into();
+            }),
+            Reason::Quarantined
+        );
+        let web = id("shop/web");
+        let unknown = Parties {
+            side: Side::Server,
+            source: &web,
+            target: &target("other"),
+        };
+        let answer = admit_bytes(&learning(), unknown, Timestamp::now());
+        assert_eq!(answer.unwrap_err().reason, Reason::UnknownTarget);
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub(crate) fn inbound(rules: Vec<Arc<Rule>>) -> v1::Inbound {
         rules,
         encoded_slashes: EncodedSlashes::Refuse,
         health: None,
+        learn_until: None,
     })
 }
 
@@ -116,6 +117,18 @@ pub(crate) fn response<M: Packed>(
         nonce: revision.to_string(),
         removed_resources: Vec::new(),
     }
+}
+
+/// The same in a namespace that learns until then.
+pub(crate) fn received_learning(rules: Vec<Arc<Rule>>, until: Timestamp) -> Received {
+    let mut received = received(Vec::new());
+    let learning = v1::Inbound {
+        schema: 2,
+        learn_until: Some(weft_wire::write_timestamp(until)),
+        ..inbound(rules)
+    };
+    assert!(received.take(response(2, &[(API, learning)])).is_empty());
+    received
 }
 
 /// A complete first view of `shop/api`'s own sidecar.

@@ -13,12 +13,14 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use weft_catalog::Protocol;
+use weft_identity::ServicePort;
 use weft_policy::Reason;
 
 use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live, Registered};
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Admission, Permit, Refusal, Target};
+use crate::flows::Judged;
 use crate::http::Version;
 use crate::http1::{self, Side};
 use crate::http2::{self, Http2};
@@ -28,6 +30,7 @@ use crate::read_ahead::ReadAhead;
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_MUX, ALPN_TCP, Peer};
+use crate::view::Enforced;
 
 /// Serves one connection that the inbound listener accepted.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, place: Arc<Place>) {
@@ -176,14 +179,11 @@ impl Inbound {
             return self.refuse(&error.refusal(), Some(&target));
         }
         self.note_trials(&target);
-        let permit = match self.admit(&target) {
-            Admission::Allow(permit) => permit,
-            // Nothing here could meet HTTP conditions.
-            Admission::NeedsHttp => {
-                return self.refuse(&Refusal::new(Reason::NoRule), Some(&target));
-            }
-            Admission::Deny(refusal) => return self.refuse(&refusal, Some(&target)),
+        let permit = match self.admit_bytes(&target) {
+            Ok(permit) => permit,
+            Err(refusal) => return self.refuse(&refusal, Some(&target)),
         };
+        self.count(&target, permit.judged());
         let app = match self.shared.outlets.connect_app(target.app).await {
             Ok(app) => app,
             Err(error) => {
@@ -192,6 +192,7 @@ impl Inbound {
                 return;
             }
         };
+        self.shared.metrics.note_learned(&permit);
         let _record = self.record(&target, &permit);
         let ended = tcp::splice(Side::new(self.stream), Side::new(app), &permit, &registered).await;
         if let tcp::Ended::Cut(refusal) = &ended {
@@ -315,25 +316,34 @@ impl Inbound {
 
     fn admit(&self, target: &Target) -> Admission {
         let enforced = self.shared.current.load();
-        let service_port = target.service_port();
-        let still = self
-            .peer
-            .proof
-            .admit(&enforced)
-            .and_then(|()| enforce::admit_port(&enforced, &service_port, target.declared));
-        if let Err(refusal) = still {
-            return Admission::Deny(refusal);
+        let target_port = target.service_port();
+        match self.admit_peer(&enforced, target, &target_port) {
+            Ok(parties) => enforce::admit_connection(&enforced, parties, Timestamp::now()),
+            Err(refusal) => Admission::Deny(refusal),
         }
-        let source = self.peer.id();
-        enforce::admit_connection(
-            &enforced,
-            enforce::Parties {
-                side: enforce::Side::Server,
-                source,
-                target: &service_port,
-            },
-            Timestamp::now(),
-        )
+    }
+
+    fn admit_bytes(&self, target: &Target) -> Result<Permit, Refusal> {
+        let enforced = self.shared.current.load();
+        let target_port = target.service_port();
+        let parties = self.admit_peer(&enforced, target, &target_port)?;
+        enforce::admit_bytes(&enforced, parties, Timestamp::now())
+    }
+
+    /// Whether the peer may be spoken with, and the port is declared as before; then the question to put to policy.
+    fn admit_peer<'a>(
+        &'a self,
+        enforced: &Enforced,
+        target: &Target,
+        target_port: &'a ServicePort,
+    ) -> Result<enforce::Parties<'a>, Refusal> {
+        self.peer.proof.admit(enforced)?;
+        enforce::admit_port(enforced, target_port, target.declared)?;
+        Ok(enforce::Parties {
+            side: enforce::Side::Server,
+            source: self.peer.id(),
+            target: target_port,
+        })
     }
 
     fn note_trials(&self, target: &Target) {
@@ -355,9 +365,20 @@ impl Inbound {
         let port = target
             .map(|target| target.port.as_str())
             .unwrap_or_default();
+        if let Some(target) = target {
+            self.count(target, Judged::Denied(refusal.reason));
+        }
         let source = RefusedPeer::Verified(self.peer.id());
         let decision = log_refusal(&self.shared, source, refusal, &service, port);
         self.stream.refuse(decision);
+    }
+
+    /// A connection counts once, by the verdict that it began with.
+    fn count(&self, target: &Target, judged: Judged<'_>) {
+        let target = target.service_port();
+        self.shared
+            .flows
+            .connection(self.peer.id(), &target, judged);
     }
 
     fn record(&self, target: &Target, permit: &Permit) -> Option<Record> {
@@ -367,7 +388,7 @@ impl Inbound {
                 self.peer.id().to_string(),
                 target.service_port().to_string(),
             );
-            record.rule = permit.rule().to_string();
+            record.permitted_by(permit);
             record
         })
     }

@@ -1,7 +1,7 @@
 //! The sidecar: it stands beside one workload, proves who it is, and lets through only what policy allows.
 //!
 //! What decides: [`view`] (what is enforced), [`enforce`] (the only maker of a `Permit`), [`connections`] (what is live, re-checked at each
-//! change). What moves bytes takes a `Permit`. What talks to the control plane: `discovery`, `renewal`, `registration`, [`decisions`].
+//! change). What moves bytes takes a `Permit`. What talks to the control plane: `discovery`, `renewal`, `registration`, [`decisions`], [`flows`].
 #![cfg_attr(
     not(test),
     deny(
@@ -29,6 +29,7 @@ pub mod enforce;
 pub mod external;
 #[cfg(test)]
 mod fixture;
+pub mod flows;
 mod handshakes;
 mod health;
 pub mod http;
@@ -74,6 +75,7 @@ pub struct Sidecar {
     pub identity: identity::Identity,
     pub connections: connections::Connections,
     pub decisions: decisions::Decisions,
+    pub flows: flows::Flows,
     pub trials: trials::Trials,
     pub outside: external::Outside,
     pub metrics: Arc<metrics::Metrics>,

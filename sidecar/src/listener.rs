@@ -22,6 +22,7 @@ use crate::Sidecar;
 use crate::balance::Balance;
 use crate::config::{Config, Upstream};
 use crate::dial::{DialError, Dialler};
+use crate::flows::WorkerFlows;
 use crate::handshakes::Handshakes;
 use crate::http::HeadLimits;
 use crate::http2::Limits as Http2Limits;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub tls: Tls,
     pub outlets: Outlets,
     pub handshakes: Arc<Handshakes>,
+    pub flows: Arc<WorkerFlows>,
 }
 
 /// Every bound socket that moves bytes. They are bound before anything is served, so that a taken port is found at the start.
@@ -163,6 +165,7 @@ impl Shared {
             tls,
             outlets,
             handshakes,
+            flows: sidecar.flows.of_worker(),
         })
     }
 

@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use weft_policy::Reason;
 
+use crate::enforce::Permit;
+
 /// Shared counters; each field's doc is what the registry says of it.
 #[derive(Default)]
 pub struct Metrics {
@@ -14,6 +16,14 @@ pub struct Metrics {
     pub refusals: Family<ReasonLabel, Counter>,
     /// Refusals that were forgotten before they were reported.
     pub decisions_dropped: Counter,
+    /// Flows that were reported.
+    pub flows_reported: Counter,
+    /// Requests and connections that are in no flow, for want of room.
+    pub flows_dropped: Counter,
+    /// Requests whose flow tells their path or host less exactly, for want of room.
+    pub flows_folded: Counter,
+    /// Flows that are kept apart.
+    pub flows_kept: Gauge,
     /// Connections of bytes that the sidecar at the other end refused.
     pub refused_by_peer: Counter,
     /// Live connections and requests that a change of policy cut.
@@ -44,6 +54,8 @@ pub struct Metrics {
     pub handshake_failures: Counter,
     /// Requests that were forwarded, by side.
     pub requests: Family<SideLabel, Counter>,
+    /// What no rule allows and learn mode let pass, by the reason for which it would have been refused.
+    pub learned: Family<ReasonLabel, Counter>,
     /// What rules in Audit mode matched, by rule: an operator's names, never a peer's.
     pub audit_matches: Family<RuleLabel, Counter>,
     /// Endpoints that could not be used and were passed over.
@@ -74,6 +86,13 @@ pub struct RuleLabel {
 }
 
 impl Metrics {
+    /// Counts what passes by learn mode alone.
+    pub fn note_learned(&self, permit: &Permit) {
+        if let Some(reason) = permit.learned_for() {
+            self.learned.get_or_create(&ReasonLabel::of(reason)).inc();
+        }
+    }
+
     /// Enters every metric into a new registry.
     pub fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("weft");
@@ -82,6 +101,23 @@ impl Metrics {
             "Requests that began on a mesh connection with an expired SVID; refused, or sent over another",
             self.requests_on_expired_connection.clone(),
         );
+        let r = registry.sub_registry_with_prefix("flows");
+        r.register(
+            "reported",
+            "Flows reported to the control plane",
+            self.flows_reported.clone(),
+        );
+        r.register(
+            "dropped",
+            "Requests and connections that are in no flow, for want of room",
+            self.flows_dropped.clone(),
+        );
+        r.register(
+            "folded",
+            "Requests whose flow tells their path or host less exactly, for want of room",
+            self.flows_folded.clone(),
+        );
+        r.register("kept", "Flows that are kept apart", self.flows_kept.clone());
         let r = registry.sub_registry_with_prefix("sidecar");
         r.register("refusals", "Refusals by reason", self.refusals.clone());
         r.register(
@@ -155,6 +191,11 @@ impl Metrics {
             "requests",
             "Requests forwarded, by side",
             self.requests.clone(),
+        );
+        r.register(
+            "learned",
+            "What learn mode let pass, by the reason for which it would have been refused",
+            self.learned.clone(),
         );
         r.register(
             "audit_matches",

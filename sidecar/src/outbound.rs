@@ -17,8 +17,9 @@ use weft_policy::Reason;
 use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
-use crate::enforce::{self, Admission, Permit, Refusal, Side};
+use crate::enforce::{self, Permit, Refusal, Side};
 use crate::external;
+use crate::flows::Judged;
 use crate::http::sniff::{Sniffed, sniff};
 use crate::http::{IDLE_TIMEOUT, Version};
 use crate::http1;
@@ -60,7 +61,8 @@ async fn serve_side(
     };
     match (protocol, entrance) {
         (Some(Protocol::Tcp | Protocol::Tls), Entrance::Upstream(target)) => {
-            match external::port(&shared.current.load(), &target).is_some() {
+            let is_outside = external::port(&shared.current.load(), &target).is_some();
+            match is_outside {
                 true => Box::pin(external::serve_opaque(shared, side, target)).await,
                 false => Box::pin(serve_tcp(shared, side, target)).await,
             }
@@ -88,7 +90,7 @@ async fn serve_side(
                     Some(Sniffed::Opaque),
                     Entrance::Upstream(target) | Entrance::Inside(target, _),
                 ) => {
-                    refuse_connection(&shared, &Refusal::new(Reason::WrongProtocol), &target);
+                    refuse_new(&shared, &Refusal::new(Reason::WrongProtocol), &target);
                 }
                 (_, _) => {}
             }
@@ -189,7 +191,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         Ok(admitted) => admitted,
         Err(refusal) => {
             stream.reset();
-            return refuse_connection(&shared, &refusal, &target);
+            return refuse_new(&shared, &refusal, &target);
         }
     };
     let Ok(named) = shared.named(&target) else {
@@ -206,6 +208,7 @@ async fn serve_tcp(shared: Arc<Shared>, stream: http1::Side, target: ServicePort
         stream.reset();
         return;
     }
+    shared.metrics.note_learned(&permit);
     let _record = record(&shared, &target, &permit);
     let ended = tcp::splice(stream, http1::Side::new(upstream), &permit, &registered).await;
     match ended {
@@ -223,26 +226,26 @@ fn admit_tcp(
 ) -> Result<(Permit, Arc<OutboundService>), Refusal> {
     let enforced = shared.current.load();
     let source = &shared.config.own_id;
-    match enforce::admit_connection(
-        &enforced,
-        enforce::Parties {
-            side: Side::Client,
-            source,
-            target,
-        },
-        Timestamp::now(),
-    ) {
-        Admission::Allow(permit) => {
-            let service = enforced
-                .outbound
-                .get(&target.service)
-                .ok_or_else(|| Refusal::new(Reason::NoRule))?;
-            Ok((permit, Arc::clone(service)))
-        }
-        // Nothing here could meet HTTP conditions.
-        Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
-        Admission::Deny(refusal) => Err(refusal),
-    }
+    let parties = enforce::Parties {
+        side: Side::Client,
+        source,
+        target,
+    };
+    let permit = enforce::admit_bytes(&enforced, parties, Timestamp::now())?;
+    let service = enforced
+        .outbound
+        .get(&target.service)
+        .ok_or_else(|| Refusal::new(Reason::NoRule))?;
+    Ok((permit, Arc::clone(service)))
+}
+
+/// Refuses what no server gets to see: so it is counted here.
+pub(crate) fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+    let judged = Judged::Denied(refusal.reason);
+    shared
+        .flows
+        .connection(&shared.config.own_id, target, judged);
+    refuse_connection(shared, refusal, target);
 }
 
 pub(crate) fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
@@ -273,7 +276,7 @@ pub(crate) fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> 
             shared.config.own_id.to_string(),
             target.to_string(),
         );
-        record.rule = permit.rule().to_string();
+        record.permitted_by(permit);
         record
     })
 }

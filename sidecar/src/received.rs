@@ -246,7 +246,9 @@ impl Received {
                 let mut view = OutboundView::try_from(&unpack::<v1::Outbound>(any)?)?;
                 check_name(name, &view.service)?;
                 let before = self.policy(kind, name);
-                let policy = self.compile(before, &view.service, &view.rules, view.encoded_slashes);
+                let policy = self
+                    .compile(before, &view.service, &view.rules, view.encoded_slashes)
+                    .learning(view.learn_until);
                 view.rules = policy.rules().to_vec();
                 Ok(Resource::Outbound(Arc::new(OutboundService {
                     view,
@@ -257,7 +259,9 @@ impl Received {
                 let mut view = InboundView::try_from(&unpack::<v1::Inbound>(any)?)?;
                 check_name(name, &view.service)?;
                 let before = self.policy(kind, name);
-                let policy = self.compile(before, &view.service, &view.rules, view.encoded_slashes);
+                let policy = self
+                    .compile(before, &view.service, &view.rules, view.encoded_slashes)
+                    .learning(view.learn_until);
                 view.rules = policy.rules().to_vec();
                 Ok(Resource::Inbound(Arc::new(InboundService { view, policy })))
             }
@@ -358,7 +362,9 @@ mod tests {
             target: &target("raw"),
         };
         match admit_connection(&enforced, parties, Timestamp::now()) {
-            Admission::Allow(permit) => Ok(permit.rule().to_string()),
+            Admission::Allow(permit) => Ok(permit
+                .rule()
+                .map_or("learned".to_owned(), ToString::to_string)),
             Admission::NeedsHttp => Ok("needs HTTP".to_owned()),
             Admission::Deny(refusal) => Err(refusal.reason),
         }

@@ -22,6 +22,7 @@ use crate::control_plane::ControlPlane;
 use crate::decisions::{self, Decisions};
 use crate::discovery::Discovery;
 use crate::external::Outside;
+use crate::flows::{self, Flows};
 use crate::identity::Identity;
 use crate::keeper::{self, Keeper};
 use crate::listener::Listeners;
@@ -136,6 +137,7 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<(Duration, Worke
         identity,
         connections: Connections::default(),
         decisions: Decisions::new(Arc::clone(&metrics)),
+        flows: Flows::new(Arc::clone(&metrics), config.limits.workers),
         trials: Trials::new(Arc::clone(&metrics)),
         outside: Outside::new(&config, current.clone()),
         current,
@@ -223,6 +225,10 @@ fn start_control(
             instance,
         )
     });
+    let reporter = Arc::clone(sidecar);
+    tasks.background("flows", move || {
+        flows::report(reporter.flows.clone(), reporter.control_plane.clone())
+    });
     Farewell {
         leave,
         registration_left,
@@ -246,6 +252,7 @@ impl Farewell {
         while !sidecar.connections.is_empty() {
             tokio::time::sleep(FAREWELL_POLL).await;
         }
+        let _ = tokio::time::timeout(FAREWELL, sidecar.flows.leave()).await;
         self.leave.cancel();
         let _ = tokio::time::timeout(FAREWELL, self.discovery_left.cancelled()).await;
     }

@@ -202,4 +202,4 @@ impl Reset for Stream {
 
 const LEAST_READ: usize = 4 * 1024;
 /// A connection that fills its buffer gets one of this size.
-const LARGE_READ: usize = 128 * 1024;
+const LARGE_READ: usize = buffers::LARGE;

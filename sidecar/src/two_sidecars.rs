@@ -290,6 +290,7 @@ impl Authority {
             identity,
             connections: Connections::default(),
             decisions: Decisions::new(Arc::clone(&metrics)),
+            flows: crate::flows::Flows::new(Arc::clone(&metrics), 1),
             trials: Trials::new(Arc::clone(&metrics)),
             outside: crate::external::Outside::new(&config, current.clone()),
             current,
@@ -332,6 +333,7 @@ impl Authority {
 
     pub(crate) fn enforced(&self, sidecar: &Sidecar, fill: impl FnOnce(&mut Enforced)) -> Enforced {
         let mut enforced = Enforced {
+            generation: crate::view::Generation::next(),
             revision: 1,
             trust_domain: self.trust_domain.clone(),
             own_id: sidecar.config.own_id.clone(),
@@ -365,6 +367,7 @@ fn places(sidecar: &Sidecar, listener: &'static str) -> i64 {
 
 pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
     Enforced {
+        generation: crate::view::Generation::next(),
         revision: enforced.revision,
         trust_domain: enforced.trust_domain.clone(),
         own_id: enforced.own_id.clone(),
@@ -394,6 +397,7 @@ pub(crate) fn inbound_service(port: Port, rule: &str) -> InboundService {
         rules,
         encoded_slashes,
         health: None,
+        learn_until: None,
     };
     InboundService { view, policy }
 }
@@ -415,6 +419,7 @@ pub(crate) fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> O
         external: None,
         rules,
         encoded_slashes,
+        learn_until: None,
     };
     OutboundService { view, policy }
 }

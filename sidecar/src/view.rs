@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ use weft_wire::{InboundView, OutboundView};
 
 /// Everything that a verdict depends on, as of one revision.
 pub struct Enforced {
+    /// Tells it from every other one.
+    pub generation: Generation,
     /// The store's revision that the control plane sent last.
     pub revision: u64,
     pub trust_domain: TrustDomain,
@@ -56,6 +59,7 @@ impl Enforced {
     /// Before anything was heard: everything is denied.
     pub fn nothing_heard(own_id: SpiffeId, bundle: Arc<TrustBundle>) -> Self {
         Self {
+            generation: Generation::next(),
             revision: 0,
             trust_domain: own_id.trust_domain(),
             own_id,
@@ -93,6 +97,17 @@ impl Enforced {
             .chain(inbound)
             .filter_map(|policy| policy.next_expiry(now))
             .min()
+    }
+}
+
+/// A number that no other snapshot of this process has: the revision may stay while what is enforced changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation(u64);
+
+impl Generation {
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 

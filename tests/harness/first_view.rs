@@ -73,6 +73,7 @@ pub fn inbound(service: &str, from: &str, schema: u32) -> xds::Resource {
         }],
         keep_encoded_slashes: false,
         health: None,
+        learn_until: None,
     };
     xds::Resource {
         version: format!("{from}-{schema}"),

@@ -156,7 +156,7 @@ impl Mesh {
         let documents = documents.to_owned();
         async move {
             self.meshctl_with(
-                &["apply", "-f", "-", "--wait", "--timeout", "10s"],
+                &["apply", "-f", "-", "--yes", "--wait", "--timeout", "10s"],
                 &documents,
             )
             .await

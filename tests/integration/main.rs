@@ -12,6 +12,7 @@ mod fuzz_replay;
 mod health_and_reflection;
 mod import_edges;
 mod policy_corpus;
+mod preview;
 mod protocols;
 mod ready;
 mod reconnect;

@@ -91,6 +91,7 @@ fn text(text: Option<String>) -> Value {
 fn word(verdict: Expect) -> &'static str {
     match verdict {
         Expect::Allow => "allow",
+        Expect::Learn => "learn",
         Expect::Deny => "deny",
         Expect::Error400 => "error400",
     }

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use folder::Folder;
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use weft_tests::{Up, binary, eventually, eventually_within};
 
@@ -179,4 +180,43 @@ fn pid(value: &serde_json::Value) -> Pid {
         .and_then(|pid| i32::try_from(pid).ok())
         .and_then(Pid::from_raw)
         .unwrap_or_else(|| panic!("no pid: {value}"))
+}
+
+/// Four services without one rule.
+#[tokio::test]
+async fn a_mesh_file_may_let_a_namespace_learn_and_up_says_until_when() {
+    let read = |name: &str| {
+        let path = format!("{}/../examples/shop/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).expect("the example")
+    };
+    let mesh = read("mesh.yaml").replace("policy.yaml", "settings.yaml");
+    let (mesh, _) = mesh.split_once("\ntry:").expect("lines to try");
+    let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+    let until = Timestamp::from_second(in_an_hour.as_second()).expect("it is a time");
+    let settings = format!(
+        "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {{name: settings, namespace: shop}}\n\
+         spec: {{mode: learn, learnUntil: {until}}}\n"
+    );
+    let shop = Up::start_from(&[
+        ("mesh.yaml", mesh),
+        ("services.yaml", &read("services.yaml")),
+        ("settings.yaml", &settings),
+    ])
+    .await;
+    let said = format!("everything passes in shop until {until}");
+    assert!(shop.log().contains(&said), "{}", shop.log());
+    let may_call = shop.workload("intruder")["mayCall"].to_string();
+    assert!(may_call.contains("shop/ledger"), "{may_call}");
+    let web = shop.port("web", "http");
+    eventually("four hops work", || async move {
+        match weft_tests::get(&format!("http://{web}/checkout/1")).await {
+            Ok(response) if response.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let answer = shop
+        .through_proxy("intruder", "http://api.shop/orders/1")
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }

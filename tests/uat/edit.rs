@@ -159,3 +159,40 @@ sed -i 's,shop/web,shop/mine,' "$1""#,
         "shop/theirs"
     );
 }
+
+#[tokio::test]
+async fn a_text_with_a_mistake_comes_back_with_the_mistake_above_it() {
+    let desk = Desk::new().await;
+    // the first time a slip; then, told of it, it is mended
+    let mended = desk
+        .edit(
+            r##"cp "$1" "seen-$(ls seen-* 2>/dev/null | wc -l)"
+if grep -q '^#!' "$1"; then sed -i 's/^  form:/  from:/; s,shop/web,shop/mended,' "$1"
+else sed -i 's/^  from:/  form:/' "$1"; fi"##,
+        )
+        .ok();
+    assert_eq!(mended.stdout, "Allow/shop/web updated\n");
+    let spec = &desk.stored().await["resource"]["spec"];
+    assert_eq!(spec["from"][0], "shop/mended");
+    let seen = std::fs::read_to_string(desk.mesh.folder().join("seen-1")).expect("a second look");
+    let line = 1 + seen
+        .lines()
+        .position(|line| line.starts_with("  form:"))
+        .expect("the text that was typed");
+    let remark = format!(":{line}:3: unknown field `form`, did you mean `from`?");
+    assert!(seen.starts_with("#! It was not stored."), "{seen}");
+    assert!(seen.contains(&remark), "{remark} in:\n{seen}");
+    assert_eq!(desk.drafts(), Vec::<PathBuf>::new(), "nothing is left");
+
+    // told of it, the text is put back as it was: nothing is stored, and nothing is kept
+    let before = desk.stored().await;
+    let given_up = desk
+        .edit(
+            r##"if grep -q '^#!' "$1"; then sed -i '/^#!/d; s/^  form:/  from:/' "$1"
+else sed -i 's/^  from:/  form:/' "$1"; fi"##,
+        )
+        .ok();
+    assert_eq!(given_up.stdout, "Allow/shop/web unchanged\n");
+    assert_eq!(desk.stored().await, before);
+    assert_eq!(desk.drafts(), Vec::<PathBuf>::new());
+}

@@ -1,7 +1,9 @@
 //! Journeys of users, through `meshctl` and `curl` alone.
 
+mod allow;
 mod edit;
 mod exit_codes;
 mod first_day;
 mod formats;
 mod operator;
+mod preview;

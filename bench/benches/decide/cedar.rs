@@ -17,6 +17,7 @@ use crate::corpus::{Asked, Corpus, now, trust_domain};
 pub(crate) struct Cedar(BTreeMap<ServiceName, PolicySet>);
 
 /// All that Cedar needs, made before the clock runs.
+#[derive(Clone)]
 pub(crate) struct Prepared<'c> {
     policies: &'c PolicySet,
     request: Request,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use weft_identity::{ServiceName, SpiffeId, TrustDomain};
 use weft_policy::{
     EncodedSlashes, HeaderCondition, HeaderTest, HttpCondition, Match, Mode, NonEmpty, PolicySet,
-    Rule,
+    Rule, SourcePattern,
 };
 
 pub(crate) const RULES: usize = 10_000;
@@ -15,7 +15,8 @@ pub(crate) const IDENTITIES: usize = 2_000;
 pub(crate) const CROWDED_RULES: usize = 1_000;
 const SERVICES: usize = 300;
 const NAMESPACES: usize = 40;
-const REQUESTS: usize = 8_192;
+/// One for each identity, on the average.
+const REQUESTS: usize = 2_000;
 
 pub(crate) struct Corpus {
     pub(crate) rules: BTreeMap<ServiceName, Vec<Arc<Rule>>>,
@@ -24,6 +25,7 @@ pub(crate) struct Corpus {
 }
 
 /// A request and its way to a service.
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) service: ServiceName,
     pub(crate) source: SpiffeId,
@@ -32,6 +34,17 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) host: String,
     pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// The same, with nothing of it shared.
+    pub(crate) fn fresh(&self) -> Self {
+        Self {
+            source: parsed(self.source.as_str()),
+            port: parsed(self.port.as_str()),
+            ..self.clone()
+        }
+    }
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -93,7 +106,7 @@ impl Corpus {
 
 fn rule(draw: &mut Draw, service: &ServiceName, number: usize, crowded: bool) -> Rule {
     // one caller has a quarter of the crowded service's rules
-    let from = if crowded && draw.chance(25) {
+    let from: Vec<SourcePattern> = if crowded && draw.chance(25) {
         vec![parsed(&identity(0))]
     } else {
         match draw.below(100) {
@@ -107,7 +120,11 @@ fn rule(draw: &mut Draw, service: &ServiceName, number: usize, crowded: bool) ->
             _ => vec![parsed(&some_identity(draw))],
         }
     };
-    let http = draw.chance(50).then(|| {
+    // whole namespaces and everybody are given only a part of a service
+    let is_wide = from
+        .iter()
+        .any(|from| matches!(from, SourcePattern::AnyLocal) || from.to_string().ends_with("/*"));
+    let http = (is_wide || draw.chance(49)).then(|| {
         let count = 1 + draw.below(2);
         NonEmpty::new((0..count).map(|_| condition(draw)).collect()).expect("one or two")
     });

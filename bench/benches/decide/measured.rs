@@ -8,41 +8,70 @@ use std::{
 
 use stats_alloc::{Region, StatsAlloc};
 
+/// A decision, in nanoseconds and allocations.
 pub(crate) struct Figures {
     pub(crate) median: f64,
     pub(crate) p99: f64,
-    /// A decision, over all of them.
-    pub(crate) mean: f64,
     pub(crate) allocations: f64,
-    /// Of the questions, how many were answered with yes.
-    pub(crate) allowed: f64,
 }
 
-/// Decides every question `rounds` times, one after the other in their order. In nanoseconds.
-pub(crate) fn per_decision<Q>(
-    allocator: &StatsAlloc<System>,
-    rounds: usize,
-    questions: &[Q],
-    decide: impl Fn(&Q) -> bool,
-) -> Figures {
-    let empty = median(&mut timed(rounds, questions, |_| true));
-    let mut times = timed(rounds, questions, &decide);
-    let region = Region::new(allocator);
-    let begun = Instant::now();
-    let allowed = questions
-        .iter()
-        .filter(|asked| decide(black_box(asked)))
-        .count();
-    let whole = begun.elapsed();
-    let change = region.change();
-    times.sort_unstable();
-    let nanoseconds = |time: Duration| time.saturating_sub(empty).as_secs_f64() * 1e9;
-    Figures {
-        median: nanoseconds(times[times.len() / 2]),
-        p99: nanoseconds(times[times.len() * 99 / 100]),
-        mean: whole.as_secs_f64() * 1e9 / count(questions.len()),
-        allocations: count(change.allocations + change.reallocations) / count(questions.len()),
-        allowed: count(allowed) / count(questions.len()),
+/// What a decision finds in the processor's caches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caches {
+    /// What all the questions before it left there.
+    AsLeft,
+    /// What the same decision left there.
+    Warmed,
+}
+
+pub(crate) struct Run<'a> {
+    pub(crate) allocator: &'a StatsAlloc<System>,
+    pub(crate) rounds: usize,
+    pub(crate) caches: Caches,
+}
+
+impl Run<'_> {
+    /// Decides every question in each round, one after the other.
+    pub(crate) fn figures<Q>(
+        &self,
+        questions: &[Q],
+        fresh: impl Fn(&Q) -> Q,
+        decide: impl Fn(&Q) -> bool,
+    ) -> Figures {
+        let clock = median(&mut self.timed(questions, &fresh, |_| true));
+        let mut times = self.timed(questions, &fresh, &decide);
+        let region = Region::new(self.allocator);
+        for asked in questions {
+            black_box(decide(black_box(asked)));
+        }
+        let change = region.change();
+        times.sort_unstable();
+        let nanoseconds = |time: Duration| time.saturating_sub(clock).as_secs_f64() * 1e9;
+        Figures {
+            median: nanoseconds(times[times.len() / 2]),
+            p99: nanoseconds(times[times.len() * 99 / 100]),
+            allocations: count(change.allocations + change.reallocations) / count(questions.len()),
+        }
+    }
+
+    /// Each question is made anew before the clock runs, as a request is read just before it is judged.
+    fn timed<Q>(
+        &self,
+        questions: &[Q],
+        fresh: impl Fn(&Q) -> Q,
+        decide: impl Fn(&Q) -> bool,
+    ) -> Vec<Duration> {
+        let mut times = Vec::with_capacity(self.rounds * questions.len());
+        for asked in (0..self.rounds).flat_map(|_| questions) {
+            let asked = black_box(fresh(asked));
+            if self.caches == Caches::Warmed {
+                black_box(decide(&asked));
+            }
+            let begun = Instant::now();
+            black_box(decide(&asked));
+            times.push(begun.elapsed());
+        }
+        times
     }
 }
 
@@ -58,18 +87,6 @@ pub(crate) fn timed_whole<T>(times: usize, mut work: impl FnMut() -> T) -> Durat
         })
         .collect();
     median(&mut times)
-}
-
-fn timed<Q>(rounds: usize, questions: &[Q], decide: impl Fn(&Q) -> bool) -> Vec<Duration> {
-    let mut times = Vec::with_capacity(rounds * questions.len());
-    for _ in 0..rounds {
-        for asked in questions {
-            let begun = Instant::now();
-            black_box(decide(black_box(asked)));
-            times.push(begun.elapsed());
-        }
-    }
-    times
 }
 
 fn median(times: &mut [Duration]) -> Duration {

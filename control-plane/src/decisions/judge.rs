@@ -113,6 +113,11 @@ pub(super) fn explain_decision(
             "the rules allow this call; it was refused for what it was: {}",
             decision.detail
         ));
+    } else if explanation.learn_until.is_some() {
+        explanation.hints.push(
+            "learn mode lets this call pass now; before, the namespace was strict, or the sidecar had not heard of it"
+                .to_owned(),
+        );
     } else if explanation.allowed {
         explanation.hints.push("the rules of now allow this call; they were others, or the sidecar had not heard of them".to_owned());
     }
@@ -171,6 +176,10 @@ impl Asked<'_> {
             source: self.source,
             target: self.target,
             quarantined: self.is_quarantined(service),
+            learn_until: self
+                .ground
+                .world
+                .learn_until(&self.target.service.namespace),
             http,
             encoded_slashes: encoded_slashes(service.encoded_slashes),
             now: self.now,
@@ -190,7 +199,7 @@ impl Asked<'_> {
         if judged.allowed && local_workload(self.ground.world, self.source).is_some() {
             let outbound = rules_for(self.ground.world, entry, self.source, self.now);
             let client = weft_policy::explain(&outbound, question);
-            if client.rule != judged.rule {
+            if (client.allowed, &client.rule) != (judged.allowed, &judged.rule) {
                 return (&client).into();
             }
         }

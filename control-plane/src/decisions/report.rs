@@ -1,15 +1,11 @@
 //! What a sidecar may report: refusals to which itself was a party, at a bounded rate, in bounded words.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use jiff::Timestamp;
-use tokio::time::Instant;
-use tonic::Status;
 use weft_identity::{DnsLabel, ServiceName, SpiffeId, WorkloadName};
 use weft_wire::{read_timestamp, v1, write_timestamp};
 
 use crate::escape;
+use crate::reports::{Limits, Rate};
 use crate::world::World;
 
 /// Who reports, and what is known of the mesh.
@@ -82,104 +78,19 @@ pub(super) fn is_decision_id(id: &str) -> bool {
     id.len() == 26 && id.bytes().all(is_digit)
 }
 
-/// How much each reporter, and all together, may still report.
-pub(crate) struct Reports(Mutex<Buckets>);
-
-struct Buckets {
-    all: Bucket,
-    by_reporter: HashMap<SpiffeId, Bucket>,
-}
-
-#[derive(Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Default for Reports {
-    fn default() -> Self {
-        Self(Mutex::new(Buckets {
-            all: Bucket::full(ALL.burst),
-            by_reporter: HashMap::new(),
-        }))
-    }
-}
-
-impl Reports {
-    /// Takes a report of so many decisions, or refuses it as too much.
-    pub(crate) fn admit(&self, reporter: &SpiffeId, count: usize) -> Result<(), Status> {
-        let count = u32::try_from(count)
-            .ok()
-            .filter(|count| *count <= REPORT_LIMIT);
-        let count = count.ok_or_else(|| {
-            Status::invalid_argument(format!("decisions: at most {REPORT_LIMIT}"))
-        })?;
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.forget_full();
-        let Buckets { all, by_reporter } = &mut *buckets;
-        if by_reporter.len() >= REPORTERS_LIMIT && !by_reporter.contains_key(reporter) {
-            return Err(too_many());
-        }
-        let own = by_reporter
-            .entry(reporter.clone())
-            .or_insert_with(|| Bucket::full(ONE.burst));
-        if own.holds(count, ONE) && all.holds(count, ALL) {
-            own.tokens -= f64::from(count);
-            all.tokens -= f64::from(count);
-            return Ok(());
-        }
-        Err(too_many())
-    }
-}
-
-impl Buckets {
-    /// Who has been silent long enough is as good as new.
-    fn forget_full(&mut self) {
-        if self.by_reporter.len() >= REPORTERS_LIMIT {
-            self.by_reporter
-                .retain(|_, bucket| !bucket.holds(ONE.burst, ONE));
-        }
-    }
-}
-
-impl Bucket {
-    fn full(burst: u32) -> Self {
-        Self {
-            tokens: f64::from(burst),
-            at: Instant::now(),
-        }
-    }
-
-    fn holds(&mut self, count: u32, rate: Rate) -> bool {
-        let now = Instant::now();
-        let filled =
-            self.tokens + now.duration_since(self.at).as_secs_f64() * f64::from(rate.per_second);
-        self.tokens = filled.min(f64::from(rate.burst));
-        self.at = now;
-        self.tokens >= f64::from(count)
-    }
-}
-
-fn too_many() -> Status {
-    Status::resource_exhausted("too many decisions: report them again later")
-}
-
-#[derive(Clone, Copy)]
-struct Rate {
-    burst: u32,
-    per_second: u32,
-}
-
-const ONE: Rate = Rate {
-    burst: 500,
-    per_second: 50,
+/// How much is taken of refusals.
+pub(crate) const LIMITS: Limits = Limits {
+    what: "decisions",
+    of_one: Rate {
+        burst: 500,
+        per_second: 50,
+    },
+    of_all: Rate {
+        burst: 5000,
+        per_second: 500,
+    },
+    in_one_report: 500,
 };
-const ALL: Rate = Rate {
-    burst: 5000,
-    per_second: 500,
-};
-const REPORT_LIMIT: u32 = 500;
-const REPORTERS_LIMIT: usize = 10_000;
 const METHOD_CHARS: usize = 32;
 const PATH_CHARS: usize = 512;
 const HOST_CHARS: usize = 255;

@@ -119,7 +119,7 @@ async fn no_refusal_lies_in_the_future() {
 
 #[tokio::test]
 async fn row_11_a_flood_of_reports_is_refused_and_others_are_served() {
-    let reports = Reports::default();
+    let reports = crate::reports::Reports::new(LIMITS);
     let flooder = id("intruder");
     let taken = (0..100)
         .filter(|_| reports.admit(&flooder, 50).is_ok())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tonic::Status;
-use weft_catalog::Service;
+use weft_catalog::{NamespaceSettings, Service};
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
 use weft_policy::Rule;
 use weft_wire::v1::change::Action;
@@ -90,7 +90,7 @@ impl Edit {
             let mut resource = Resource::try_from(message).map_err(|error| {
                 Status::invalid_argument(format!("{}: {error}", shown_name(i, message)))
             })?;
-            admit(&resource, trust_domain).map_err(|problem| {
+            admit(&resource, trust_domain, Timestamp::now()).map_err(|problem| {
                 Status::invalid_argument(format!("{}: {problem}", resource.key()))
             })?;
             resource.revision = 0;
@@ -125,7 +125,19 @@ impl Edit {
             .values()
             .filter_map(|resource| match &resource.spec {
                 Spec::Allow(rule) => Some(rule),
-                Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) => None,
+                Spec::Mesh(_)
+                | Spec::Service(_)
+                | Spec::Quarantine(_)
+                | Spec::NamespaceSettings(_) => None,
+            })
+    }
+
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &NamespaceSettings> {
+        self.puts
+            .values()
+            .filter_map(|resource| match &resource.spec {
+                Spec::NamespaceSettings(settings) => Some(settings),
+                Spec::Mesh(_) | Spec::Service(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
             })
     }
 
@@ -136,7 +148,9 @@ impl Edit {
             .map(|resource| &resource.spec)?
         {
             Spec::Service(service) => Some(service),
-            Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+            Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {
+                None
+            }
         }
     }
 
@@ -149,7 +163,10 @@ impl Edit {
             .values()
             .filter_map(|resource| match &resource.spec {
                 Spec::Service(service) => Some(service),
-                Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+                Spec::Mesh(_)
+                | Spec::Allow(_)
+                | Spec::Quarantine(_)
+                | Spec::NamespaceSettings(_) => None,
             })
     }
 
@@ -177,6 +194,7 @@ impl Edit {
             .map(ToString::to_string)
             .chain(self.dangling(world))
             .chain(self.advice(world))
+            .chain(self.namespaces().filter_map(|it| learning(it, now)))
             .collect()
     }
 
@@ -200,6 +218,22 @@ impl Edit {
             })
         })
     }
+}
+
+/// What whoever lets a namespace learn should know.
+fn learning(settings: &NamespaceSettings, now: Timestamp) -> Option<String> {
+    let (key, namespace) = (
+        ResourceKey::namespace_settings(&settings.namespace),
+        &settings.namespace,
+    );
+    let until = settings.learn_until()?;
+    Some(if until <= now {
+        format!("{key}: learn mode ended at {until}; {namespace} is strict")
+    } else {
+        format!(
+            "{key}: everything passes in {namespace} until {until}, and every workload sees its services and their endpoints"
+        )
+    })
 }
 
 /// Compares the request with what is stored. Nothing is written here.
@@ -343,7 +377,8 @@ fn ports_of(
             }
             v1::resource::Spec::Mesh(_)
             | v1::resource::Spec::Allow(_)
-            | v1::resource::Spec::Quarantine(_) => None,
+            | v1::resource::Spec::Quarantine(_)
+            | v1::resource::Spec::NamespaceSettings(_) => None,
         }))
 }
 

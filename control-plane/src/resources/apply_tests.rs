@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{Mesh, allow, quarantine, service, trust_domain};
+use crate::fixture::{Mesh, allow, learning, quarantine, service, trust_domain};
 
 fn request(resources: impl IntoIterator<Item = v1::Resource>) -> v1::ApplyRequest {
     v1::ApplyRequest {
@@ -195,4 +195,20 @@ fn what_is_not_valid_is_refused_by_its_name_and_field() {
     };
     // 4 labels of 63 would not fit, these do.
     assert!(Edit::read_apply(&trust_domain(), request([long])).is_ok());
+}
+
+#[tokio::test]
+async fn learning_is_admitted_for_thirty_days_and_warned_of() {
+    let now = Timestamp::now();
+    let days = |days: i64| now + jiff::SignedDuration::from_hours(24 * days);
+    assert!(refusal(request([learning(days(31))])).contains("at most 30 days"));
+    let world = Mesh::shop().await.views.world();
+    let warnings = |until| {
+        let edit = Edit::read_apply(&trust_domain(), request([learning(until)])).unwrap();
+        edit.warnings(&world, now)
+    };
+    let until = days(29);
+    let said = format!("everything passes in shop until {until}");
+    assert!(warnings(until)[0].contains(&said), "{:?}", warnings(until));
+    assert!(warnings(days(-1))[0].contains("shop is strict"));
 }

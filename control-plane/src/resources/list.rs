@@ -57,9 +57,11 @@ pub(super) fn read_kind(kind: &str) -> Result<Option<Kind>, Status> {
         return Ok(None);
     }
     let known = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
-    known
-        .map(Some)
-        .ok_or_else(|| Status::invalid_argument("kind: is not Mesh, Service, Allow or Quarantine"))
+    known.map(Some).ok_or_else(|| {
+        Status::invalid_argument(
+            "kind: is not Mesh, Service, Allow, Quarantine or NamespaceSettings",
+        )
+    })
 }
 
 fn read_size(size: u32) -> Result<usize, Status> {

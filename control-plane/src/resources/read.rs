@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tonic::Status;
 use weft_identity::{DnsLabel, TrustDomain};
 use weft_policy::PolicySet;
 use weft_wire::{Resource, ResourceKey, Spec, encoded_slashes, v1};
 
 /// What a resource must satisfy in this mesh, beyond being readable. A rule is compiled as a sidecar would.
-pub(super) fn admit(resource: &Resource, trust_domain: &TrustDomain) -> Result<(), String> {
+pub(super) fn admit(
+    resource: &Resource,
+    trust_domain: &TrustDomain,
+    now: Timestamp,
+) -> Result<(), String> {
     match &resource.spec {
         Spec::Service(service) => match &service.external {
             // That it takes no name of a namespace is asked where the mesh's are known.
@@ -30,6 +35,9 @@ pub(super) fn admit(resource: &Resource, trust_domain: &TrustDomain) -> Result<(
         }
         Spec::Quarantine(quarantine) if quarantine.workload.is_reserved() => {
             Err("spec.workload: namespace `weft` is the mesh's own".to_owned())
+        }
+        Spec::NamespaceSettings(settings) => {
+            settings.check_end(now).map_err(|error| error.to_string())
         }
         Spec::Quarantine(_) | Spec::Mesh(_) => Ok(()),
     }

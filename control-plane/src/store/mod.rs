@@ -8,6 +8,7 @@
 mod audit;
 mod decisions;
 mod error;
+mod flows;
 mod folder;
 mod records;
 mod rows;
@@ -27,6 +28,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::StoreError;
+pub use flows::{FlowReport, Loss};
 pub use folder::{FolderError, StateFolder};
 pub use records::{
     AuditEntry, Outcome, OwnedEndpoints, Revocation, RevocationTarget, StoredEndpoints,

@@ -34,12 +34,18 @@ pub enum Table {
     DecisionOrder,
     /// Reporter → how many of its decisions are kept; reporter, NUL, order of arrival → decision id.
     DecisionReporters,
+    /// Hour, hash of the reporter, hash of the flow → `v1.Flow`.
+    Flows,
+    /// Hour, reporter → how many of its flows are kept, and what was lost.
+    FlowReporters,
+    /// Reporter, NUL, run of its process → the last report that was taken.
+    FlowRuns,
     /// The sealed root and the trust bundle.
     Ca,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 13] = [
+    pub(crate) const ALL: [Table; 16] = [
         Table::Meta,
         Table::Resources,
         Table::Endpoints,
@@ -52,6 +58,9 @@ impl Table {
         Table::Decisions,
         Table::DecisionOrder,
         Table::DecisionReporters,
+        Table::Flows,
+        Table::FlowReporters,
+        Table::FlowRuns,
         Table::Ca,
     ];
 
@@ -69,6 +78,9 @@ impl Table {
             Table::Decisions => "decisions",
             Table::DecisionOrder => "decision-order",
             Table::DecisionReporters => "decision-reporters",
+            Table::Flows => "flows",
+            Table::FlowReporters => "flow-reporters",
+            Table::FlowRuns => "flow-runs",
             Table::Ca => "ca",
         }
     }
@@ -130,6 +142,7 @@ pub(super) const META_AUDIT_ROUTINE: &[u8] = b"audit-routine";
 pub(super) const META_AUDIT_DROPPED: &[u8] = b"audit-dropped";
 pub(super) const META_DECISION_NEXT: &[u8] = b"decision-next";
 pub(super) const META_DECISION_COUNT: &[u8] = b"decision-count";
+pub(super) const META_FLOW_COUNT: &[u8] = b"flow-count";
 pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_SCHEMA: &[u8] = b"schema";
 

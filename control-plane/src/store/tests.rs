@@ -9,6 +9,7 @@ use weft_wire::v1;
 use super::*;
 
 mod bounds;
+mod flows;
 
 fn service(name: &str) -> v1::Resource {
     v1::Resource {

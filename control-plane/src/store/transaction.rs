@@ -274,6 +274,7 @@ pub fn key_of(resource: &v1::Resource) -> Option<v1::ResourceKey> {
         Spec::Service(_) => "Service",
         Spec::Allow(_) => "Allow",
         Spec::Quarantine(_) => "Quarantine",
+        Spec::NamespaceSettings(_) => "NamespaceSettings",
     };
     (!metadata.name.is_empty()).then(|| v1::ResourceKey {
         kind: kind.to_owned(),

@@ -1,7 +1,7 @@
 //! One resource of one identity's view, from the world.
 //!
 //! Invariant: an outbound resource exists only for a service that an unexpired rule in force opens to the identity, and
-//! holds only the ports and rules that do. This is the only place that decides what leaves the control plane.
+//! holds only the ports and rules that do; or for one whose namespace learns, to workloads of the own trust domain. This is the only place that decides what leaves the control plane.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,10 +27,12 @@ pub(super) fn outbound(
     let entry = world.entry(name)?;
     let service = entry.service.as_ref()?;
     let rules = rules_for(world, entry, id, now);
+    let learn_until =
+        learns_until(world, name, now).filter(|_| local_workload(world, id).is_some());
     let ports: Vec<Port> = service
         .ports
         .iter()
-        .filter(|port| is_opened(port, &rules))
+        .filter(|port| learn_until.is_some() || is_opened(port, &rules))
         .cloned()
         .collect();
     if ports.is_empty() {
@@ -48,6 +50,7 @@ pub(super) fn outbound(
         external: service.external.clone(),
         rules,
         encoded_slashes: encoded_slashes(service.encoded_slashes),
+        learn_until,
     };
     Some((&view).into())
 }
@@ -86,17 +89,18 @@ pub(super) fn inbound(world: &World, id: &SpiffeId, name: &ServiceName) -> Optio
         rules: entry.rules.values().cloned().collect(),
         encoded_slashes: encoded_slashes(service.encoded_slashes),
         health: service.health.clone(),
+        learn_until: world.learn_until(&name.namespace),
     };
     Some((&view).into())
 }
 
 /// Whom this identity must not trust, among those that it may meet: itself, the endpoints that it sees, the sources of
-/// rules for what it offers.
+/// rules for what it offers, and every workload where one of these learns.
 pub(super) fn revocations(
     world: &World,
     id: &SpiffeId,
-    seen: &[ServiceName],
-    offered: &[ServiceName],
+    (seen, offered): (&[ServiceName], &[ServiceName]),
+    now: Timestamp,
 ) -> v1::Revocations {
     let distrust = &world.distrust;
     if distrust.is_empty() {
@@ -109,8 +113,12 @@ pub(super) fn revocations(
     let rules: Vec<&Arc<Rule>> = entries(world, offered)
         .flat_map(|entry| entry.rules.values())
         .collect();
+    let is_learning = offered
+        .iter()
+        .any(|name| learns_until(world, name, now).is_some());
     let is_met = |other: &&SpiffeId| {
         *other == id
+            || (is_learning && local_workload(world, other).is_some())
             || endpoints.contains(other)
             || rules
                 .iter()
@@ -131,6 +139,13 @@ pub(super) fn revocations(
             .collect(),
     };
     (&revocations).into()
+}
+
+/// The end of the learning of a service's namespace, if it learns now.
+fn learns_until(world: &World, name: &ServiceName, now: Timestamp) -> Option<Timestamp> {
+    world
+        .learn_until(&name.namespace)
+        .filter(|until| now < *until)
 }
 
 /// The workload of an identity of this trust domain.

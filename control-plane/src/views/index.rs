@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weft_catalog::Service;
-use weft_identity::{RuleName, ServiceName, SpiffeId, TrustDomain, WorkloadName};
+use weft_identity::{DnsLabel, RuleName, ServiceName, SpiffeId, TrustDomain, WorkloadName};
 use weft_policy::Rule;
 
 use crate::world::World;
@@ -18,6 +18,8 @@ pub(super) struct Index {
     exact: HashMap<SpiffeId, BTreeMap<RuleName, ServiceName>>,
     /// Rules with patterns that must be tried.
     wide: BTreeMap<RuleName, Arc<Rule>>,
+    /// Services of namespaces that learn: open to every workload of the trust domain.
+    learning: BTreeMap<DnsLabel, BTreeSet<ServiceName>>,
     offered_by: HashMap<WorkloadName, BTreeSet<ServiceName>>,
     /// Services where an identity has endpoints, with their number.
     homes: HashMap<SpiffeId, BTreeMap<ServiceName, usize>>,
@@ -31,10 +33,14 @@ impl Index {
             trust_domain: world.trust_domain.clone(),
             exact: HashMap::new(),
             wide: BTreeMap::new(),
+            learning: BTreeMap::new(),
             offered_by: HashMap::new(),
             homes: HashMap::new(),
             seen_by: HashMap::new(),
         };
+        for (namespace, _) in world.learning() {
+            index.set_learning(namespace, Some(BTreeSet::new()));
+        }
         for (name, entry) in world.services() {
             entry
                 .service
@@ -80,7 +86,26 @@ impl Index {
         }
     }
 
+    /// The services of a namespace that learns; `None`: it does not.
+    pub(super) fn set_learning(
+        &mut self,
+        namespace: &DnsLabel,
+        services: Option<BTreeSet<ServiceName>>,
+    ) {
+        match services {
+            Some(services) => self.learning.insert(namespace.clone(), services),
+            None => self.learning.remove(namespace),
+        };
+    }
+
+    pub(super) fn learns(&self, namespace: &DnsLabel) -> bool {
+        self.learning.contains_key(namespace)
+    }
+
     pub(super) fn put_service(&mut self, service: &Service) {
+        if let Some(services) = self.learning.get_mut(&service.name.namespace) {
+            services.insert(service.name.clone());
+        }
         for workload in &service.workloads {
             self.offered_by
                 .entry(workload.clone())
@@ -90,6 +115,9 @@ impl Index {
     }
 
     pub(super) fn remove_service(&mut self, service: &Service) {
+        if let Some(services) = self.learning.get_mut(&service.name.namespace) {
+            services.remove(&service.name);
+        }
         for workload in &service.workloads {
             remove_from(&mut self.offered_by, workload, &service.name);
         }
@@ -135,17 +163,24 @@ impl Index {
         self.seen_by.get(service).into_iter().flatten()
     }
 
-    /// Services for which a rule of any mode has this identity as a source.
+    /// Services for which a rule of any mode has this identity as a source, and those that learn.
     pub(super) fn opened_to(&self, id: &SpiffeId) -> BTreeSet<ServiceName> {
         let exact = self.exact.get(id).into_iter().flat_map(BTreeMap::values);
         let wide = self
             .wide
             .values()
             .filter(|rule| rule.matches_source(id, &self.trust_domain));
+        let learning = self.learning.values().flatten();
+        let learning = learning.filter(|_| self.is_local_workload(id));
         exact
             .chain(wide.map(|rule| &rule.service))
+            .chain(learning)
             .cloned()
             .collect()
+    }
+
+    pub(super) fn is_local_workload(&self, id: &SpiffeId) -> bool {
+        id.is_in(&self.trust_domain) && id.workload().is_some()
     }
 
     pub(super) fn offered_by(&self, id: &SpiffeId) -> BTreeSet<ServiceName> {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use weft_identity::{RuleName, ServiceName, SpiffeId};
+use weft_identity::{DnsLabel, RuleName, ServiceName, SpiffeId};
 use weft_policy::Rule;
 
 pub(crate) use compute::{local_workload, rules_for};
@@ -50,6 +50,7 @@ struct State {
     /// Which identities a revision touched, newest last.
     touched: VecDeque<(u64, Arc<[SpiffeId]>)>,
     expiries: BTreeSet<(Timestamp, RuleName, ServiceName)>,
+    learning_ends: BTreeSet<(Timestamp, DnsLabel)>,
 }
 
 struct Connected {
@@ -146,7 +147,7 @@ impl Views {
         });
     }
 
-    /// Closes what rules opened whose time is over.
+    /// Closes what rules, and namespaces that learnt, opened whose time is over.
     pub fn expire(&self, now: Timestamp) {
         self.change(|state| {
             let plan = state.expired(now);
@@ -154,13 +155,12 @@ impl Views {
         });
     }
 
-    /// When the next rule expires.
+    /// When the next rule expires, or the next namespace learns no longer.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.shared
-            .lock()
-            .expiries
-            .first()
-            .map(|(expires, ..)| *expires)
+        let state = self.shared.lock();
+        let rule = state.expiries.first().map(|(expires, ..)| *expires);
+        let namespace = state.learning_ends.first().map(|(until, _)| *until);
+        rule.into_iter().chain(namespace).min()
     }
 
     /// The last revision that changed an identity's view; `None`: no sidecar of it is connected.
@@ -203,6 +203,13 @@ impl Views {
         let mut ids = state.index.sources_among(rule, &state.connected);
         ids.extend(state.offering(&rule.service));
         ids
+    }
+
+    /// Connected identities that a namespace in learn mode is open to.
+    pub fn learners(&self) -> BTreeSet<SpiffeId> {
+        let state = self.shared.lock();
+        let local = |id: &&SpiffeId| state.index.is_local_workload(id);
+        state.connected.keys().filter(local).cloned().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut State) -> (u64, bool)) {
@@ -268,6 +275,9 @@ impl State {
         let index = Index::of(&world);
         let rules = world.services().flat_map(|(_, entry)| entry.rules.values());
         let expiries = rules.filter_map(|rule| expiry(rule)).collect();
+        let learning = world.learning();
+        let learning_ends = learning.map(|(namespace, until)| (until, namespace.clone()));
+        let learning_ends = learning_ends.collect();
         Self {
             index,
             connected: BTreeMap::new(),
@@ -275,6 +285,7 @@ impl State {
             mesh: Item::new(&v1::MeshSettings::from(&world.mesh)),
             touched: VecDeque::new(),
             expiries,
+            learning_ends,
             world,
         }
     }
@@ -384,7 +395,8 @@ impl State {
         }
         if work.has_revocations {
             let (seen, offered) = (names(&view, Kind::Outbound), names(&view, Kind::Inbound));
-            let item = Item::new(&compute::revocations(&self.world, id, &seen, &offered));
+            let met = (seen.as_slice(), offered.as_slice());
+            let item = Item::new(&compute::revocations(&self.world, id, met, now));
             has_changed |= view.put(Kind::Revocations, resource_name::REVOCATIONS, Some(item));
         }
         // Before the CA was made there is nothing to trust, and nobody can connect.

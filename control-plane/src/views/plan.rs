@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_identity::{ServiceName, SpiffeId};
+use weft_identity::{DnsLabel, ServiceName, SpiffeId};
 use weft_policy::{Mode, Rule};
 use weft_wire::v1;
 
@@ -93,12 +93,15 @@ impl State {
         for service in changed {
             self.plan_callers(service, &mut plan);
         }
+        for namespace in &changes.namespaces {
+            self.plan_namespace(namespace, &mut plan);
+        }
         self.plan_distrust(changes, &mut plan);
         self.plan_common(changes, &mut plan);
         plan
     }
 
-    /// What rules opened whose time is over by now.
+    /// What rules, and namespaces that learnt, opened whose time is over by now.
     pub(super) fn expired(&mut self, now: Timestamp) -> Plan {
         let mut plan = Plan::new();
         while self
@@ -118,7 +121,54 @@ impl State {
                 self.plan_sources(&rule, &mut plan);
             }
         }
+        while let Some((until, namespace)) = self.learning_ends.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.learning_ends.pop_first();
+            let services = self.services_in(&namespace);
+            self.plan_everyone(&services, &mut plan);
+            self.index.set_learning(&namespace, None);
+        }
         plan
+    }
+
+    /// Settings came, went or changed: whoever may see or offer a service of the namespace.
+    fn plan_namespace(&mut self, namespace: &DnsLabel, plan: &mut Plan) {
+        let services = self.services_in(namespace);
+        self.learning_ends.retain(|(_, other)| other != namespace);
+        let until = self.world.learn_until(namespace);
+        self.learning_ends
+            .extend(until.map(|until| (until, namespace.clone())));
+        self.index
+            .set_learning(namespace, until.map(|_| services.clone()));
+        self.plan_everyone(&services, plan);
+        for service in services {
+            for id in self.offering(&service) {
+                plan.entry(id).or_default().inbound.insert(service.clone());
+            }
+        }
+    }
+
+    fn services_in(&self, namespace: &DnsLabel) -> BTreeSet<ServiceName> {
+        let services = self.world.services();
+        let here = services
+            .filter(|(name, entry)| name.namespace == *namespace && entry.service.is_some());
+        here.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Every connected workload may see these, or did; whoever offers them meets all of them, or did.
+    fn plan_everyone(&self, services: &BTreeSet<ServiceName>, plan: &mut Plan) {
+        if services.is_empty() {
+            return;
+        }
+        for id in self.connected.keys() {
+            if self.index.is_local_workload(id) {
+                let work = plan.entry(id.clone()).or_default();
+                work.outbound.extend(services.iter().cloned());
+                work.has_revocations = true;
+            }
+        }
     }
 
     /// Connected identities that may offer a service.
@@ -181,6 +231,9 @@ impl State {
                 .flat_map(|entry| entry.rules.values().cloned())
                 .collect();
             rules.iter().for_each(|rule| self.plan_sources(rule, plan));
+            if self.index.learns(&service.name.namespace) {
+                self.plan_everyone(&BTreeSet::from([service.name.clone()]), plan);
+            }
             self.plan_callers(&service.name, plan);
         }
     }

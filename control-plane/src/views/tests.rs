@@ -2,7 +2,7 @@ use jiff::SignedDuration;
 use weft_wire::{unpack, write_timestamp};
 
 use super::*;
-use crate::fixture::{Mesh, allow, allow_spec, id, quarantine, resource, service};
+use crate::fixture::{Mesh, allow, allow_spec, id, learning, quarantine, resource, service};
 
 fn outbound(view: &View, name: &str) -> v1::Outbound {
     unpack(&view.of(Kind::Outbound)[name].any).unwrap()
@@ -108,7 +108,10 @@ async fn a_view_kept_up_to_date_is_the_view_computed_anew() {
     mesh.delete("Allow", "web-api").await;
     mesh.put([allow("any", "api", &["shop/orders", "shop/intruder"])])
         .await;
+    mesh.put([learning(in_an_hour())]).await;
     mesh.delete("Service", "orders").await;
+    mesh.put([service("late", &["shop/late"])]).await;
+    mesh.offer("late", Some("late")).await;
     mesh.revoke("api").await;
     let anew = Views::new(
         World::load(&crate::fixture::trust_domain(), &mesh.store.read().unwrap()).unwrap(),
@@ -257,4 +260,88 @@ async fn a_change_that_leaves_a_view_as_it_was_asks_nothing_of_its_sidecars() {
         .await;
     assert_eq!(mesh.views.required(&id("web")), required);
     assert!(mesh.views.touched_by(mesh.views.revision()).is_empty());
+}
+
+#[tokio::test]
+async fn sentence_56_where_a_namespace_learns_every_local_workload_sees_all_of_it() {
+    let mut mesh = Mesh::shop().await;
+    mesh.offer("api", Some("api")).await;
+    let others = [
+        "spiffe://partner.example/ns/shop/sa/web",
+        "spiffe://weft.local/operator/admin",
+    ]
+    .map(|id| id.parse::<SpiffeId>().unwrap());
+    let streams: Vec<Subscription> = others.iter().map(|id| mesh.views.subscribe(id)).collect();
+    let mut intruder = mesh.views.subscribe(&id("intruder"));
+    let until = in_an_hour();
+    mesh.put([learning(until)]).await;
+    let seen = intruder.current();
+    assert_eq!(seen.of(Kind::Outbound).len(), 2);
+    let api = outbound(&seen, "shop/api");
+    assert_eq!((api.ports.len(), api.endpoints.len()), (2, 1));
+    assert!(api.rules.is_empty(), "rules of others are not told");
+    assert_eq!(
+        (api.schema, api.learn_until),
+        (2, Some(write_timestamp(until)))
+    );
+    let inbound: v1::Inbound = unpack(&mesh.view("api").of(Kind::Inbound)["shop/api"].any).unwrap();
+    assert_eq!(inbound.learn_until, Some(write_timestamp(until)));
+    for mut stream in streams {
+        assert!(stream.current().of(Kind::Outbound).is_empty());
+    }
+    // Who comes later sees it too, and so is what comes later.
+    assert_eq!(mesh.seen("late", Kind::Outbound).len(), 2);
+    mesh.put([service("more", &["shop/more"])]).await;
+    assert_eq!(intruder.current().of(Kind::Outbound).len(), 3);
+    mesh.delete("Service", "more").await;
+    assert_eq!(intruder.current().of(Kind::Outbound).len(), 2);
+
+    mesh.delete("NamespaceSettings", "settings").await;
+    assert!(intruder.current().of(Kind::Outbound).is_empty());
+    assert_eq!(mesh.views.next_expiry(), None);
+    let inbound: v1::Inbound = unpack(&mesh.view("api").of(Kind::Inbound)["shop/api"].any).unwrap();
+    assert_eq!((inbound.schema, inbound.learn_until), (1, None));
+}
+
+#[tokio::test]
+async fn views_shrink_at_the_end_of_learning_and_cost_those_that_saw_it() {
+    let mut mesh = Mesh::shop().await;
+    let mut web = mesh.views.subscribe(&id("web"));
+    let mut intruder = mesh.views.subscribe(&id("intruder"));
+    let until = in_an_hour();
+    mesh.put([learning(until)]).await;
+    assert_eq!(mesh.views.next_expiry(), Some(until));
+    let before = mesh.views.recomputed();
+    mesh.views.expire(until - SignedDuration::from_millis(1));
+    assert_eq!(mesh.views.recomputed(), before);
+    mesh.views.expire(until);
+    // Two services for each of two that saw them.
+    assert_eq!(mesh.views.recomputed() - before, 4);
+    assert!(intruder.current().of(Kind::Outbound).is_empty());
+    let api = outbound(&web.current(), "shop/api");
+    assert_eq!((api.ports.len(), api.learn_until), (1, None));
+    assert_eq!(mesh.views.next_expiry(), None);
+    // From then on a service is nobody's business but theirs whom rules name.
+    mesh.put([service("more", &["shop/more"])]).await;
+    assert!(intruder.current().of(Kind::Outbound).is_empty());
+}
+
+#[tokio::test]
+async fn row_14_whoever_offers_what_learns_is_told_of_everyone_who_is_distrusted() {
+    let mut mesh = Mesh::shop().await;
+    let streams = ["api", "orders", "intruder"].map(|workload| mesh.views.subscribe(&id(workload)));
+    mesh.put([learning(in_an_hour())]).await;
+    mesh.put([quarantine("q", "shop/intruder")]).await;
+    mesh.revoke("web").await;
+    for offering in ["api", "orders"] {
+        let told = revocations(&mesh, offering);
+        assert_eq!(told.quarantined, [id("intruder").to_string()], "{offering}");
+        assert_eq!(told.identities, [id("web").to_string()], "{offering}");
+    }
+    assert!(mesh.seen("intruder", Kind::Outbound).is_empty());
+    drop(streams);
+}
+
+fn in_an_hour() -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(3600)
 }

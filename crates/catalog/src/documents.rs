@@ -1,7 +1,8 @@
-//! The documents of this crate's kinds: what stands under `spec` of a `Service` and of the `Mesh`.
+//! The documents of this crate's kinds: what stands under `spec` of a `Service`, of the `Mesh` and of `NamespaceSettings`.
 //!
 //! Only shapes here; what the values must satisfy is checked where a document becomes a model.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use weft_identity::{DnsLabel, WorkloadName};
@@ -99,6 +100,7 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub target_port: Option<u16>,
+    /// What is spoken there.
     pub protocol: Protocol,
 }
 
@@ -165,4 +167,28 @@ pub struct MeshSpec {
     /// How long a sidecar serves without hearing from any control plane; absent: `ttl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_stale: Option<Length>,
+}
+
+/// `kind: NamespaceSettings`: settings of one namespace. Each has at most one, named `settings`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceSettingsSpec {
+    pub mode: ModeSpec,
+    /// When learn mode ends, at most 30 days from now; given with `mode: learn` and not otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub learn_until: Option<Timestamp>,
+}
+
+/// What becomes of traffic to the namespace's services that no rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeSpec {
+    /// It is refused.
+    Strict,
+    /// It passes and is marked, until `learnUntil`.
+    Learn,
+    /// Known, so that it is refused with its reason.
+    #[schemars(skip)]
+    Permissive,
 }

@@ -32,6 +32,18 @@ pub enum Problem {
     NamespaceGiven { kind: &'static str },
     #[error("there is one Mesh and its name is `mesh`, not `{0}`")]
     NotTheMesh(String),
+    #[error("the settings of a namespace are named `settings`, not `{0}`")]
+    NotTheSettings(String),
+    #[error("learn mode needs an end, at most 30 days from now")]
+    LearnsForever,
+    #[error("learn mode ends at most 30 days from now")]
+    LearnsTooLong,
+    #[error("only learn mode has an end; leave it out or say `mode: learn`")]
+    EndOfNoLearning,
+    #[error(
+        "permissive mode needs transparent interception, which does not exist yet; use strict or learn"
+    )]
+    NeedsInterception,
     #[error("a port number is 1 to 65535")]
     PortZero,
     #[error("needs exactly one of `http` and `tcp`")]

@@ -393,7 +393,7 @@ pub(crate) fn check_count(path: &str, count: usize, limit: usize) -> Result<(), 
 }
 
 /// The first schema whose readers know external services.
-const EXTERNAL_SCHEMA: u32 = 2;
+const EXTERNAL_SCHEMA: u32 = 3;
 const PORTS_LIMIT: usize = 64;
 const WORKLOADS_LIMIT: usize = 1_000;
 const PROBE_PATH_LIMIT: usize = 1_024;

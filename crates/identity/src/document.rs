@@ -98,12 +98,16 @@ pub struct Envelope {
     pub metadata: Metadata,
 }
 
+/// Names a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
+    /// Unique among its kind in the namespace.
     pub name: DnsLabel,
+    /// Absent for kinds of the whole mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<DnsLabel>,
+    /// For people and tools; no verdict rests on them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

@@ -37,7 +37,9 @@ fn label_problem(text: &str) -> Option<Problem> {
         Some(Problem::Empty)
     } else if text.len() > LABEL_LIMIT {
         Some(Problem::TooLong { limit: LABEL_LIMIT })
-    } else if let Some(found) = text.chars().find(|c| !allowed(*c)) {
+    } else if !text.bytes().all(|byte| allowed(byte.into()))
+        && let Some(found) = text.chars().find(|c| !allowed(*c))
+    {
         Some(Problem::Character { found })
     } else if text.starts_with('-') || text.ends_with('-') {
         Some(Problem::Hyphen)

@@ -95,7 +95,9 @@ impl SpiffeId {
 
     /// Namespace and name of a workload without an allocation; both are DNS labels.
     pub fn workload_parts(&self) -> Option<(&str, &str)> {
-        let (namespace, name) = self.path().strip_prefix("/ns/")?.split_once("/sa/")?;
+        // no label holds a `/`
+        let (namespace, rest) = self.path().strip_prefix("/ns/")?.split_once('/')?;
+        let name = rest.strip_prefix("sa/")?;
         (DnsLabel::is_valid(namespace) && DnsLabel::is_valid(name)).then_some((namespace, name))
     }
 

@@ -7,6 +7,7 @@ use weft_wire::v1;
 
 use crate::client::{Client, refused};
 use crate::output::{Output, Paint, printable};
+use crate::preview::Report;
 use crate::rollout::Rollout;
 
 /// The answer of `apply`, `delete` and `quarantine`.
@@ -19,6 +20,9 @@ pub(crate) struct Changes {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rollout: Option<Rollout>,
+    /// What it does to live traffic, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) preview: Option<Report>,
     /// When the request left: how long a rollout took is counted from here.
     #[serde(skip)]
     pub(crate) sent: Instant,
@@ -57,6 +61,7 @@ impl Changes {
             changes: answer.changes.into_iter().map(Changed::from).collect(),
             warnings: answer.warnings,
             rollout: None,
+            preview: None,
             sent,
         })
     }
@@ -75,6 +80,7 @@ impl Changes {
             changes: answer.changes.into_iter().map(Changed::from).collect(),
             warnings: Vec::new(),
             rollout: None,
+            preview: None,
             sent,
         })
     }

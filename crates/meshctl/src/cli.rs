@@ -52,6 +52,8 @@ enum Verb {
     Edit(commands::edit::EditArgs),
     /// Delete resources by name, or those that files hold.
     Delete(commands::delete::DeleteArgs),
+    /// Let one source reach one service for a while: a rule in one line that ends by itself.
+    Allow(commands::allow::AllowArgs),
     /// Ask what the allow-list says.
     Policy(commands::policy::PolicyArgs),
     /// Explain a refusal by its decision id.
@@ -129,6 +131,7 @@ impl Verb {
             Verb::Get(args) => commands::get::run(args, session).await,
             Verb::Edit(args) => commands::edit::run(args, session).await,
             Verb::Delete(args) => commands::delete::run(args, session).await,
+            Verb::Allow(args) => commands::allow::run(args, session).await,
             Verb::Policy(args) => commands::policy::run(args, session).await,
             Verb::Why(args) => commands::why::run(args, session).await,
             Verb::Identity(args) => commands::identity::run(args, session).await,

@@ -24,6 +24,7 @@ use crate::failure::{Refused, Unreachable};
 
 pub(crate) type Resources = v1::resources_client::ResourcesClient<Channel>;
 pub(crate) type Decisions = v1::decisions_client::DecisionsClient<Channel>;
+pub(crate) type Flows = v1::flows_client::FlowsClient<Channel>;
 pub(crate) type Operations = v1::operations_client::OperationsClient<Channel>;
 
 /// A connection over which the control plane has proved who it is.
@@ -57,6 +58,10 @@ impl Client {
 
     pub(crate) fn decisions(&self) -> Decisions {
         Decisions::new(self.channel.clone())
+    }
+
+    pub(crate) fn flows(&self) -> Flows {
+        Flows::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     pub(crate) fn operations(&self) -> Operations {

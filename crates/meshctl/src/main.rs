@@ -13,10 +13,12 @@ mod failure;
 mod login;
 mod moments;
 mod output;
+mod preview;
 mod rendering;
 mod rollout;
 mod samples;
 mod session;
+mod traffic;
 mod world;
 
 use std::process::ExitCode;

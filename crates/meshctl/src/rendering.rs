@@ -24,6 +24,7 @@ pub(crate) fn printed(resource: &Resource) -> anyhow::Result<Printed> {
         Spec::Service(service) => serde_json::to_value(service.to_spec()),
         Spec::Allow(rule) => serde_json::to_value(rule.to_document().spec),
         Spec::Quarantine(quarantine) => serde_json::to_value(quarantine.to_document().spec),
+        Spec::NamespaceSettings(settings) => serde_json::to_value(settings.to_spec()),
     }?;
     Ok(Printed {
         api_version: API_VERSION,
@@ -42,6 +43,7 @@ pub(crate) fn yaml(resource: &Resource) -> anyhow::Result<String> {
         Spec::Service(service) => document(kind, &metadata, &service.to_spec()),
         Spec::Allow(rule) => document(kind, &metadata, &rule.to_document().spec),
         Spec::Quarantine(quarantine) => document(kind, &metadata, &quarantine.to_document().spec),
+        Spec::NamespaceSettings(settings) => document(kind, &metadata, &settings.to_spec()),
     }?;
     Ok(format!("{}\n", text.trim_end()))
 }
@@ -94,6 +96,10 @@ pub(crate) fn summary(resource: &Resource) -> String {
         Spec::Quarantine(quarantine) => {
             format!("cuts {}: {}", quarantine.workload, quarantine.reason)
         }
+        Spec::NamespaceSettings(settings) => match settings.learn_until() {
+            Some(until) => format!("learns until {until}: what no rule allows passes"),
+            None => "strict: what no rule allows is refused".to_owned(),
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId, TrustDomain, WorkloadName};
 use weft_policy::{Explanation, HttpRequest, Question, Reason, ServiceFacts, World, explain};
 use weft_wire::{Kind, Resource, Spec, encoded_slashes, v1};
@@ -20,6 +21,7 @@ pub(crate) fn world<'r>(
         trust_domain: trust_domain.clone(),
         rules: Vec::new(),
         quarantines: Vec::new(),
+        learning: BTreeMap::new(),
         services: BTreeMap::new(),
     };
     for resource in resources {
@@ -29,12 +31,23 @@ pub(crate) fn world<'r>(
                 let facts = ServiceFacts {
                     workloads: service.workloads.clone(),
                     ports: service.ports.iter().map(|port| port.name.clone()).collect(),
+                    opaque_ports: service
+                        .ports
+                        .iter()
+                        .filter(|port| port.protocol == Protocol::Tcp)
+                        .map(|port| port.name.clone())
+                        .collect(),
                     encoded_slashes: encoded_slashes(service.encoded_slashes),
                 };
                 world.services.insert(service.name.clone(), facts);
             }
             Spec::Allow(rule) => world.rules.push(std::sync::Arc::clone(rule)),
             Spec::Quarantine(quarantine) => world.quarantines.push(quarantine.clone()),
+            Spec::NamespaceSettings(settings) => {
+                let until = settings.learn_until();
+                let namespace = settings.namespace.clone();
+                world.learning.extend(until.map(|until| (namespace, until)));
+            }
         }
     }
     world
@@ -64,6 +77,7 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         source: asked.source,
         target: asked.target,
         quarantined: world.is_quarantined(asked.source, service),
+        learn_until: world.learn_until(service),
         http: asked.http,
         encoded_slashes: facts.map(|facts| facts.encoded_slashes).unwrap_or_default(),
         now: asked.now,
@@ -80,6 +94,7 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         allowed: false,
         rule: None,
         reason: Some(Reason::UnknownTarget),
+        learn_until: None,
         suggested_yaml: None,
         hints: vec![format!("no service offers {}", asked.target)],
         ..explanation

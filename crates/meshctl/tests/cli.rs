@@ -403,7 +403,14 @@ fn documents_are_read_from_standard_input() {
 #[test]
 fn a_schema_is_json_and_knows_the_kind() {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["mesh", "Service", "allows", "quarantine", "PolicyTest"] {
+    for kind in [
+        "mesh",
+        "Service",
+        "allows",
+        "quarantine",
+        "namespacesettings",
+        "PolicyTest",
+    ] {
         let output = meshctl(folder.path(), &["schema", kind]);
         assert_eq!(code(&output), 0, "{kind}");
         let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -414,7 +421,11 @@ fn a_schema_is_json_and_knows_the_kind() {
     }
     let all: serde_json::Value =
         serde_json::from_slice(&meshctl(folder.path(), &["schema"]).stdout).unwrap();
-    assert_eq!(all["oneOf"].as_array().unwrap().len(), 5);
+    assert_eq!(all["oneOf"].as_array().unwrap().len(), 6);
+    let modes = &all["$defs"]["ModeSpec"];
+    // What exists only to be refused is not offered.
+    assert!(!modes.to_string().contains("permissive"), "{modes}");
+    assert!(modes.to_string().contains("learn"), "{modes}");
     assert_eq!(code(&meshctl(folder.path(), &["schema", "pod"])), 2);
 }
 

@@ -70,7 +70,7 @@ fn what_is_written_is_judged_by_policy_test_as_it_stands() {
     );
     assert!(
         rules.contains(&format!(
-            "# NetworkPolicy shop/web-calls-api ({policy}:2)\n"
+            "# NetworkPolicy shop/web-calls-api ({policy}:1)\n"
         )),
         "{rules}"
     );
@@ -142,7 +142,7 @@ fn what_cannot_be_read_is_an_input_error_that_names_every_place() {
     for problem in [
         "a.yaml:5:3: unknown field `podSelektor`, did you mean `podSelector`?",
         "a.yaml:6: `cilium.io/v2 CiliumNetworkPolicy` is not imported",
-        "a.yaml:13:8: unknown field `workload`, did you mean `workloads`?",
+        "a.yaml:14:8: unknown field `workload`, did you mean `workloads`?",
     ] {
         assert!(stderr.contains(problem), "{stderr}");
     }

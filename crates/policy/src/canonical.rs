@@ -20,6 +20,9 @@ pub fn is_canonical(path: &str, encoded_slashes: EncodedSlashes) -> bool {
     let Some((b'/', mut rest)) = bytes.split_first() else {
         return false;
     };
+    if is_plain(rest) {
+        return true;
+    }
     let mut segment = Segment::default();
     while let Some((unit, after)) = next_unit(rest) {
         let step = match unit {
@@ -35,6 +38,19 @@ pub fn is_canonical(path: &str, encoded_slashes: EncodedSlashes) -> bool {
         rest = after;
     }
     !segment.is_dots()
+}
+
+/// Whether it holds nothing that would have to be looked at more closely, as most paths do. `rest` comes after a slash.
+fn is_plain(rest: &[u8]) -> bool {
+    let mut after_slash = true;
+    rest.iter().all(|byte| {
+        let begins = std::mem::replace(&mut after_slash, *byte == b'/');
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+            b'/' | b'.' => !begins,
+            _ => false,
+        }
+    })
 }
 
 enum Unit {

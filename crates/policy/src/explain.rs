@@ -13,9 +13,7 @@ use crate::{
     hints::hints,
     http::{HttpCondition, PARTS},
     lists::Match,
-    request::{
-        Condition, Connection, ConnectionVerdict, HeaderValue, HttpRequest, Reason, Verdict,
-    },
+    request::{Condition, Connection, HeaderValue, HttpRequest, Reason, Verdict},
     rule::{Mode, Rule},
     set::PolicySet,
     suggest::suggested_yaml,
@@ -29,6 +27,8 @@ pub struct Question<'a> {
     pub target: &'a ServicePort,
     /// Whether either end is under Quarantine.
     pub quarantined: bool,
+    /// Until when the target's namespace learns.
+    pub learn_until: Option<Timestamp>,
     /// `None`: a connection that is not HTTP.
     pub http: Option<HttpRequest<'a>>,
     /// What the request's path is one instance of, where only that is known; it is shown and suggested in its place.
@@ -44,8 +44,10 @@ pub struct Explanation {
     pub allowed: bool,
     /// The rule that allows.
     pub rule: Option<RuleName>,
-    /// Why it is refused.
+    /// Why it is refused, or would be if its namespace did not learn.
     pub reason: Option<Reason>,
+    /// It is allowed by learn mode alone, until then.
+    pub learn_until: Option<Timestamp>,
     /// Rules for that service that do not match, the nearest first; at most [`NEAREST_LIMIT`].
     pub nearest: Vec<Near>,
     /// The smallest rule that would allow it; `None` where no rule can help.
@@ -71,16 +73,19 @@ pub fn explain(rules: &[Arc<Rule>], question: &Question<'_>) -> Explanation {
         service,
         rules.iter().cloned(),
         question.encoded_slashes,
-    );
-    let reason = match question.decide(&set) {
-        Ok(rule) => return allowed_by(rule),
-        Err(reason) => reason,
+    )
+    .learning(question.learn_until);
+    let (reason, learn_until) = match question.decide(&set) {
+        Verdict::Allow(rule) => return allowed_by(rule),
+        Verdict::Learn(reason) => (reason, question.learn_until),
+        Verdict::Deny(reason) => (reason, None),
     };
     let judged = nearest(&set, question);
     Explanation {
-        allowed: false,
+        allowed: learn_until.is_some(),
         rule: None,
         reason: Some(reason),
+        learn_until,
         suggested_yaml: suggested_yaml(&set, question, reason),
         hints: hints(&judged, question, reason),
         nearest: judged
@@ -96,6 +101,7 @@ fn allowed_by(rule: &Rule) -> Explanation {
         allowed: true,
         rule: Some(rule.name.clone()),
         reason: None,
+        learn_until: None,
         nearest: Vec::new(),
         suggested_yaml: None,
         hints: Vec::new(),
@@ -103,24 +109,16 @@ fn allowed_by(rule: &Rule) -> Explanation {
 }
 
 impl Question<'_> {
-    pub(crate) fn decide<'s>(&self, set: &'s PolicySet) -> Result<&'s Arc<Rule>, Reason> {
+    pub(crate) fn decide<'s>(&self, set: &'s PolicySet) -> Verdict<'s> {
         let connection = Connection {
             source: self.source,
             port: &self.target.port,
             quarantined: self.quarantined,
         };
         let Some(request) = &self.http else {
-            return match set.decide_connection(&connection, self.now) {
-                ConnectionVerdict::Allow(rule) => Ok(rule),
-                // without HTTP there is nothing that could meet the conditions
-                ConnectionVerdict::NeedsHttp => Err(Reason::NoRule),
-                ConnectionVerdict::Deny(reason) => Err(reason),
-            };
+            return set.decide_bytes(&connection, self.now);
         };
-        match set.decide_request(&connection, request, self.now) {
-            Verdict::Allow(rule) => Ok(rule),
-            Verdict::Deny(reason) => Err(reason),
-        }
+        set.decide_request(&connection, request, self.now)
     }
 
     /// The path as far as it is known.

@@ -3,6 +3,7 @@
 //! Invariants: no query and no segment that could be a secret is left; folding depends on a segment alone, so equal paths fold
 //! equally and a segment that stands as it is was not one of a kind; what is folded has a bounded length.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,11 +45,24 @@ impl FoldedPath {
     /// Folds `path` as it came on the wire. `keeps` says which segments stay as they are although they look like one of a kind:
     /// those that a rule spells out, which are no secret.
     pub fn fold(path: &str, slashes: EncodedSlashes, keeps: impl Fn(&str) -> bool) -> Self {
+        let mut folded = String::with_capacity(path.len().min(LENGTH_LIMIT));
+        Self::fold_into(&mut folded, path, slashes, keeps);
+        Self(folded.into())
+    }
+
+    /// The same into a buffer that is used again, for those who only compare.
+    pub fn fold_into(
+        folded: &mut String,
+        path: &str,
+        slashes: EncodedSlashes,
+        keeps: impl Fn(&str) -> bool,
+    ) {
+        folded.clear();
         let path = path.split(['?', '#']).next().unwrap_or_default();
         if !is_canonical(path, slashes) {
-            return Self(NOT_CANONICAL.into());
+            folded.push_str(NOT_CANONICAL);
+            return;
         }
-        let mut folded = String::with_capacity(path.len().min(LENGTH_LIMIT));
         for (place, segment) in path.split('/').skip(1).enumerate() {
             let segment = match Kind::of(segment) {
                 Some(kind) if !keeps(segment) || segment.starts_with('{') => kind.as_str(),
@@ -62,7 +76,22 @@ impl FoldedPath {
             folded.push('/');
             folded.push_str(segment);
         }
-        Self(folded.into())
+    }
+
+    /// The same, told less exactly: its first segments, and `{rest}` for all others. What is no longer than that, or was not
+    /// canonical, stays.
+    pub fn first_segments(folded: &str, count: usize) -> Cow<'_, str> {
+        if folded == NOT_CANONICAL || folded == "/" {
+            return folded.into();
+        }
+        let is_rest = |end: usize| folded.get(end + 1..) == Some(REST);
+        match folded.match_indices('/').nth(count) {
+            Some((end, _)) if !is_rest(end) => {
+                let first = folded.get(..=end).unwrap_or_default();
+                format!("{first}{REST}").into()
+            }
+            Some(_) | None => folded.into(),
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -72,6 +101,12 @@ impl FoldedPath {
     /// Whether the path was not in canonical form: then nothing else of it is recorded.
     pub fn is_not_canonical(&self) -> bool {
         *self.0 == *NOT_CANONICAL
+    }
+
+    /// Whether anything stands for something else.
+    pub fn is_folded(&self) -> bool {
+        self.segments()
+            .any(|segment| !matches!(segment, FoldedSegment::Literal(_)))
     }
 
     /// None for a path that was not canonical; `/` has one, which is empty.
@@ -128,10 +163,9 @@ impl Kind {
     /// The kind that `segment` is folded to; `None`: a plain word, which stays.
     pub fn of(segment: &str) -> Option<Self> {
         let bytes = segment.as_bytes();
-        let lower = segment.to_ascii_lowercase();
         let kind = if segment.is_empty() {
             return None;
-        } else if lower.contains("%2f") || lower.contains("%5c") {
+        } else if has_encoded_slash(bytes) {
             Self::EncodedSlash
         } else if bytes.iter().all(u8::is_ascii_digit) {
             if is_compact_date(segment) {
@@ -237,6 +271,15 @@ impl fmt::Display for FoldedPath {
 }
 
 string_form!(FoldedPath, "a path with what names one thing folded");
+
+fn has_encoded_slash(bytes: &[u8]) -> bool {
+    bytes.windows(3).any(|window| {
+        matches!(
+            window,
+            [b'%', b'2', b'f' | b'F'] | [b'%', b'5', b'c' | b'C']
+        )
+    })
+}
 
 /// A word as people write it in routes: letters, now and then a digit or a mark, no mixture that could be a key.
 fn is_word(bytes: &[u8]) -> bool {
@@ -382,6 +425,24 @@ mod tests {
     fn what_a_rule_spells_out_is_kept() {
         let kept = FoldedPath::fold("/orders/17/18", EncodedSlashes::Refuse, |s| s == "17");
         assert_eq!(kept.as_str(), "/orders/17/{number}");
+    }
+
+    #[test]
+    fn a_path_is_told_by_its_first_segments() {
+        for (folded, count, told) in [
+            ("/a/b/c", 2, "/a/b/{rest}"),
+            ("/a/b/c", 3, "/a/b/c"),
+            ("/a/b/c", 1, "/a/{rest}"),
+            ("/a/b/c", 0, "/{rest}"),
+            ("/a/{rest}", 1, "/a/{rest}"),
+            ("/a/{rest}", 0, "/{rest}"),
+            ("/{rest}", 0, "/{rest}"),
+            ("/", 0, "/"),
+            ("{notCanonical}", 0, "{notCanonical}"),
+        ] {
+            assert_eq!(FoldedPath::first_segments(folded, count), told, "{folded}");
+            assert!(told.parse::<FoldedPath>().is_ok(), "{told}");
+        }
     }
 
     #[test]

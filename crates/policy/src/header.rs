@@ -10,14 +10,14 @@ use crate::{
     request::{HeaderLookup, HeaderValue},
 };
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "HeaderSpec", try_from = "HeaderSpec")]
 pub struct HeaderCondition {
     pub name: HeaderName,
     pub test: HeaderTest,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeaderTest {
     Exact(String),
     Prefix(String),
@@ -29,11 +29,18 @@ impl HeaderCondition {
     pub fn matches(&self, headers: &dyn HeaderLookup) -> bool {
         match headers.lookup(self.name.as_str()) {
             HeaderValue::Absent | HeaderValue::Many => false,
-            HeaderValue::One(value) => match &self.test {
-                HeaderTest::Exact(exact) => value == exact.as_bytes(),
-                HeaderTest::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
-                HeaderTest::Present => true,
-            },
+            HeaderValue::One(value) => self.test.admits(value),
+        }
+    }
+}
+
+impl HeaderTest {
+    /// Whether this value of the header's only field passes.
+    pub(crate) fn admits(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => value == exact.as_bytes(),
+            Self::Prefix(prefix) => value.starts_with(prefix.as_bytes()),
+            Self::Present => true,
         }
     }
 }
@@ -93,6 +100,7 @@ string_form!(HeaderName, "a header's name; case does not matter");
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct HeaderSpec {
+    /// The header's name; case does not matter.
     name: HeaderName,
     /// The whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -158,7 +158,7 @@ impl HttpCondition {
 }
 
 /// `Upgrade` may offer several protocols (RFC 9110 §7.8): the server may take any, so each must be named.
-fn names_all(named: &[Upgrade], offered: &str) -> bool {
+pub(crate) fn names_all(named: &[Upgrade], offered: &str) -> bool {
     offered.split(',').all(|offer| {
         let offer = offer.trim_matches([' ', '\t']);
         named.iter().any(|name| offer.eq_ignore_ascii_case(&name.0))
@@ -226,7 +226,11 @@ pub struct HostPattern {
 impl HostPattern {
     /// `authority` as it came: with or without a port, in any case.
     pub fn matches(&self, authority: &str) -> bool {
-        let host = host_of(authority);
+        self.matches_host(host_of(authority))
+    }
+
+    /// `host` as [`host_of`] leaves it, in any case.
+    pub(crate) fn matches_host(&self, host: &str) -> bool {
         if !self.wildcard {
             return host.eq_ignore_ascii_case(&self.name);
         }

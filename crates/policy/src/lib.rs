@@ -12,6 +12,7 @@
 )]
 
 mod canonical;
+mod coverage;
 mod documents;
 mod explain;
 mod flow;
@@ -21,21 +22,30 @@ mod header;
 mod hints;
 mod http;
 pub mod import;
+mod learn;
 mod lint;
 mod lists;
 mod path;
 mod pattern;
+mod preview;
+mod propose;
+mod recorded;
 mod request;
 mod rule;
 mod set;
 mod source;
 mod suggest;
 mod table;
+mod terms;
 
 pub use canonical::{EncodedSlashes, is_canonical};
+pub use coverage::{Breadth, Life, RuleUse, coverage};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
 pub use explain::{Explanation, NEAREST_LIMIT, Near, Question, explain};
-pub use flow::{Flow, FlowKey, FlowRequest, HeaderSeen, Judged};
+pub use flow::{
+    Flow, FlowError, FlowHost, FlowKey, FlowRequest, HEADER_LIMIT, HeaderSeen, Judged, is_host,
+    is_method, is_upgrade,
+};
 pub use fold::{FoldedPath, FoldedSegment, Kind};
 pub use grpc::GrpcMethod;
 pub use header::{HeaderCondition, HeaderName, HeaderTest};
@@ -44,13 +54,21 @@ pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
 pub use path::PathPattern;
 pub use pattern::PatternError;
+pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
+pub use propose::{
+    Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+};
+pub use recorded::{
+    FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
+};
 pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
 };
-pub use rule::{Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
+pub use rule::{LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
 pub use table::{
     Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
 };
+pub use terms::FlowTerms;

@@ -94,12 +94,16 @@ pub enum ConnectionVerdict<'s> {
     Allow(&'s Arc<Rule>),
     /// Only rules with HTTP conditions match: each request decides.
     NeedsHttp,
+    /// No rule allows it, for that reason; it passes because its namespace learns.
+    Learn(Reason),
     Deny(Reason),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict<'s> {
     Allow(&'s Arc<Rule>),
+    /// No rule allows it, for that reason; it passes because its namespace learns.
+    Learn(Reason),
     Deny(Reason),
 }
 

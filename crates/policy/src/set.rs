@@ -14,7 +14,10 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
@@ -32,9 +35,12 @@ use crate::{
     rule::Rule,
 };
 
-/// Cheap to clone and share.
+/// A hash that is quick, and no defence: keys are what rules say, and only questions are what peers say.
+type Index<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Cheap to clone and share. Beside the rules stands until when the namespace learns.
 #[derive(Debug, Clone)]
-pub struct PolicySet(Arc<Compiled>);
+pub struct PolicySet(Arc<Compiled>, Option<Timestamp>);
 
 #[derive(Debug)]
 struct Compiled {
@@ -57,14 +63,15 @@ impl PolicySet {
         rules: impl IntoIterator<Item = Arc<Rule>>,
         encoded_slashes: EncodedSlashes,
     ) -> Self {
-        let nothing = Self(Arc::new(Compiled {
+        let nothing = Arc::new(Compiled {
             trust_domain,
             service: service.clone(),
             encoded_slashes,
             named: Box::default(),
             others: Arc::default(),
             rules: Box::default(),
-        }));
+        });
+        let nothing = Self(nothing, None);
         nothing.updated(rules, encoded_slashes)
     }
 
@@ -101,18 +108,33 @@ impl PolicySet {
             }
         };
         let named = ports.into_iter().map(|name| (name.clone(), port(name)));
-        Self(Arc::new(Compiled {
+        let compiled = Compiled {
             trust_domain: old.trust_domain.clone(),
             service: old.service.clone(),
             encoded_slashes,
             named: named.collect(),
             others,
             rules: rules.into(),
-        }))
+        };
+        Self(Arc::new(compiled), self.1)
     }
 
-    /// Decides about a connection before anything of it is read.
-    pub fn decide_connection(
+    /// The same rules in a namespace that learns until then; `None`: in a strict one.
+    #[must_use]
+    pub fn learning(self, until: Option<Timestamp>) -> Self {
+        Self(self.0, until)
+    }
+
+    pub(crate) fn learn_until(&self) -> Option<Timestamp> {
+        self.1
+    }
+
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.0.trust_domain
+    }
+
+    /// What the rules alone say about a connection before anything of it is read.
+    pub(crate) fn judge_connection(
         &self,
         connection: &Connection<'_>,
         now: Timestamp,
@@ -132,8 +154,8 @@ impl PolicySet {
         }
     }
 
-    /// Decides about one request on a connection.
-    pub fn decide_request(
+    /// What the rules alone say about one request on a connection.
+    pub(crate) fn judge_request(
         &self,
         connection: &Connection<'_>,
         request: &HttpRequest<'_>,
@@ -208,8 +230,7 @@ impl PolicySet {
         &self.0.service
     }
 
-    /// When the next rule expires after `now`: the time to check live connections again.
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_rule_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.0
             .rules
             .iter()

@@ -11,7 +11,7 @@ use crate::{
     grpc,
     http::HttpCondition,
     lists::{Match, NonEmpty},
-    request::Reason,
+    request::{Reason, Verdict},
     rule::{Mode, Rule},
     set::PolicySet,
     source::SourcePattern,
@@ -59,7 +59,7 @@ pub(crate) fn suggested_yaml(
         rules,
         question.encoded_slashes,
     );
-    question.decide(&with_it).is_ok().then_some(yaml)
+    matches!(question.decide(&with_it), Verdict::Allow(_)).then_some(yaml)
 }
 
 /// `None` when no pattern says just this request.
@@ -137,13 +137,13 @@ fn to_yaml(rule: &Rule) -> String {
     yaml
 }
 
-fn list<T: ToString>(values: &[T]) -> String {
+pub(crate) fn list<T: ToString>(values: &[T]) -> String {
     let values: Vec<_> = values.iter().map(quoted).collect();
     format!("[{}]", values.join(", "))
 }
 
 /// Quoted where YAML could read something else than this text.
-fn quoted<T: ToString>(value: &T) -> String {
+pub(crate) fn quoted<T: ToString>(value: &T) -> String {
     let text = value.to_string();
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text

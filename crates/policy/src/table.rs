@@ -16,7 +16,7 @@ use crate::{
     canonical::EncodedSlashes,
     explain::Question,
     lists::NonEmpty,
-    request::{HttpRequest, Reason},
+    request::{HttpRequest, Reason, Verdict},
     rule::{Quarantine, Rule},
     set::PolicySet,
     source::SourcePattern,
@@ -25,9 +25,11 @@ use crate::{
 /// The kind as documents name it.
 pub const POLICY_TEST: &str = "PolicyTest";
 
+/// Expected verdicts; no resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyTestSpec {
+    /// Questions with their expected answers.
     pub cases: NonEmpty<Case>,
 }
 
@@ -35,6 +37,7 @@ pub struct PolicyTestSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Case {
+    /// For people.
     pub name: String,
     /// `namespace/name` or a whole SPIFFE ID.
     pub from: SourcePattern,
@@ -46,6 +49,7 @@ pub struct Case {
     /// As on the wire; `/` where other HTTP fields are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The request's `Host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// In order; a name may come twice.
@@ -58,11 +62,12 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub at: Option<Timestamp>,
+    /// What the answer must be.
     pub expect: Expect,
     /// The rule that must be the one that allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleName>,
-    /// The reason that must be the one of the refusal.
+    /// The reason that must be the one of the refusal, or of what would be one if the namespace did not learn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// `false`: no real connection can ask this (a foreign identity, another time).
@@ -73,7 +78,9 @@ pub struct Case {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaseHeader {
+    /// The header's name.
     pub name: String,
+    /// Its value.
     pub value: String,
 }
 
@@ -81,6 +88,8 @@ pub struct CaseHeader {
 #[serde(rename_all = "camelCase")]
 pub enum Expect {
     Allow,
+    /// No rule allows it; it passes because the target's namespace learns.
+    Learn,
     /// Refused by policy: 403, or a closed connection.
     Deny,
     /// Refused as ambiguous or malformed: 400.
@@ -103,6 +112,8 @@ pub struct World {
     pub trust_domain: TrustDomain,
     pub rules: Vec<Arc<Rule>>,
     pub quarantines: Vec<Quarantine>,
+    /// Namespaces that learn, each with the end of it.
+    pub learning: BTreeMap<DnsLabel, Timestamp>,
     /// Empty: services are not known, so that each target is taken to exist.
     pub services: BTreeMap<ServiceName, ServiceFacts>,
 }
@@ -112,6 +123,8 @@ pub struct World {
 pub struct ServiceFacts {
     pub workloads: Vec<WorkloadName>,
     pub ports: Vec<DnsLabel>,
+    /// Those of them that are declared to carry bytes, never HTTP.
+    pub opaque_ports: Vec<DnsLabel>,
     pub encoded_slashes: EncodedSlashes,
 }
 
@@ -149,6 +162,12 @@ impl World {
             self.rules.iter().cloned(),
             self.encoded_slashes(service),
         )
+        .learning(self.learn_until(service))
+    }
+
+    /// Until when the namespace of a service learns.
+    pub fn learn_until(&self, service: &ServiceName) -> Option<Timestamp> {
+        self.learning.get(&service.namespace).copied()
     }
 
     fn encoded_slashes(&self, service: &ServiceName) -> EncodedSlashes {
@@ -158,13 +177,18 @@ impl World {
             .unwrap_or_default()
     }
 
-    fn answer(&self, case: &Case, set: &PolicySet, now: Timestamp) -> Result<Answer, String> {
+    fn answer<'a>(
+        &self,
+        case: &Case,
+        set: &'a PolicySet,
+        now: Timestamp,
+    ) -> Result<Verdict<'a>, String> {
         let source = case
             .from
             .exact(&self.trust_domain)
             .ok_or("`from` must be one identity")?;
         if self.is_unknown(&case.to) {
-            return Ok(Err(Reason::UnknownTarget));
+            return Ok(Verdict::Deny(Reason::UnknownTarget));
         }
         let headers: Vec<_> = case
             .headers
@@ -190,13 +214,14 @@ impl World {
             source: &source,
             target: &case.to,
             quarantined: self.is_quarantined(&source, &case.to.service),
+            learn_until: self.learn_until(&case.to.service),
             http: case.is_http().then_some(request),
             encoded_slashes: self.encoded_slashes(&case.to.service),
             now,
             folded: None,
             known_workloads: &[],
         };
-        Ok(question.decide(set).map(|rule| rule.name.clone()))
+        Ok(question.decide(set))
     }
 
     fn is_unknown(&self, target: &ServicePort) -> bool {
@@ -224,13 +249,14 @@ impl World {
     }
 }
 
-type Answer = Result<RuleName, Reason>;
-
-fn outcome(case: &Case, answer: Result<Answer, String>) -> Outcome {
+fn outcome(case: &Case, answer: Result<Verdict<'_>, String>) -> Outcome {
     let (verdict, rule, reason, problem) = match answer {
-        Ok(Ok(rule)) => (Expect::Allow, Some(rule), None, None),
-        Ok(Err(reason)) if reason.is_bad_request() => (Expect::Error400, None, Some(reason), None),
-        Ok(Err(reason)) => (Expect::Deny, None, Some(reason), None),
+        Ok(Verdict::Allow(rule)) => (Expect::Allow, Some(rule.name.clone()), None, None),
+        Ok(Verdict::Learn(reason)) => (Expect::Learn, None, Some(reason), None),
+        Ok(Verdict::Deny(reason)) if reason.is_bad_request() => {
+            (Expect::Error400, None, Some(reason), None)
+        }
+        Ok(Verdict::Deny(reason)) => (Expect::Deny, None, Some(reason), None),
         Err(problem) => (Expect::Deny, None, None, Some(problem)),
     };
     let matches = verdict == case.expect
@@ -256,6 +282,7 @@ fn outcome(case: &Case, answer: Result<Answer, String>) -> Outcome {
 fn shown(verdict: Expect, rule: Option<&RuleName>, reason: Option<Reason>) -> String {
     let word = match verdict {
         Expect::Allow => "allow",
+        Expect::Learn => "learn",
         Expect::Deny => "deny",
         Expect::Error400 => "error400",
     };

@@ -319,9 +319,26 @@ proptest! {
         let set = compile(&rules);
         let got = match set.decide_request(&asked.connection(), &asked.request(), asked.now) {
             Verdict::Allow(rule) => Ok(rule),
+            Verdict::Learn(reason) => panic!("it does not learn, yet lets pass: {reason}"),
             Verdict::Deny(reason) => Err(reason),
         };
         prop_assert_eq!(got, asked.naive_verdict(&rules));
+    }
+
+    #[test]
+    fn sentences_50_to_54_learning_lets_pass_what_rules_refuse_and_changes_no_other_verdict(rules in some_rules(), asked in some_question(), end in 0..4i64) {
+        let until = asked.now + jiff::SignedDuration::from_secs(end);
+        let learning = compile(&rules).learning(Some(until));
+        let got = learning.decide_request(&asked.connection(), &asked.request(), asked.now);
+        let is_workload = asked.source.is_in(&trust_domain()) && asked.source.workload().is_some();
+        let passes = end > 0 && is_workload && !asked.quarantined;
+        let rules_say = asked.naive_verdict(&rules);
+        let wanted = match &rules_say {
+            Ok(rule) => Verdict::Allow(rule),
+            Err(reason) if passes => Verdict::Learn(*reason),
+            Err(reason) => Verdict::Deny(*reason),
+        };
+        prop_assert_eq!(got, wanted);
     }
 
     #[test]
@@ -345,6 +362,7 @@ proptest! {
                 let verdict = set.decide_request(&asked.connection(), &with_connect, asked.now);
                 prop_assert_eq!(verdict, Verdict::Deny(Reason::UpgradeNotAllowed));
             }
+            ConnectionVerdict::Learn(reason) => prop_assert!(false, "it does not learn, yet lets pass: {reason}"),
             ConnectionVerdict::Deny(reason) => {
                 let verdict = set.decide_request(&asked.connection(), &request, asked.now);
                 prop_assert_eq!(verdict, Verdict::Deny(reason));
@@ -379,6 +397,7 @@ proptest! {
             source: &asked.source,
             target: &target,
             quarantined: asked.quarantined,
+            learn_until: None,
             http: Some(asked.request()),
             encoded_slashes: EncodedSlashes::Refuse,
             now: asked.now,
@@ -465,6 +484,7 @@ fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
         source: &source,
         target: &target,
         quarantined: false,
+        learn_until: None,
         http: Some(HttpRequest {
             method: "GET",
             path: "/b",

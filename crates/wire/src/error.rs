@@ -74,6 +74,8 @@ pub enum Problem {
     #[error(transparent)]
     Rule(#[from] weft_policy::RuleError),
     #[error(transparent)]
+    Flow(#[from] weft_policy::FlowError),
+    #[error(transparent)]
     Bundle(#[from] weft_identity::BundleError),
     #[error(transparent)]
     Host(#[from] weft_catalog::HostError),

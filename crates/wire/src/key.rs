@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use weft_catalog::Mesh;
+use weft_catalog::{Mesh, NamespaceSettings};
 use weft_identity::{DnsLabel, NameError, RuleName, ServiceName};
 
 use crate::error::{At, ConversionError, Problem};
@@ -25,17 +25,20 @@ pub enum Kind {
     Service,
     Allow,
     Quarantine,
+    NamespaceSettings,
 }
 
 /// Why a text names no resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    #[error("`{}` is not a kind; the kinds are Mesh, Service, Allow and Quarantine", .0.escape_debug())]
+    #[error("`{}` is not a kind; the kinds are Mesh, Service, Allow, Quarantine and NamespaceSettings", .0.escape_debug())]
     UnknownKind(String),
     #[error("`{}` names no resource; write `{kind}/namespace/name`", .text.escape_debug())]
     Shape { kind: Kind, text: String },
     #[error("there is one Mesh; write `Mesh` or `Mesh/mesh`")]
     NotTheMesh,
+    #[error("a namespace has one NamespaceSettings; write `NamespaceSettings/NAMESPACE`")]
+    NotTheSettings,
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -72,10 +75,24 @@ impl ResourceKey {
             name: name.name.clone(),
         }
     }
+
+    pub fn namespace_settings(namespace: &DnsLabel) -> Self {
+        Self {
+            kind: Kind::NamespaceSettings,
+            namespace: Some(namespace.clone()),
+            name: NamespaceSettings::name(),
+        }
+    }
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Mesh, Self::Service, Self::Allow, Self::Quarantine];
+    pub const ALL: [Self; 5] = [
+        Self::Mesh,
+        Self::Service,
+        Self::Allow,
+        Self::Quarantine,
+        Self::NamespaceSettings,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,13 +100,14 @@ impl Kind {
             Self::Service => "Service",
             Self::Allow => "Allow",
             Self::Quarantine => "Quarantine",
+            Self::NamespaceSettings => "NamespaceSettings",
         }
     }
 
     pub fn has_namespace(self) -> bool {
         match self {
             Self::Mesh => false,
-            Self::Service | Self::Allow | Self::Quarantine => true,
+            Self::Service | Self::Allow | Self::Quarantine | Self::NamespaceSettings => true,
         }
     }
 
@@ -99,6 +117,7 @@ impl Kind {
             Self::Service => "services",
             Self::Allow => "allows",
             Self::Quarantine => "quarantines",
+            Self::NamespaceSettings => "namespacesettings",
         }
     }
 }
@@ -152,6 +171,14 @@ impl FromStr for ResourceKey {
             kind,
             text: text.chars().take(SHOWN_LIMIT).collect(),
         };
+        if kind == Kind::NamespaceSettings && !name.is_empty() {
+            let (namespace, name) = name.split_once('/').unwrap_or((name, SETTINGS));
+            return if name == SETTINGS {
+                Ok(Self::namespace_settings(&namespace.parse()?))
+            } else {
+                Err(KeyError::NotTheSettings)
+            };
+        }
         let (namespace, name) = name.split_once('/').ok_or_else(shape)?;
         Ok(Self {
             kind,
@@ -212,9 +239,13 @@ pub(crate) fn read_names(
     if kind == Kind::Mesh && name.as_str() != Mesh::NAME {
         return Err(weft_catalog::Problem::NotTheMesh(name.to_string())).at("name");
     }
+    if kind == Kind::NamespaceSettings && name.as_str() != SETTINGS {
+        return Err(weft_catalog::Problem::NotTheSettings(name.to_string())).at("name");
+    }
     Ok((namespace, name))
 }
 
+const SETTINGS: &str = NamespaceSettings::NAME;
 const SHOWN_LIMIT: usize = 100;
 
 #[cfg(test)]
@@ -230,6 +261,11 @@ mod tests {
             ("services/shop/api", "Service/shop/api"),
             ("quarantine/shop/x", "Quarantine/shop/x"),
             ("mesh", "Mesh/mesh"),
+            ("namespacesettings/shop", "NamespaceSettings/shop/settings"),
+            (
+                "NamespaceSettings/shop/settings",
+                "NamespaceSettings/shop/settings",
+            ),
             ("Mesh/mesh", "Mesh/mesh"),
         ] {
             let key: ResourceKey = text.parse().unwrap();
@@ -251,6 +287,9 @@ mod tests {
             "allow/Shop/a",
             "allow/shop/a/b",
             "mesh/other",
+            "namespacesettings",
+            "namespacesettings/shop/other",
+            "namespacesettings/Shop",
             "pod/a/b",
         ] {
             assert!(text.parse::<ResourceKey>().is_err(), "{text}");
@@ -269,5 +308,6 @@ mod tests {
         assert_eq!(path(&key("Allow", "", "a")), "namespace");
         assert_eq!(path(&key("Mesh", "shop", "mesh")), "namespace");
         assert_eq!(path(&key("Mesh", "", "other")), "name");
+        assert_eq!(path(&key("NamespaceSettings", "shop", "other")), "name");
     }
 }

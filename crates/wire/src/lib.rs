@@ -13,8 +13,10 @@
 )]
 
 mod error;
+mod flow;
 mod key;
 mod mesh;
+mod namespace_settings;
 mod packed;
 mod refusal;
 mod resource;

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_catalog::{Mesh, Service};
+use weft_catalog::{Mesh, NamespaceSettings, Service};
 use weft_identity::document::Metadata;
 use weft_identity::{DnsLabel, RuleName, ServiceName};
 use weft_policy::{Quarantine, Rule};
 
 use crate::error::{At, ConversionError, Problem, required};
 use crate::key::{Kind, ResourceKey, read_names};
+use crate::namespace_settings::read_namespace_settings;
 use crate::rule::{read_quarantine, read_rule};
 use crate::service::read_service;
 use crate::v1;
@@ -34,6 +35,7 @@ pub enum Spec {
     Service(Service),
     Allow(Arc<Rule>),
     Quarantine(Quarantine),
+    NamespaceSettings(NamespaceSettings),
 }
 
 impl Resource {
@@ -54,6 +56,7 @@ impl Resource {
             Spec::Service(_) => Kind::Service,
             Spec::Allow(_) => Kind::Allow,
             Spec::Quarantine(_) => Kind::Quarantine,
+            Spec::NamespaceSettings(_) => Kind::NamespaceSettings,
         }
     }
 
@@ -89,6 +92,9 @@ impl Spec {
                 Some(quarantine.name.namespace.clone()),
                 quarantine.name.name.clone(),
             ),
+            Self::NamespaceSettings(settings) => {
+                (Some(settings.namespace.clone()), NamespaceSettings::name())
+            }
         }
     }
 }
@@ -136,6 +142,9 @@ impl From<&Resource> for v1::Resource {
             Spec::Service(service) => v1::resource::Spec::Service(service.into()),
             Spec::Allow(rule) => v1::resource::Spec::Allow(rule.as_ref().into()),
             Spec::Quarantine(quarantine) => v1::resource::Spec::Quarantine(quarantine.into()),
+            Spec::NamespaceSettings(settings) => {
+                v1::resource::Spec::NamespaceSettings(settings.into())
+            }
         };
         Self {
             metadata: Some(metadata),
@@ -168,6 +177,7 @@ fn kind_of(spec: &v1::resource::Spec) -> Kind {
         v1::resource::Spec::Service(_) => Kind::Service,
         v1::resource::Spec::Allow(_) => Kind::Allow,
         v1::resource::Spec::Quarantine(_) => Kind::Quarantine,
+        v1::resource::Spec::NamespaceSettings(_) => Kind::NamespaceSettings,
     }
 }
 
@@ -192,6 +202,9 @@ fn read_spec(
         }
         v1::resource::Spec::Quarantine(quarantine) => Ok(Spec::Quarantine(
             read_quarantine(RuleName { namespace, name }, quarantine).at("spec")?,
+        )),
+        v1::resource::Spec::NamespaceSettings(settings) => Ok(Spec::NamespaceSettings(
+            read_namespace_settings(namespace, settings).at("spec")?,
         )),
     }
 }

@@ -223,7 +223,7 @@ fn write_list<T: ToString>(values: &NonEmpty<T>) -> v1::NameList {
     }
 }
 
-fn read_header(header: &v1::HeaderMatch) -> Result<HeaderCondition, ConversionError> {
+pub(crate) fn read_header(header: &v1::HeaderMatch) -> Result<HeaderCondition, ConversionError> {
     let name = header.name.parse::<HeaderName>().at("name")?;
     let test = match required(&header.r#match, "match")? {
         v1::header_match::Match::Exact(value) => HeaderTest::Exact(value.clone()),
@@ -237,7 +237,7 @@ fn read_header(header: &v1::HeaderMatch) -> Result<HeaderCondition, ConversionEr
     Ok(HeaderCondition { name, test })
 }
 
-fn write_header(header: &HeaderCondition) -> v1::HeaderMatch {
+pub(crate) fn write_header(header: &HeaderCondition) -> v1::HeaderMatch {
     let choice = match &header.test {
         HeaderTest::Exact(value) => v1::header_match::Match::Exact(value.clone()),
         HeaderTest::Prefix(value) => v1::header_match::Match::Prefix(value.clone()),

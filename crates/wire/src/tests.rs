@@ -8,6 +8,7 @@ use prost::Message;
 use weft_catalog::{Endpoint, Mesh};
 use weft_identity::Revocations;
 use weft_identity::document::Origin;
+use weft_policy::Flow;
 
 use crate::{InboundView, OutboundView, Packed, Resource, ResourceKey, pack, text, unpack, v1};
 
@@ -45,6 +46,13 @@ proptest! {
     }
 
     #[test]
+    fn every_flow_survives_the_wire(flow in models::flow()) {
+        let bytes = v1::Flow::from(&flow).encode_to_vec();
+        let message = v1::Flow::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(Flow::try_from(&message).unwrap(), flow);
+    }
+
+    #[test]
     fn row_16_arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
         read_everything(&bytes);
     }
@@ -53,9 +61,14 @@ proptest! {
     fn row_16_a_valid_message_with_spoilt_bytes_never_panics(
         outbound in models::outbound(),
         resource in models::resource(),
+        flow in models::flow(),
         spoils in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let messages = [v1::Outbound::from(&outbound).encode_to_vec(), v1::Resource::from(&resource).encode_to_vec()];
+        let messages = [
+            v1::Outbound::from(&outbound).encode_to_vec(),
+            v1::Resource::from(&resource).encode_to_vec(),
+            v1::Flow::from(&flow).encode_to_vec(),
+        ];
         for mut bytes in messages {
             for (place, value) in &spoils {
                 *place.get_mut(&mut bytes) = *value;
@@ -84,6 +97,7 @@ fn read_everything(bytes: &[u8]) {
     let _ = v1::Revocations::decode(bytes).map(|message| Revocations::try_from(&message).is_ok());
     let _ = v1::MeshSettings::decode(bytes).map(|message| Mesh::try_from(&message).is_ok());
     let _ = v1::Endpoint::decode(bytes).map(|message| Endpoint::try_from(&message).is_ok());
+    let _ = v1::Flow::decode(bytes).map(|message| Flow::try_from(&message).is_ok());
     let _ = v1::TrustBundle::decode(bytes)
         .map(|message| weft_identity::TrustBundle::try_from(&message).is_ok());
 }

@@ -3,7 +3,9 @@
 //! Invariant: what is written is read again as the same resource, and written again as the same text.
 
 use serde::Serialize;
-use weft_catalog::{Mesh, MeshSpec, Service, ServiceSpec};
+use weft_catalog::{
+    Mesh, MeshSpec, NamespaceSettings, NamespaceSettingsSpec, Service, ServiceSpec,
+};
 use weft_identity::document::{self, Document, DocumentError, Metadata, Origin};
 use weft_policy::{AllowSpec, Quarantine, QuarantineSpec, Rule};
 
@@ -74,6 +76,13 @@ pub fn read(text: &str, origin: &Origin) -> Result<Resource, TextError> {
                 Quarantine::from_document(&document).map_err(|error| invalid(error.into()))?;
             (document.metadata, Spec::Quarantine(quarantine))
         }
+        Kind::NamespaceSettings => {
+            let document: Document<NamespaceSettingsSpec> =
+                document::read(text, origin, kind.as_str())?;
+            let settings = NamespaceSettings::from_document(&document)
+                .map_err(|error| invalid(error.into()))?;
+            (document.metadata, Spec::NamespaceSettings(settings))
+        }
     };
     Resource::new(spec, metadata.labels).map_err(invalid)
 }
@@ -91,6 +100,7 @@ pub fn write(resource: &Resource) -> Result<String, WriteError> {
         Spec::Service(service) => to_yaml(head(kind), service.to_spec()),
         Spec::Allow(rule) => to_yaml(head(kind), rule.to_document().spec),
         Spec::Quarantine(quarantine) => to_yaml(head(kind), quarantine.to_document().spec),
+        Spec::NamespaceSettings(settings) => to_yaml(head(kind), settings.to_spec()),
     }
 }
 

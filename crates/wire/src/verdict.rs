@@ -63,6 +63,7 @@ impl From<&Explanation> for v1::Explanation {
             nearest: explanation.nearest.iter().map(Into::into).collect(),
             suggested_yaml: explanation.suggested_yaml.clone().unwrap_or_default(),
             hints: explanation.hints.clone(),
+            learn_until: explanation.learn_until.map(crate::write_timestamp),
             source: String::new(),
             target: String::new(),
         }

@@ -4,22 +4,24 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use weft_catalog::{
     Endpoint, External, HealthCheck, Port, check_health, check_mesh_ports, check_outside_ports,
     check_ports,
 };
 use weft_identity::ServiceName;
-use weft_policy::{EncodedSlashes, Rule};
+use weft_policy::{EncodedSlashes, LEARN_SCHEMA, Rule};
 
 use crate::error::{At, ConversionError, Problem, check_schema, each};
 use crate::rule::{read_named_rule, write_named_rule};
+use crate::time::{read_optional_timestamp, write_timestamp};
 use crate::v1;
 
 /// A service that the identity may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutboundView {
     pub service: ServiceName,
-    /// Only ports that a rule below opens.
+    /// Only ports that a rule below opens; all of them while the namespace learns.
     pub ports: Vec<Port>,
     pub endpoints: Vec<Endpoint>,
     /// Its names in the world outside, if it is there; it has no endpoints then.
@@ -27,6 +29,8 @@ pub struct OutboundView {
     /// Only rules that match the identity.
     pub rules: Vec<Arc<Rule>>,
     pub encoded_slashes: EncodedSlashes,
+    /// Until when the service's namespace learns.
+    pub learn_until: Option<Timestamp>,
 }
 
 /// A service that the identity offers, with every rule for it.
@@ -37,6 +41,8 @@ pub struct InboundView {
     pub rules: Vec<Arc<Rule>>,
     pub encoded_slashes: EncodedSlashes,
     pub health: Option<HealthCheck>,
+    /// Until when the service's namespace learns.
+    pub learn_until: Option<Timestamp>,
 }
 
 impl TryFrom<&v1::Outbound> for OutboundView {
@@ -65,6 +71,7 @@ impl TryFrom<&v1::Outbound> for OutboundView {
             external,
             rules: read_rules(&view.rules, &service)?,
             encoded_slashes: read_encoded_slashes(view.keep_encoded_slashes),
+            learn_until: read_optional_timestamp(view.learn_until.as_ref()).at("learnUntil")?,
             service,
         })
     }
@@ -75,7 +82,7 @@ impl From<&OutboundView> for v1::Outbound {
         Self {
             // Whoever does not know external services would take this for a service that nobody offers.
             schema: match view.external {
-                None => SCHEMA,
+                None => schema(view.learn_until),
                 Some(_) => EXTERNAL_SCHEMA,
             },
             external: view.external.as_ref().map(Into::into),
@@ -88,6 +95,7 @@ impl From<&OutboundView> for v1::Outbound {
                 .map(|rule| write_named_rule(rule))
                 .collect(),
             keep_encoded_slashes: view.encoded_slashes == EncodedSlashes::Keep,
+            learn_until: view.learn_until.map(write_timestamp),
         }
     }
 }
@@ -112,6 +120,7 @@ impl TryFrom<&v1::Inbound> for InboundView {
         Ok(Self {
             rules: read_rules(&view.rules, &service)?,
             encoded_slashes: read_encoded_slashes(view.keep_encoded_slashes),
+            learn_until: read_optional_timestamp(view.learn_until.as_ref()).at("learnUntil")?,
             service,
             ports,
             health,
@@ -122,7 +131,7 @@ impl TryFrom<&v1::Inbound> for InboundView {
 impl From<&InboundView> for v1::Inbound {
     fn from(view: &InboundView) -> Self {
         Self {
-            schema: SCHEMA,
+            schema: schema(view.learn_until),
             service: view.service.to_string(),
             ports: view.ports.iter().map(Into::into).collect(),
             rules: view
@@ -132,6 +141,7 @@ impl From<&InboundView> for v1::Inbound {
                 .collect(),
             keep_encoded_slashes: view.encoded_slashes == EncodedSlashes::Keep,
             health: view.health.as_ref().map(Into::into),
+            learn_until: view.learn_until.map(write_timestamp),
         }
     }
 }
@@ -173,7 +183,11 @@ fn read_rules(
     })
 }
 
-/// The oldest schema whose readers understand everything in these messages but the rules, which say their own.
-const SCHEMA: u32 = 1;
-/// The same where a service is external.
-const EXTERNAL_SCHEMA: u32 = 2;
+/// The oldest schema whose readers understand everything in such a message but the rules, which say their own.
+fn schema(learn_until: Option<Timestamp>) -> u32 {
+    learn_until.map_or(STRICT_SCHEMA, |_| LEARN_SCHEMA)
+}
+
+const STRICT_SCHEMA: u32 = 1;
+/// Where a service is external, whether or not its namespace learns.
+const EXTERNAL_SCHEMA: u32 = 3;

@@ -1,8 +1,9 @@
-//! What a sidecar reads from the control plane.
+//! What a sidecar reads from the control plane, and the flows that the control plane reads from it.
 
 use prost::Message;
 use weft_catalog::Mesh;
 use weft_identity::{Revocations, TrustBundle};
+use weft_policy::Flow;
 use weft_wire::{InboundView, OutboundView, Resource, v1};
 
 /// The first byte names the message. What can be read is written as a message that is read as the same.
@@ -10,17 +11,18 @@ pub(super) fn discovery(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else {
         return;
     };
-    match kind % 6 {
+    match kind % 7 {
         0 => round_trip::<v1::Outbound, OutboundView>(bytes),
         1 => round_trip::<v1::Inbound, InboundView>(bytes),
         2 => round_trip::<v1::Revocations, Revocations>(bytes),
         3 => round_trip::<v1::TrustBundle, TrustBundle>(bytes),
         4 => round_trip::<v1::Resource, Resource>(bytes),
-        _ => {
+        5 => {
             if let Ok(message) = v1::MeshSettings::decode(bytes) {
                 let _ = Mesh::try_from(&message);
             }
         }
+        _ => round_trip::<v1::Flow, Flow>(bytes),
     }
 }
 

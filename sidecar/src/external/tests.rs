@@ -27,6 +27,7 @@ fn enforced(services: &[(&str, &[&str], u16)]) -> Enforced {
             endpoints: Vec::new(),
             external: Some(External::new("", &hosts, &ranges).unwrap()),
             rules: Vec::new(),
+            learn_until: None,
             encoded_slashes: EncodedSlashes::Refuse,
         };
         put(&mut enforced, view);
@@ -84,6 +85,7 @@ fn row_13_an_endpoint_of_the_mesh_is_not_outside_under_any_notation() {
         }],
         external: None,
         rules: Vec::new(),
+        learn_until: None,
         encoded_slashes: EncodedSlashes::Refuse,
     };
     let admits = |enforced: &Enforced, address: &str| {

@@ -9,10 +9,11 @@ use weft_policy::Reason;
 
 use super::{Destination, Hello, MISDIRECTED_ALERT, Undialled, admit_address, admit_host, port};
 use crate::connections::{Carries, Live, Registered};
-use crate::enforce::{self, Admission, Permit, Refusal, Side};
+use crate::enforce::{self, Permit, Refusal, Side};
+use crate::flows::Judged;
 use crate::http1;
 use crate::listener::Shared;
-use crate::outbound::{record, refuse_connection};
+use crate::outbound::{record, refuse_connection, refuse_new};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
 
@@ -38,11 +39,16 @@ pub async fn serve(shared: Arc<Shared>, mut side: http1::Side, target: ServicePo
     };
     match opened {
         Ok((permit, upstream)) => {
+            shared.metrics.note_learned(&permit);
+            let judged = Judged::of(Ok(&permit));
+            shared
+                .flows
+                .connection(&shared.config.own_id, &target, judged);
             let upstream = http1::Side::new(Stream::Tcp(upstream));
             pass(&shared, side, upstream, (&target, &permit), &registered).await;
         }
         Err(Undialled::Refused(refusal)) => {
-            refuse_connection(&shared, &refusal, &target);
+            refuse_new(&shared, &refusal, &target);
             refuse(side, &refusal).await;
         }
         Err(Undialled::Unresolved(_) | Undialled::Unreachable) => {
@@ -84,12 +90,7 @@ impl Opening<'_> {
             source: &self.shared.config.own_id,
             target: self.target,
         };
-        match enforce::admit_connection(&enforced, parties, Timestamp::now()) {
-            Admission::Allow(permit) => Ok(permit),
-            // Nothing here could meet HTTP conditions.
-            Admission::NeedsHttp => Err(Refusal::new(Reason::NoRule)),
-            Admission::Deny(refusal) => Err(refusal),
-        }
+        enforce::admit_bytes(&enforced, parties, Timestamp::now())
     }
 
     async fn host(&self, side: &mut http1::Side) -> Result<HostName, Refusal> {

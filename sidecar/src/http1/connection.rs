@@ -25,6 +25,7 @@ use crate::access_log::Record;
 use crate::balance::Pending;
 use crate::connections::{InTurn, Registered};
 use crate::enforce::{Permit, Refusal};
+use crate::flows::Recent;
 use crate::http::strict::{self, Malformed};
 use crate::http::{HeadLimits, IDLE_TIMEOUT};
 use crate::outlets::Known;
@@ -49,6 +50,8 @@ pub struct Connection {
     /// The head of the request that is being served.
     head: Vec<u8>,
     known: Known,
+    /// What the last request was counted as.
+    recent: Recent,
     has_served: bool,
     /// The whole of the last request was read.
     is_all_read: bool,
@@ -122,6 +125,7 @@ impl Connection {
             timer: Timer::default(),
             head: Vec::new(),
             known: Known::default(),
+            recent: Recent::default(),
             has_served: false,
             is_all_read: false,
             is_half_closed: false,
@@ -240,8 +244,14 @@ impl Connection {
         self.find_way();
         self.in_turn.open(&self.head);
         let now = Timestamp::now();
-        self.way.may_begin(now)?;
-        self.way.admit(&self.request, &self.head, now)
+        let Self {
+            way,
+            request,
+            head,
+            recent,
+            ..
+        } = self;
+        way.admit(request, head, recent, now)
     }
 
     fn find_way(&mut self) {
@@ -251,6 +261,7 @@ impl Connection {
             self.registered.aims_at(way.target.as_ref().ok());
             self.way = way;
             self.known = Known::default();
+            self.recent = Recent::default();
         }
     }
 

@@ -209,11 +209,14 @@ impl Flow {
             IoSlice::new(passing),
             IoSlice::new(self.tail),
         ];
-        let sink = Pin::new(sink);
+        let of_lead = lead.len();
         let written = match (lead.is_empty(), passing.is_empty() && self.tail.is_empty()) {
-            (false, true) => sink.poll_write(cx, lead),
-            (true, false) if self.tail.is_empty() => sink.poll_write(cx, passing),
-            (_, _) => sink.poll_write_vectored(cx, &parts),
+            (false, true) => Pin::new(sink).poll_write(cx, lead),
+            (true, false) if self.tail.is_empty() => match sink {
+                Stream::Mux(sink) => source.poll_pass(cx, self.passable, sink),
+                sink => Pin::new(sink).poll_write(cx, passing),
+            },
+            (_, _) => Pin::new(sink).poll_write_vectored(cx, &parts),
         };
         let mut count = ready!(written)?;
         if count == 0 {
@@ -221,7 +224,7 @@ impl Flow {
         }
         self.moved += u64::try_from(count).unwrap_or(0);
         self.is_flushed = false;
-        let of_lead = count.min(lead.len());
+        let of_lead = count.min(of_lead);
         count -= of_lead;
         self.led += of_lead;
         if self.led == self.lead.len() {

@@ -129,6 +129,7 @@ mod tests {
             endpoints: Vec::new(),
             external: Some(External::new("", &hosts, &[]).unwrap()),
             rules: Vec::new(),
+            learn_until: None,
             encoded_slashes: EncodedSlashes::Refuse,
         };
         let policy = PolicySet::compile(trust_domain(), &view.service, [], view.encoded_slashes);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use weft_catalog::{HostName, Protocol};
 use weft_identity::{ServicePort, SpiffeId};
-use weft_policy::Reason;
+use weft_policy::{HttpRequest, Reason};
 
 use super::head::RequestHead;
 use super::proxy::declared;
@@ -17,6 +17,7 @@ use crate::connections::DeclaredPort;
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Parties, Permit, Refusal, Side};
 use crate::external;
+use crate::flows::{Asked, Judged, Recent};
 use crate::http::client_cert;
 use crate::listener::Shared;
 use crate::metrics::SideLabel;
@@ -149,26 +150,38 @@ impl Way {
     }
 
     /// Who names a target in a request opens a tunnel to ports of bytes, and to no other.
-    fn fits(&self, enforced: &Enforced, target: &ServicePort, request: &RequestHead) -> bool {
+    fn fits(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        request: &RequestHead,
+    ) -> Result<(), Refusal> {
         let upgrade = &request.upgrade;
-        if self.side == Side::Client && external::port(enforced, target).is_some() {
-            // Who asks for TLS must not get a request in the clear.
-            if request.wants_tls {
-                return false;
-            }
-            // A tunnel through which nobody could see the host any more.
-            if !self.is_named_by_request && upgrade.is_connect() {
-                return false;
+        if *upgrade == Upgrade::Ambiguous {
+            return Err(
+                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
+            );
+        }
+        if self.is_outside(enforced, target) {
+            // Who asks for TLS must not get a request in the clear; and through a tunnel nobody could see the host any more.
+            let is_tunnel_unasked = !self.is_named_by_request && upgrade.is_connect();
+            if request.wants_tls || is_tunnel_unasked {
+                return Err(Refusal::new(Reason::WrongProtocol));
             }
         }
         if !self.is_named_by_request {
-            return true;
+            return Ok(());
         }
-        match declared(enforced, target) {
+        let is_fit = match declared(enforced, target) {
             Some(Protocol::Tcp | Protocol::Tls) => upgrade.is_connect(),
             Some(Protocol::Http | Protocol::Http2 | Protocol::Grpc) => !upgrade.is_connect(),
             // Unknown and forbidden answer alike: with the verdict.
             None => true,
+        };
+        if is_fit {
+            Ok(())
+        } else {
+            Err(Refusal::new(Reason::WrongProtocol))
         }
     }
 
@@ -177,7 +190,7 @@ impl Way {
     }
 
     /// Whether the connection may begin a request: it may have outlived an SVID.
-    pub fn may_begin(&self, now: Timestamp) -> Result<(), Refusal> {
+    fn may_begin(&self, now: Timestamp) -> Result<(), Refusal> {
         let Some(inlet) = &self.inlet else {
             return Ok(());
         };
@@ -196,34 +209,95 @@ impl Way {
         })
     }
 
-    /// The verdict. The request is registered already.
+    /// The verdict, counted among the flows of its target. The request is registered already.
     pub fn admit(
         &self,
         request: &RequestHead,
         head: &[u8],
+        recent: &mut Recent,
         now: Timestamp,
     ) -> Result<Admitted, Refusal> {
-        let target = self.target.as_ref().map_err(Clone::clone)?;
-        if request.upgrade == Upgrade::Ambiguous {
-            return Err(
-                Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
-            );
-        }
+        let target = match &self.target {
+            Ok(target) => target,
+            Err(refusal) => {
+                self.may_begin(now)?;
+                return Err(refusal.clone());
+            }
+        };
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
+        let verdict = self.may_begin(now).and_then(|()| {
+            match self.leads_inside(&enforced, target, &request.upgrade) {
+                true => self.judge_inside(&enforced, target, &asked, now),
+                false => self
+                    .fits(&enforced, target, request)
+                    .and_then(|()| self.judge(&enforced, target, &asked, now))
+                    .map(Admitted::Permit),
+            }
+        });
+        let judged = match &verdict {
+            Ok(Admitted::Permit(permit)) => Some(Judged::of(Ok(permit))),
+            // The requests that follow are counted.
+            Ok(Admitted::Inside(..)) => None,
+            Err(refusal) => Some(Judged::of(Err(refusal))),
+        };
+        // What reaches a server is counted there; what leads outside, here.
+        let counts =
+            self.side == Side::Server || verdict.is_err() || self.is_outside(&enforced, target);
+        if let Some(judged) = judged.filter(|_| counts) {
+            let flow = Asked {
+                source: &self.source,
+                target,
+                request: &asked,
+                judged,
+                enforced: &enforced,
+                side: self.side,
+            };
+            self.shared.flows.request(recent, &flow, now);
+        }
+        verdict
+    }
+
+    /// Whether the target is outside of the mesh: then nobody judges after this sidecar.
+    fn is_outside(&self, enforced: &Enforced, target: &ServicePort) -> bool {
+        self.side == Side::Client && external::port(enforced, target).is_some()
+    }
+
+    /// A CONNECT for HTTP of an external service opens no tunnel: what comes through it is judged request by request.
+    fn leads_inside(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
+        let is_http = |port: external::OutsidePort<'_>| port.port.protocol.is_http();
+        self.is_tunnel(upgrade) && external::port(enforced, target).is_some_and(is_http)
+    }
+
+    fn judge_inside(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        asked: &HttpRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, Refusal> {
         let parties = Parties {
             side: self.side,
             source: &self.source,
             target,
         };
-        if self.leads_inside(&enforced, target, &request.upgrade) {
-            let host = enforce::admit_inside(&enforced, parties, asked.authority, now)?;
-            return Ok(Admitted::Inside(target.clone(), host));
-        }
-        if !self.fits(&enforced, target, request) {
-            return Err(Refusal::new(Reason::WrongProtocol));
-        }
+        let host = enforce::admit_inside(enforced, parties, asked.authority, now)?;
+        Ok(Admitted::Inside(target.clone(), host))
+    }
+
+    fn judge(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        asked: &HttpRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
+        let parties = Parties {
+            side: self.side,
+            source: &self.source,
+            target,
+        };
         if let Some(inside) = &self.inside {
             let named = asked.authority.and_then(external::read_authority);
             if named.is_none_or(|(host, _)| host != *inside) {
@@ -232,19 +306,13 @@ impl Way {
             }
         }
         if let Some(inlet) = &self.inlet {
-            inlet.peer.proof.admit(&enforced)?;
-            enforce::admit_port(&enforced, target, inlet.declared)?;
-            enforce::audit_matches(&enforced, parties, Some(&asked), now, |rule| {
+            inlet.peer.proof.admit(enforced)?;
+            enforce::admit_port(enforced, target, inlet.declared)?;
+            enforce::audit_matches(enforced, parties, Some(asked), now, |rule| {
                 self.shared.trials.note(rule, &self.source, target);
             });
         }
-        enforce::admit_request(&enforced, parties, &asked, now).map(Admitted::Permit)
-    }
-
-    /// A CONNECT for HTTP of an external service opens no tunnel: what comes through it is judged request by request.
-    fn leads_inside(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
-        let is_http = |port: external::OutsidePort<'_>| port.port.protocol.is_http();
-        self.is_tunnel(upgrade) && external::port(enforced, target).is_some_and(is_http)
+        enforce::admit_request(enforced, parties, asked, now)
     }
 
     /// Counts a refusal. A head that could not be read is empty here.

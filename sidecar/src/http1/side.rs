@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffers;
+use crate::mux::MuxStream;
 use crate::stream::Stream;
 use crate::tcp::Reset;
 
@@ -45,6 +46,20 @@ impl Side {
             buffers::give_back(std::mem::take(&mut self.buffer));
             self.used = 0;
         }
+    }
+
+    /// Sends so many of the bytes that wait; the buffer itself where that spares a copy.
+    pub fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: usize,
+        sink: &mut MuxStream,
+    ) -> Poll<io::Result<usize>> {
+        if self.used + count == self.buffer.len() {
+            return sink.poll_give(cx, &mut self.buffer, self.used);
+        }
+        let passing = self.buffer.get(self.used..self.used + count);
+        Pin::new(sink).poll_write(cx, passing.unwrap_or_default())
     }
 
     /// Reads more behind what waits. `Ok(false)`: the peer sends no more.
@@ -111,4 +126,4 @@ impl Reset for Side {
 }
 
 /// Read at a time, and held of one direction at most.
-pub const MOST_READ: usize = 128 * 1024;
+pub const MOST_READ: usize = buffers::LARGE;

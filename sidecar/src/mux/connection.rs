@@ -1,7 +1,7 @@
 //! Moves the bytes of one `weft/1` connection: everything that waits goes out in one write, everything that came is handed out, in turns.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::frame::Fault;
+use super::state::Outgoing;
 use super::{Mux, Shared};
-use crate::buffers;
 use crate::http::IDLE_TIMEOUT;
 
 /// How a connection ended.
@@ -44,8 +44,7 @@ where
     let turn = Turns {
         shared: Arc::clone(&mux.shared),
         io,
-        writing: Vec::new(),
-        written: 0,
+        writing: Outgoing::default(),
         needs_flush: false,
         closes: false,
         watch: Watch::new(),
@@ -67,9 +66,8 @@ impl Drop for Closing {
 struct Turns<S> {
     shared: Arc<Shared>,
     io: S,
-    /// On its way; `written` bytes of it have left.
-    writing: Vec<u8>,
-    written: usize,
+    /// On its way.
+    writing: Outgoing,
     needs_flush: bool,
     /// Nothing is open any more: the last bytes leave, then the socket is shut down.
     closes: bool,
@@ -138,21 +136,22 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Turns<S> {
     /// Sends what waits until nothing does or the socket takes no more.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            while let Some(rest) = self
-                .writing
-                .get(self.written..)
-                .filter(|rest| !rest.is_empty())
-            {
-                let count = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            while !self.writing.is_gone() {
+                let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+                let count = self.writing.slices(&mut slices);
+                let slices = slices.get(..count).unwrap_or_default();
+                let io = Pin::new(&mut self.io);
+                let count = ready!(match slices {
+                    [all] => io.poll_write(cx, all),
+                    slices => io.poll_write_vectored(cx, slices),
+                })?;
                 if count == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                self.written += count;
+                self.writing.left(count);
                 self.needs_flush = true;
             }
-            buffers::give_back(std::mem::take(&mut self.writing));
-            self.written = 0;
-            self.writing = self.shared.state().take_out();
+            self.shared.state().take_out(&mut self.writing);
             if self.writing.is_empty() {
                 break;
             }
@@ -219,7 +218,9 @@ impl Watch {
 }
 
 /// Pieces that are read in one turn, each of at most one TLS record.
-const READS_A_TURN: usize = 32;
+const READS_A_TURN: usize = 8;
+/// Of one write.
+const MOST_SLICES: usize = 16;
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// A peer that left so many questions unanswered is gone.
 const MOST_UNANSWERED: u32 = 2;

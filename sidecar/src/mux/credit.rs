@@ -9,7 +9,9 @@ use super::frame::Fault;
 /// The window of every slot from its opening on.
 pub const FLOOR: u32 = 64 * 1024;
 /// The largest window of one slot.
-pub const CEILING: u32 = 512 * 1024;
+pub const CEILING: u32 = 1024 * 1024;
+/// Credit is given back in steps of half a window, but of no more than this: what is sent at once is what others wait behind.
+const LONGEST_STEP: u32 = 256 * 1024;
 /// What all slots of one connection may have beyond their floors.
 pub const SHARE: u32 = 4 * 1024 * 1024;
 
@@ -41,12 +43,12 @@ impl Credit {
         Ok(())
     }
 
-    /// So many of its bytes were passed on. `Some`: the peer is to be given so much more, in steps of half a window.
+    /// So many of its bytes were passed on. `Some`: the peer is to be given so much more, in steps.
     pub fn pass_on(&mut self, count: usize, share: &mut u32) -> Option<u32> {
         self.owed = self
             .owed
             .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        if self.owed < self.window / 2 {
+        if self.owed < (self.window / 2).min(LONGEST_STEP) {
             return None;
         }
         // Only whoever uses up its window is held up by it: what short messages leave over is for those that need it.
@@ -101,6 +103,21 @@ mod tests {
         assert_eq!(other.pass_on(half, &mut share), Some(FLOOR / 2));
         credit.close(&mut share);
         assert_eq!(share, 3 * FLOOR);
+    }
+
+    #[test]
+    fn a_large_window_is_given_back_in_steps_that_others_can_wait_for() {
+        let mut share = SHARE;
+        let mut credit = Credit::default();
+        while credit.window < CEILING {
+            let count = usize::try_from(credit.left).unwrap();
+            credit.receive(count).unwrap();
+            credit.pass_on(count, &mut share).unwrap();
+        }
+        let step = usize::try_from(LONGEST_STEP).unwrap();
+        credit.receive(step).unwrap();
+        assert_eq!(credit.pass_on(step - 1, &mut share), None);
+        assert_eq!(credit.pass_on(1, &mut share), Some(LONGEST_STEP));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::decisions::DecisionId;
 pub const HEADER: usize = 8;
 /// Longest payload of one `Data`: two TLS records. More would let one stream hold the connection for longer.
 pub const MOST_DATA: usize = 32 * 1024;
+/// What is sent at most in one `Data`: with its header it fills two TLS records, so that bulk never ends in a record of a few bytes.
+pub const FULL_DATA: usize = MOST_DATA - HEADER;
 /// Longest payload of one `Open`: a kind and a server name.
 pub const MOST_OPEN: usize = 1 + 255;
 /// Payload of one `Refused`: a decision id.

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::credit::SHARE;
-use super::frame::{Carried, Header, Kind, LAST_SLOT, MOST_DATA, MOST_OPEN, REFUSAL};
-use crate::buffers;
+use super::frame::{Carried, Header, Kind, LAST_SLOT, MOST_OPEN, REFUSAL};
 use crate::decisions::DecisionId;
 
+mod outgoing;
 mod receive;
+mod received;
+mod sending;
 mod slot;
 
+pub use outgoing::Outgoing;
 use receive::Incoming;
 use slot::{Half, Slot, keep, wake};
 
 /// Slots of one connection that may be in use at a time.
 pub const MOST_SLOTS: usize = 256;
-/// Streams wait while so much is to be sent already.
-const OUT_HIGH: usize = 128 * 1024;
 /// A peer for which more waits is at fault: streams stop long before, and an honest peer has little to be answered.
 const MOST_OUT: usize = 512 * 1024;
 
@@ -45,7 +46,7 @@ pub struct State {
     /// Client: open slots that wait for their next use, by what they are for.
     parked: Vec<(Arc<str>, Vec<u32>)>,
     share: u32,
-    out: Vec<u8>,
+    out: Outgoing,
     /// Streams that wait for room in `out`, the longest wait first.
     waiting: VecDeque<u32>,
     incoming: Incoming,
@@ -84,7 +85,7 @@ impl State {
             free: Vec::new(),
             parked: Vec::new(),
             share: SHARE,
-            out: Vec::new(),
+            out: Outgoing::default(),
             waiting: VecDeque::new(),
             incoming: Incoming::header(),
             opened: VecDeque::new(),
@@ -115,7 +116,7 @@ impl State {
         self.in_use += 1;
         self.uses += 1;
         self.push(Kind::Open, number, u32::try_from(opening.len()).ok()?);
-        self.out.extend_from_slice(&opening);
+        self.out.copy(&opening);
         Some(number)
     }
 
@@ -183,8 +184,7 @@ impl State {
         let Some(slot) = self.slot(number) else {
             return Poll::Ready(Err(Gone::Closed));
         };
-        let waiting = slot.received.len() - slot.read;
-        if waiting == 0 {
+        if slot.received.len() == 0 {
             return match slot.peer {
                 Half::Ended | Half::Closed => Poll::Ready(Ok(false)),
                 Half::Reset => Poll::Ready(Err(Gone::Reset)),
@@ -195,7 +195,7 @@ impl State {
                 }
             };
         }
-        let count = slot.move_to(into, most);
+        let count = slot.received.move_to(into, most);
         self.passed_on(number, count);
         Poll::Ready(Ok(true))
     }
@@ -211,49 +211,6 @@ impl State {
         if let Some(given) = given.filter(|_| is_open) {
             self.push(Kind::Credit, number, given);
         }
-    }
-
-    /// Puts as much of `parts` on its way as credit and room allow, in one frame.
-    pub fn poll_write(
-        &mut self,
-        number: u32,
-        cx: &mut Context<'_>,
-        parts: &[&[u8]],
-    ) -> Poll<Result<usize, Gone>> {
-        let (closed, has_room) = (self.closed, self.out.len() < OUT_HIGH);
-        let Some(slot) = self.slot(number) else {
-            return Poll::Ready(Err(Gone::Closed));
-        };
-        if slot.peer == Half::Reset {
-            return Poll::Ready(Err(Gone::Reset));
-        }
-        if closed || slot.own != Half::Open {
-            return Poll::Ready(Err(Gone::Closed));
-        }
-        if slot.send_credit == 0 {
-            keep(&mut slot.writer, cx);
-            return Poll::Pending;
-        }
-        if !has_room {
-            keep(&mut slot.writer, cx);
-            if !std::mem::replace(&mut slot.is_waiting, true) {
-                self.waiting.push_back(number);
-            }
-            return Poll::Pending;
-        }
-        let credit = usize::try_from(slot.send_credit).unwrap_or(usize::MAX);
-        let all: usize = parts.iter().map(|part| part.len()).sum();
-        let count = all.min(credit).min(MOST_DATA);
-        let value = u32::try_from(count).unwrap_or(0);
-        slot.send_credit -= value;
-        self.push(Kind::Data, number, value);
-        let mut left = count;
-        for part in parts {
-            let (taken, _) = part.split_at(part.len().min(left));
-            self.out.extend_from_slice(taken);
-            left -= taken.len();
-        }
-        Poll::Ready(Ok(count))
     }
 
     /// This side sends no more on the slot.
@@ -285,8 +242,7 @@ impl State {
         if slot.own.is_final() {
             return;
         }
-        let buffer = std::mem::take(&mut slot.received);
-        slot.read = 0;
+        slot.received.forget();
         (slot.reader, slot.writer) = (None, None);
         let is_complete =
             slot.own == Half::Ended && matches!(slot.peer, Half::Ended | Half::Closed);
@@ -295,7 +251,6 @@ impl State {
         } else {
             Half::Reset
         };
-        buffers::give_back(buffer);
         if !self.closed {
             self.say_last_word(number, is_complete, refused);
         }
@@ -313,7 +268,7 @@ impl State {
             None => self.push(Kind::Reset, number, 0),
             Some(decision) => {
                 self.push(Kind::Refused, number, u32::try_from(REFUSAL).unwrap_or(0));
-                self.out.extend_from_slice(decision.as_str().as_bytes());
+                self.out.copy(decision.as_str().as_bytes());
             }
         }
     }
@@ -325,7 +280,7 @@ impl State {
             !is_closing
                 && slot.peer == Half::Open
                 && slot.own == Half::Open
-                && slot.received.len() == slot.read
+                && slot.received.len() == 0
         })
     }
 
@@ -369,7 +324,7 @@ impl State {
     pub fn close(&mut self) {
         self.closed = true;
         self.unpark();
-        self.out = Vec::new();
+        self.out.clear();
         self.waiting.clear();
         self.opened.clear();
         wake(&mut self.acceptor);
@@ -416,15 +371,15 @@ impl State {
     }
 
     /// Takes what is to be sent, and lets in who waited for room.
-    pub fn take_out(&mut self) -> Vec<u8> {
-        let out = std::mem::take(&mut self.out);
+    pub fn take_out(&mut self, into: &mut Outgoing) {
+        into.clear();
+        std::mem::swap(into, &mut self.out);
         while let Some(number) = self.waiting.pop_front() {
             if let Some(slot) = self.slot(number) {
                 slot.is_waiting = false;
                 wake(&mut slot.writer);
             }
         }
-        out
     }
 
     /// The task that moves the bytes begins a turn: until its end nobody need wake it.
@@ -449,10 +404,7 @@ impl State {
     }
 
     fn push(&mut self, kind: Kind, slot: u32, value: u32) {
-        if self.out.capacity() == 0 {
-            self.out = buffers::take();
-        }
-        Header { kind, slot, value }.write(&mut self.out);
+        self.out.header(Header { kind, slot, value });
         self.wake_io();
     }
 

@@ -46,6 +46,20 @@ impl MuxStream {
         told(self.shared.state().poll_read(self.number(), cx, into, most))
     }
 
+    /// Sends what `buffer` holds from `from`, and takes the buffer itself where it can.
+    pub fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        from: usize,
+    ) -> Poll<io::Result<usize>> {
+        told(
+            self.shared
+                .state()
+                .poll_give(self.number(), cx, buffer, from),
+        )
+    }
+
     /// Ends the stream and tells the peer which decision refused it.
     pub fn refuse(&self, decision: DecisionId) {
         self.shared.state().refuse(self.leave(), decision);

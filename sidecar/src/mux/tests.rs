@@ -1,5 +1,6 @@
 //! Both ends of a connection over an in-memory transport.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex};
@@ -9,6 +10,7 @@ use super::credit::FLOOR;
 use super::frame::Fault;
 use super::state::{MOST_SLOTS, State};
 use super::{Accepted, Carried, Ended, Mux, MuxStream, Role, run};
+use crate::buffers;
 use crate::decisions::DecisionId;
 use crate::http::IDLE_TIMEOUT;
 
@@ -102,6 +104,53 @@ async fn a_reader_that_stops_holds_up_only_its_own_stream() {
     assert!(!sending.is_finished());
     drop(near);
     assert!(sending.await.unwrap().is_err(), "its reader is gone");
+}
+
+#[tokio::test]
+async fn buffers_given_whole_arrive_like_bytes_written_and_keep_to_the_credit() {
+    let pair = Pair::over(50_000);
+    let (mut near, mut far) = pair.opened().await;
+    let all: Vec<u8> = (0..3_000_000_usize)
+        .map(|at| u8::try_from((at * 31) % 251).unwrap())
+        .collect();
+    let mut taken_whole = 0;
+    let sending = async {
+        let mut rest = all.as_slice();
+        // From nearly nothing to more than a full buffer.
+        for size in [1, 9_000, 32_768, 50_001, buffers::LARGE, buffers::LARGE + 7].repeat(8) {
+            let (part, others) = rest.split_at(size.min(rest.len()));
+            rest = others;
+            let (mut buffer, mut from) = (part.to_vec(), 0);
+            while from < part.len() {
+                let sent = std::future::poll_fn(|cx| near.poll_give(cx, &mut buffer, from));
+                from += sent.await.unwrap();
+                taken_whole += usize::from(buffer.is_empty());
+            }
+        }
+        near.write_all(rest).await.unwrap();
+        near.shutdown().await.unwrap();
+    };
+    let mut got = Vec::new();
+    let (_, read) = tokio::join!(sending, far.read_to_end(&mut got));
+    read.unwrap();
+    assert!(got == all);
+    assert!(taken_whole > 8, "{taken_whole}");
+}
+
+#[tokio::test]
+async fn a_buffer_beyond_the_credit_is_not_given_whole() {
+    let pair = Pair::start();
+    let (mut near, _far) = pair.opened().await;
+    let mut buffer = vec![7; usize::try_from(FLOOR).unwrap() + 1];
+    let mut from = 0;
+    let blocked = std::future::poll_fn(|cx| {
+        while let Poll::Ready(sent) = near.poll_give(cx, &mut buffer, from) {
+            from += sent.unwrap();
+        }
+        Poll::Ready(from)
+    });
+    assert_eq!(blocked.await, usize::try_from(FLOOR).unwrap());
+    assert_eq!(buffer.len(), from + 1);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn row_01_no_stream_of_bytes_begins_on_a_shared_connection_whose_svid_has_
     sleep_until(expires).await;
     stream.write_all(&asking(2)).await.unwrap();
     let kinds = kinds_until_last(&mut stream, 2).await;
-    assert_eq!(kinds, [5], "a reset, and nothing of the application");
+    assert_eq!(kinds, [10], "a refusal, and nothing of the application");
 }
 
 /// Opens a slot for bytes, asks something on it and ends.
@@ -130,13 +130,14 @@ async fn kinds_until_last(stream: &mut (impl tokio::io::AsyncRead + Unpin), slot
             let mut header = [0; HEADER];
             stream.read_exact(&mut header).await.expect("a frame");
             let [kind, _, _, of, _, _, high, low] = header;
-            if kind == 2 {
+            // Data, and Refused with its decision.
+            if matches!(kind, 2 | 10) {
                 let mut data = vec![0; usize::from(u16::from_be_bytes([high, low]))];
                 stream.read_exact(&mut data).await.expect("its payload");
             }
             if of == slot {
                 kinds.push(kind);
-                if matches!(kind, 3..=5) {
+                if matches!(kind, 3..=5 | 10) {
                     return kinds;
                 }
             }

@@ -43,6 +43,7 @@ impl File {
                 trust_domain: TRUST_DOMAIN.parse().expect("a trust domain"),
                 rules: Vec::new(),
                 quarantines: Vec::new(),
+                learning: BTreeMap::new(),
                 services: BTreeMap::new(),
             },
             cases: Vec::new(),
@@ -75,6 +76,7 @@ impl File {
                 let facts = ServiceFacts {
                     workloads: service.workloads.clone(),
                     ports: service.ports.iter().map(|port| port.name.clone()).collect(),
+                    opaque_ports: Vec::new(),
                     encoded_slashes: encoded_slashes(service.encoded_slashes),
                 };
                 self.world.services.insert(service.name.clone(), facts);
@@ -82,6 +84,10 @@ impl File {
             }
             Spec::Allow(rule) => self.world.rules.push(Arc::clone(&rule)),
             Spec::Quarantine(quarantine) => self.world.quarantines.push(quarantine),
+            Spec::NamespaceSettings(settings) => {
+                let until = settings.learn_until().expect("it learns");
+                self.world.learning.insert(settings.namespace, until);
+            }
         }
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use weft_catalog::Protocol;
 use weft_identity::{ServicePort, SpiffeId, WorkloadName};
-use weft_policy::{Case, Outcome};
+use weft_policy::{Case, Expect, Outcome};
 use weft_tests::backend::Backend;
 use weft_tests::{Mesh, MeshOptions, Sidecar, SidecarSpec, Svid, eventually, get};
 
@@ -74,7 +74,9 @@ struct Asked<'c> {
 #[derive(Debug, Default)]
 struct Line {
     rule: Option<String>,
+    /// Of a refusal, or of what passed only because its namespace learns.
     reason: Option<String>,
+    learned: bool,
     decision: Option<String>,
 }
 
@@ -86,6 +88,8 @@ impl Stage {
         };
         let mesh = Mesh::start_with(options).await;
         let resources: String = files.iter().map(|file| file.resources.as_str()).collect();
+        let soon = Timestamp::now() + SignedDuration::from_hours(1);
+        let resources = resources.replace(END_OF_LEARNING, &soon.to_string());
         mesh.meshctl_with(&["apply", "-f", "-"], &resources)
             .await
             .ok();
@@ -135,7 +139,10 @@ impl Stage {
                 let key = (source.id.to_string(), asked.case.to.to_string());
                 let mut at_server = || at_servers.get_mut(&key).and_then(VecDeque::pop_front);
                 let mut told = at_source.get_mut(&key).and_then(VecDeque::pop_front);
-                let passed = told.as_ref().is_some_and(|line| line.reason.is_none());
+                let passed = told
+                    .as_ref()
+                    .is_some_and(|line| line.reason.is_none() || line.learned);
+                let learned_early = told.as_ref().is_some_and(|line| line.learned);
                 let early = told.as_ref().and_then(|line| line.rule.clone());
                 if passed {
                     told = at_server();
@@ -143,6 +150,12 @@ impl Stage {
                 asked.compare("through its sidecar", &asked.through_own, told, &mut found);
                 if asked.outcome.rule.is_some() && early != asked.rule() {
                     found.push(format!("{}: its own sidecar named {early:?}", asked.name()));
+                }
+                if (asked.outcome.verdict == Expect::Learn) != learned_early {
+                    let name = asked.name();
+                    found.push(format!(
+                        "{name}: its own sidecar learned it: {learned_early}"
+                    ));
                 }
                 let told = if source.is_quarantined {
                     refused_handshake(&at_servers)
@@ -198,16 +211,20 @@ impl Source {
 impl Asked<'_> {
     fn compare(&self, way: &str, answer: &Answer, told: Option<Line>, found: &mut Vec<String>) {
         let name = self.name();
-        if answer.verdict != self.outcome.verdict {
-            found.push(format!(
-                "{name}: {way}: {answer:?}, not {:?}",
-                self.outcome.verdict
-            ));
+        // Whoever asks is not told that it was learned; the access log is.
+        let is_learned = self.outcome.verdict == Expect::Learn;
+        let verdict = if is_learned {
+            Expect::Allow
+        } else {
+            self.outcome.verdict
+        };
+        if answer.verdict != verdict {
+            found.push(format!("{name}: {way}: {answer:?}, not {verdict:?}"));
         }
         let told = told.unwrap_or_default();
         let reason = self.outcome.reason.map(|reason| reason.as_str().to_owned());
         let rule = self.rule();
-        if (&told.rule, &told.reason) != (&rule, &reason) {
+        if (&told.rule, &told.reason, told.learned) != (&rule, &reason, is_learned) {
             found.push(format!(
                 "{name}: {way}: {told:?}, not {rule:?} {reason:?}; answered {answer:?}"
             ));
@@ -301,6 +318,9 @@ async fn start_source(
     }
 }
 
+/// As the corpus writes it.
+const END_OF_LEARNING: &str = "2099-01-01T00:00:00Z";
+
 fn spec(workload: &WorkloadName) -> SidecarSpec {
     SidecarSpec::of(&workload.to_string())
         .instance(&workload.to_string().replace('/', "-"))
@@ -329,7 +349,8 @@ fn access_lines(sidecar: &Sidecar, side: &str) -> Lines {
         );
         lines.entry(key).or_default().push_back(Line {
             rule: field("rule").filter(|rule| !rule.is_empty()),
-            reason: field("reason"),
+            reason: field("reason").or(field("learned")),
+            learned: field("learned").is_some(),
             decision: field("decision"),
         });
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod apps;
 mod attack;
+mod learn;
 pub(crate) mod open;
 mod row_01;
 mod row_02;

@@ -4,11 +4,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 use weft_tests::{eventually, eventually_within};
 
 use super::apps::App;
+use super::learn::learning;
 use super::open::{Kind, Open};
 use super::shop::{Shop, rule, server_name, target};
 
@@ -51,6 +53,29 @@ async fn row_14_the_clients_side_alone_cuts_everything_open_within_a_second() {
         stage.mesh(&undo).await;
     }
     stage.open_all(Side::Client, &kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_14_learning_spares_nobody_who_is_revoked_or_under_quarantine() {
+    let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+    let stage = Stage::start(&learning(in_an_hour)).await;
+    for (way, cut, undo) in ways("shop/web").into_iter().take(2) {
+        for side in [Side::Server, Side::Client] {
+            let kinds = match side {
+                Side::Server => &Kind::ALL[..],
+                // What waits for its next request is the application's own connection.
+                Side::Client => &[Kind::Tunnel, Kind::Response("/stream"), Kind::WebSocket],
+            };
+            let open = stage.open_all(side, kinds).await;
+            stage.mesh(&cut).await;
+            all_end(way, &open).await;
+            for kind in kinds {
+                let again = stage.try_open(side, *kind).await;
+                assert!(again.is_err(), "{way}: {kind:?} can be opened again");
+            }
+            stage.mesh(&undo).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

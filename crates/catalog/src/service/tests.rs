@@ -93,7 +93,7 @@ fn an_external_service_has_hosts_and_what_is_of_the_other_type_is_refused() {
         })
     };
     let service = read(external()).unwrap();
-    assert_eq!((service.workloads.len(), required_schema(&service)), (0, 2));
+    assert_eq!((service.workloads.len(), required_schema(&service)), (0, 3));
     let written = service.to_spec();
     assert_eq!(
         Service::from_spec(service.name.clone(), &written).unwrap(),

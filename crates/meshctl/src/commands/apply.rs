@@ -4,10 +4,12 @@ use weft_identity::DnsLabel;
 use weft_wire::v1;
 
 use crate::changes::Changes;
-use crate::client::Client;
+use crate::client::{Client, refused};
+use crate::commands::guard::{self, GuardArgs};
 use crate::documents::{self, Documents};
 use crate::failure::Answer;
 use crate::output::Output;
+use crate::preview::Edit;
 use crate::rollout::{self, WaitArgs};
 use crate::session::Session;
 
@@ -19,6 +21,8 @@ pub(crate) struct ApplyArgs {
     /// Say what would change and change nothing.
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
+    #[command(flatten)]
+    guard: GuardArgs,
     #[command(flatten)]
     wait: WaitArgs,
     /// Print one JSON value.
@@ -51,10 +55,37 @@ pub(crate) enum ChangesFormat {
 
 pub(crate) async fn run(args: ApplyArgs, session: &Session) -> anyhow::Result<Answer> {
     let documents = args.source.load(session.out)?;
-    let client = session.connect().await?;
+    let context = session.context().await?;
+    let client = Client::connect(&context).await?;
+    let report = if args.guard.looks() || args.dry_run {
+        let dry_run = args.source.request(&documents, true);
+        let answer = client.resources().apply(dry_run).await.map_err(refused)?;
+        let edit = Edit::of_apply(&documents.resources, &answer.into_inner().changes)?;
+        let trust_domain = &context.settings.trust_domain;
+        guard::look(
+            &client,
+            trust_domain,
+            &edit,
+            args.guard.window(),
+            session.out,
+        )
+        .await?
+    } else {
+        None
+    };
+    if let (Some(report), false) = (&report, args.dry_run)
+        && !args.guard.may_go_on(report, session.out)?
+    {
+        return Ok(Answer::No);
+    }
     let request = args.source.request(&documents, args.dry_run);
-    let changes = Changes::apply(&client, request).await?;
-    finish(changes, &client, args.wait, args.output, session.out).await
+    let mut changes = Changes::apply(&client, request).await?;
+    let fails = args.guard.fails(report.as_ref());
+    if args.dry_run {
+        changes.preview = report;
+    }
+    let answer = finish(changes, &client, args.wait, args.output, session.out).await?;
+    Ok(if fails { Answer::No } else { answer })
 }
 
 impl SourceArgs {
@@ -109,6 +140,9 @@ pub(crate) async fn finish(
 ) -> anyhow::Result<Answer> {
     if format == ChangesFormat::Text {
         changes.print(out)?;
+        if let Some(preview) = &changes.preview {
+            out.raw(preview.text(guard::LINES, out))?;
+        }
     }
     let mut answer = Answer::Yes;
     if wait.wait {

@@ -4,10 +4,13 @@ use anyhow::bail;
 use weft_wire::{ResourceKey, v1};
 
 use crate::changes::Changes;
+use crate::client::Client;
 use crate::commands::apply::{ChangesFormat, finish};
+use crate::commands::guard;
 use crate::commands::named::parse_key;
 use crate::documents;
 use crate::failure::Answer;
+use crate::preview::Edit;
 use crate::rollout::WaitArgs;
 use crate::session::Session;
 
@@ -48,7 +51,13 @@ pub(crate) async fn run(args: DeleteArgs, session: &Session) -> anyhow::Result<A
     if keys.is_empty() {
         bail!("no resources in {}", args.files.join(", "));
     }
-    let client = session.connect().await?;
+    let context = session.context().await?;
+    let client = Client::connect(&context).await?;
+    let edit = Edit {
+        delete: keys.iter().cloned().collect(),
+        ..Edit::default()
+    };
+    guard::say(&client, &context.settings.trust_domain, &edit, session.out).await;
     let request = v1::DeleteRequest {
         keys: keys.iter().map(v1::ResourceKey::from).collect(),
         dry_run: args.dry_run,

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 use similar::TextDiff;
 use weft_wire::{Resource, ResourceKey, v1};
 
 use crate::changes::Action;
-use crate::client::refused;
+use crate::client::{Client, refused};
 use crate::commands::apply::SourceArgs;
+use crate::commands::guard;
 use crate::documents::Documents;
 use crate::failure::Answer;
+use crate::moments::parse_length;
 use crate::output::{Format, FormatArg, Output, Paint};
+use crate::preview::Edit;
 use crate::rendering;
 use crate::session::Session;
 
@@ -20,6 +24,9 @@ use crate::session::Session;
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     source: SourceArgs,
+    /// How far back live traffic is looked at; what the edit does to it stands below the differences.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_length)]
+    since: SignedDuration,
     /// `wide` shows whole resources around each change.
     #[command(flatten)]
     format: FormatArg,
@@ -35,7 +42,8 @@ struct Difference {
 
 pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Answer> {
     let documents = args.source.load(session.out)?;
-    let client = session.connect().await?;
+    let session_context = session.context().await?;
+    let client = Client::connect(&session_context).await?;
     let request = args.source.request(&documents, true);
     let answer = client
         .resources()
@@ -48,12 +56,22 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> anyhow::Result<Ans
         Format::Table | Format::Json | Format::Yaml => CONTEXT_LINES,
     };
     let differences = differences(&documents, &answer.changes, context)?;
+    let edit = Edit::of_apply(&documents.resources, &answer.changes)?;
+    let trust_domain = &session_context.settings.trust_domain;
+    let report = match args.format.is_for_people() {
+        true => guard::look(&client, trust_domain, &edit, args.since, session.out).await?,
+        false => None,
+    };
     match args.format.format {
         Format::Json => session.out.json(&differences)?,
         Format::Yaml => session.out.yaml(&differences)?,
         Format::Table | Format::Wide => {
             for difference in &differences {
                 print(&difference.diff, session.out)?;
+            }
+            if let Some(report) = report {
+                session.out.line("")?;
+                session.out.raw(report.text(guard::LINES, session.out))?;
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::world::live;
 /// List resources, or show one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GetArgs {
-    /// Mesh, Service, Allow or Quarantine; `all` for every kind; or KIND/NAMESPACE/NAME.
+    /// Mesh, Service, Allow, Quarantine or NamespaceSettings; `all` for every kind; or KIND/NAMESPACE/NAME.
     #[arg(value_name = "KIND")]
     kind: String,
     /// The name of one: NAME with -n, or NAMESPACE/NAME.

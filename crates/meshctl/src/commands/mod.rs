@@ -1,5 +1,6 @@
 //! The verbs, a file each.
 
+pub(crate) mod allow;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod check;
@@ -10,6 +11,7 @@ pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod endpoints;
 pub(crate) mod get;
+pub(crate) mod guard;
 pub(crate) mod identity;
 pub(crate) mod login;
 mod named;

@@ -1,7 +1,7 @@
 //! What people type to name resources: `allow`, `allow shop/web`, `allow web -n shop`, `Allow/shop/web`.
 
 use anyhow::{Context as _, bail};
-use weft_catalog::Mesh;
+use weft_catalog::{Mesh, NamespaceSettings};
 use weft_identity::DnsLabel;
 use weft_wire::{Kind, ResourceKey};
 
@@ -51,6 +51,10 @@ fn one(kind: Kind, name: &str, namespace: Option<&DnsLabel>) -> anyhow::Result<R
         }
         return Ok(ResourceKey::mesh());
     }
+    // A namespace has one: its name is name enough.
+    if kind == Kind::NamespaceSettings && given.is_none() && name != NamespaceSettings::NAME {
+        return Ok(ResourceKey::namespace_settings(&name.parse()?));
+    }
     let namespace = match (given, namespace) {
         (Some(given), Some(flag)) if given != *flag => {
             bail!("`{given}/{name}` is not in namespace {flag}")
@@ -61,11 +65,7 @@ fn one(kind: Kind, name: &str, namespace: Option<&DnsLabel>) -> anyhow::Result<R
             bail!("in which namespace? Write {kind} NAMESPACE/{name}, or use -n NAMESPACE")
         }
     };
-    Ok(ResourceKey {
-        kind,
-        namespace: Some(namespace),
-        name: name.parse()?,
-    })
+    Ok(format!("{kind}/{namespace}/{name}").parse()?)
 }
 
 pub(crate) fn parse_kind(text: &str) -> anyhow::Result<Kind> {
@@ -98,6 +98,16 @@ mod tests {
             Target::of("mesh", Some("mesh"), None).unwrap(),
             Target::One("Mesh/mesh".parse().unwrap())
         );
+        let settings = Target::One("NamespaceSettings/shop/settings".parse().unwrap());
+        for (name, namespace) in [
+            ("shop", None),
+            ("shop/settings", None),
+            ("settings", Some(&shop)),
+        ] {
+            let target = Target::of("namespacesettings", Some(name), namespace);
+            assert_eq!(target.unwrap(), settings, "{name}");
+        }
+        assert!(Target::of("namespacesettings", Some("shop/other"), None).is_err());
     }
 
     #[test]

@@ -11,7 +11,9 @@ use weft_wire::{Resource, ResourceKey, Spec, v1};
 use crate::changes::Changes;
 use crate::client::Client;
 use crate::commands::apply::{ChangesFormat, finish};
+use crate::commands::guard;
 use crate::failure::Answer;
+use crate::preview::Edit;
 use crate::rollout::WaitArgs;
 use crate::session::Session;
 
@@ -40,7 +42,8 @@ pub(crate) struct QuarantineArgs {
 }
 
 pub(crate) async fn run(args: QuarantineArgs, session: &Session) -> anyhow::Result<Answer> {
-    let client = session.connect().await?;
+    let context = session.context().await?;
+    let client = Client::connect(&context).await?;
     let name = RuleName {
         namespace: args.workload.namespace.clone(),
         name: args.workload.name.clone(),
@@ -53,15 +56,19 @@ pub(crate) async fn run(args: QuarantineArgs, session: &Session) -> anyhow::Resu
             workload: args.workload,
             reason: args.reason,
         };
-        cut(&client, quarantine).await?
+        let resource = Resource::new(Spec::Quarantine(quarantine), BTreeMap::new())?;
+        let changes = cut(&client, &resource).await?;
+        // cut first, told then: the emergency is now
+        let edit = Edit::cut_by(resource);
+        guard::say(&client, &context.settings.trust_domain, &edit, session.out).await;
+        changes
     };
     finish(changes, &client, args.wait, args.output, session.out).await
 }
 
-async fn cut(client: &Client, quarantine: Quarantine) -> anyhow::Result<Changes> {
-    let resource = Resource::new(Spec::Quarantine(quarantine), BTreeMap::new())?;
+async fn cut(client: &Client, quarantine: &Resource) -> anyhow::Result<Changes> {
     let request = v1::ApplyRequest {
-        resources: vec![v1::Resource::from(&resource)],
+        resources: vec![v1::Resource::from(quarantine)],
         ..Default::default()
     };
     Changes::apply(client, request).await

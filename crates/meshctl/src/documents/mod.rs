@@ -8,7 +8,9 @@ mod split;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use weft_catalog::{Mesh, MeshSpec, Service, ServiceSpec};
+use weft_catalog::{
+    Mesh, MeshSpec, NamespaceSettings, NamespaceSettingsSpec, Service, ServiceSpec,
+};
 use weft_identity::document::{self, Document, Origin};
 use weft_policy::{
     AllowSpec, POLICY_TEST, PolicyTestSpec, Quarantine, QuarantineSpec, Rule, Warning, lint,
@@ -154,6 +156,12 @@ impl Documents {
                 let quarantine =
                     Quarantine::from_document(&read).map_err(|error| place(origin, error))?;
                 (Spec::Quarantine(quarantine), read.metadata.labels)
+            }
+            Kind::NamespaceSettings => {
+                let read = read::<NamespaceSettingsSpec>(text, origin, kind.as_str())?;
+                let settings = NamespaceSettings::from_document(&read)
+                    .map_err(|error| place(origin, error))?;
+                (Spec::NamespaceSettings(settings), read.metadata.labels)
             }
         };
         let value = Resource::new(spec, labels).map_err(|error| place(origin, error))?;

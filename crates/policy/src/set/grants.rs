@@ -79,7 +79,7 @@ impl Grants {
         };
         if request.connect {
             search.but_upgrade = self.has_conditions(now);
-        } else {
+        } else if self.has_conditions(now) && search.first != Some(0) {
             self.conditions.search(&mut search);
         }
         Judged {

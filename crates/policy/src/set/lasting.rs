@@ -34,19 +34,35 @@ impl Lasting {
 /// Of rules that grant the same: those that can ever be the first in force. Each outlasts all before it, so that the first in
 /// force is found by halving, however many have expired.
 #[derive(Debug, Default)]
-pub(super) struct Earliest(Vec<(usize, Lasting)>);
+pub(super) struct Earliest {
+    /// Most often it is the only one, and then nothing else is read.
+    first: Option<(usize, Lasting)>,
+    later: Vec<(usize, Lasting)>,
+}
 
 impl Earliest {
     /// Rules are added in the order of their places.
     pub(super) fn push(&mut self, place: usize, lasting: Lasting) {
-        if self.0.last().is_none_or(|(_, before)| *before < lasting) {
-            self.0.push((place, lasting));
+        match (self.first, self.later.last()) {
+            (None, _) => self.first = Some((place, lasting)),
+            (Some((_, first)), last) => {
+                let before = last.map_or(first, |(_, last)| *last);
+                if before < lasting {
+                    self.later.push((place, lasting));
+                }
+            }
         }
     }
 
     pub(super) fn in_force(&self, now: Timestamp) -> Option<usize> {
-        let expired = self.0.partition_point(|(_, lasting)| !lasting.holds(now));
-        self.0.get(expired).map(|(place, _)| *place)
+        let (place, lasting) = self.first?;
+        if lasting.holds(now) {
+            return Some(place);
+        }
+        let expired = self
+            .later
+            .partition_point(|(_, lasting)| !lasting.holds(now));
+        self.later.get(expired).map(|(place, _)| *place)
     }
 }
 
@@ -76,7 +92,7 @@ mod tests {
         for (place, lasting) in rules.into_iter().enumerate() {
             earliest.push(place, lasting);
         }
-        assert_eq!(earliest.0.len(), 3);
+        assert_eq!(earliest.later.len(), 2);
         for second in 0..12 {
             let first = rules.iter().position(|lasting| lasting.holds(time(second)));
             assert_eq!(earliest.in_force(time(second)), first, "{second}");

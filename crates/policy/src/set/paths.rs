@@ -2,31 +2,40 @@
 //!
 //! Invariant: a request walks each branch at most once, so no path costs more than the patterns are long together.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    Index,
     alternatives::{Alternative, Methods, Search},
     lasting::Lasting,
 };
 use crate::{
     lists::Match,
-    path::{Segment, match_segment},
+    path::{PathPattern, Segment, match_segment},
     rule::Rule,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     /// Conditions that state no path.
-    any: Methods,
+    any: Option<Box<Methods>>,
+    /// The segments, each with the `/` before it, with which all patterns begin: most paths end here.
+    common: Box<str>,
+    /// Where they go on.
     root: Branch,
 }
 
 impl Paths {
     pub(super) fn compile(rules: &[Arc<Rule>]) -> Self {
-        let mut paths = Self::default();
+        let patterns = || {
+            let conditions = rules.iter().flat_map(|rule| rule.http.listed());
+            conditions.flat_map(|condition| condition.paths.listed())
+        };
+        let common = common_segments(patterns());
+        let mut paths = Self {
+            common: common.iter().flat_map(|segment| ["/", *segment]).collect(),
+            ..Self::default()
+        };
         for (place, rule) in rules.iter().enumerate() {
             for (index, condition) in rule.http.listed().iter().enumerate() {
                 let alternative = Alternative {
@@ -35,10 +44,13 @@ impl Paths {
                     lasting: Lasting::of(rule),
                 };
                 match &condition.paths {
-                    Match::Any => paths.any.add(condition, alternative),
+                    Match::Any => {
+                        let any = paths.any.get_or_insert_default();
+                        any.add(condition, alternative);
+                    }
                     Match::OneOf(patterns) => patterns.iter().for_each(|pattern| {
-                        let end = paths.root.end_of(pattern.segments());
-                        end.add(condition, alternative);
+                        let own = pattern.segments().skip(common.len());
+                        paths.root.end_of(own).add(condition, alternative);
                     }),
                 }
             }
@@ -47,11 +59,36 @@ impl Paths {
     }
 
     pub(super) fn search(&self, search: &mut Search<'_>) {
-        search.methods(&self.any);
-        if let Some(path) = search.request.path.strip_prefix('/') {
-            self.root.search(path, search);
+        if let Some(any) = &self.any {
+            search.methods(any);
+        }
+        match search.request.path.strip_prefix(&*self.common) {
+            None => {}
+            Some("") => search.methods(&self.root.here),
+            Some(own) => {
+                if let Some(own) = own.strip_prefix('/') {
+                    self.root.search(own, search);
+                }
+            }
         }
     }
+}
+
+fn common_segments<'p>(mut patterns: impl Iterator<Item = &'p PathPattern>) -> Vec<&'p str> {
+    let literal = |segment| match segment {
+        Segment::Literal(text) => Some(text),
+        Segment::Any | Segment::Part(_) | Segment::Rest => None,
+    };
+    let Some(first) = patterns.next() else {
+        return Vec::new();
+    };
+    let mut common: Vec<_> = first.segments().map_while(literal).collect();
+    for pattern in patterns {
+        let segments = pattern.segments().map_while(literal).zip(&common);
+        let shared = segments.take_while(|(own, common)| own == *common).count();
+        common.truncate(shared);
+    }
+    common
 }
 
 /// Where patterns that begin with the same segments go on.
@@ -60,8 +97,8 @@ struct Branch {
     /// Patterns that end here.
     here: Methods,
     /// Patterns of which the rest is `**`.
-    rest: Methods,
-    literal: HashMap<Box<str>, Self>,
+    rest: Option<Box<Methods>>,
+    literal: Index<Box<str>, Self>,
     /// `*` as a whole segment.
     any: Option<Box<Self>>,
     /// Segments with a `*` in them.
@@ -74,7 +111,7 @@ impl Branch {
         let mut branch = self;
         for segment in segments {
             branch = match segment {
-                Segment::Rest => return &mut branch.rest,
+                Segment::Rest => return branch.rest.get_or_insert_default(),
                 Segment::Any => branch.any.get_or_insert_default(),
                 Segment::Literal(text) => branch.literal.entry(text.into()).or_default(),
                 Segment::Part(text) => branch.part.entry(text.into()).or_default(),
@@ -85,7 +122,9 @@ impl Branch {
 
     /// `path` is what comes after the `/` before this branch.
     fn search(&self, path: &str, search: &mut Search<'_>) {
-        search.methods(&self.rest);
+        if let Some(rest) = &self.rest {
+            search.methods(rest);
+        }
         let (segment, after) = match path.split_once('/') {
             Some((segment, after)) => (segment, Some(after)),
             None => (path, None),

@@ -7,7 +7,7 @@ use std::{
 
 use weft_identity::{DnsLabel, SpiffeId, TrustDomain, WorkloadName};
 
-use super::edit::Edit;
+use super::{Index, edit::Edit};
 use crate::{
     rule::Rule,
     source::{NamePattern, SourcePattern},
@@ -21,17 +21,17 @@ pub(super) trait Part {
 
 #[derive(Debug)]
 pub(super) struct Sources<P> {
-    exact: HashMap<SpiffeId, Arc<P>>,
+    exact: Index<SpiffeId, Arc<P>>,
     /// By namespace.
-    prefixes: HashMap<DnsLabel, Prefixes<P>>,
+    prefixes: Index<DnsLabel, Prefixes<P>>,
     any_local: Option<Arc<P>>,
 }
 
 impl<P> Default for Sources<P> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
-            prefixes: HashMap::new(),
+            exact: Index::default(),
+            prefixes: Index::default(),
             any_local: None,
         }
     }

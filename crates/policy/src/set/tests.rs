@@ -300,7 +300,7 @@ fn the_rule_that_is_named_is_the_first_by_name_that_is_in_force() {
         let now = Timestamp::from_second(second).unwrap();
         match set.decide_request(&connection, request, now) {
             Verdict::Allow(rule) => rule.name.name.to_string(),
-            Verdict::Deny(reason) => reason.to_string(),
+            Verdict::Learn(reason) | Verdict::Deny(reason) => reason.to_string(),
         }
     };
     assert_eq!(named(4, &request), "r0");

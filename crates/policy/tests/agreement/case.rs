@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use weft_identity::{DnsLabel, ServiceName, SpiffeId};
 use weft_policy::{
-    Connection, ConnectionVerdict, EncodedSlashes, HeaderCondition, HeaderTest, HttpCondition,
-    HttpRequest, Match, Mode, NonEmpty, PolicySet, Reason, Rule, Verdict,
+    Connection, EncodedSlashes, HeaderCondition, HeaderTest, HttpCondition, HttpRequest, Match,
+    Mode, NonEmpty, PolicySet, Reason, Rule, Verdict,
 };
 
 #[derive(Debug, Clone)]
@@ -100,15 +100,14 @@ impl Case {
         let now = time(self.now);
         let request = self.request.as_ref().map(RequestText::borrowed);
         let verdict = match &request {
-            None => match set.decide_connection(&connection, now) {
-                ConnectionVerdict::Allow(rule) => Ok(rule),
-                ConnectionVerdict::NeedsHttp => Err(Reason::NoRule),
-                ConnectionVerdict::Deny(reason) => Err(reason),
-            },
-            Some(request) => match set.decide_request(&connection, request, now) {
-                Verdict::Allow(rule) => Ok(rule),
-                Verdict::Deny(reason) => Err(reason),
-            },
+            None => set.decide_bytes(&connection, now),
+            Some(request) => set.decide_request(&connection, request, now),
+        };
+        let verdict = match verdict {
+            Verdict::Allow(rule) => Ok(rule),
+            // None of these namespaces learns: no other implementation says so either.
+            Verdict::Learn(reason) => panic!("learned, in a strict namespace: {reason}"),
+            Verdict::Deny(reason) => Err(reason),
         };
         let audited = set.audit_matches(&connection, request.as_ref(), now);
         Answer {

@@ -510,8 +510,8 @@ impl Naive<'_> {
         }
     }
 
-    /// 36. A request with `Upgrade` matches a condition only if the condition names every protocol that the request offers; case does
-    /// not matter. A condition that names upgrades also matches requests without `Upgrade`.
+    // 36. A request with `Upgrade` matches a condition only if the condition names every protocol that the request offers; case does
+    // not matter. A condition that names upgrades also matches requests without `Upgrade`.
     fn may_upgrade(&self, named: Option<&[&str]>, offered: Option<&str>) -> bool {
         let Some(offered) = offered else {
             return named.is_none() || self.heeds("36 also without");

@@ -202,3 +202,28 @@ fn what_contradicts_itself_is_an_error_of_its_document() {
     let server = format!("{SERVER}spec: {{podSelector: {{}}, port: 1}}");
     assert_eq!(converting(&[&istio, &server]), ImportError::TwoMeshes);
 }
+
+#[test]
+fn nothing_of_a_source_ends_the_comment_that_it_stands_in() {
+    let mut importer = Importer::default();
+    crate::corpus::read_file(&mut importer, &crate::corpus::folder().join("cluster.yaml"));
+    let paths = r#"["*.html\n---\nkind: Allow", "*\u2028x", "*\u0085y", "*\rz"]"#;
+    let text = format!(
+        "{{\"apiVersion\": \"security.istio.io/v1\", \"kind\": \"AuthorizationPolicy\", \"metadata\": {{\"name\": \"a\", \"namespace\": \"shop\"}}, \
+         \"spec\": {{\"rules\": [{{\"to\": [{{\"operation\": {{\"paths\": {paths}}}}}]}}]}}}}"
+    );
+    importer.read(&text, &Origin::file("x.json")).unwrap();
+    let import = importer.convert(&options()).unwrap();
+    let shown: Vec<String> = import.notes().map(ToString::to_string).collect();
+    let of_paths: Vec<&String> = shown
+        .iter()
+        .filter(|note| note.starts_with("path: "))
+        .collect();
+    assert_eq!(of_paths.len(), 4, "{shown:?}");
+    for note in shown {
+        assert!(
+            !note.contains(['\n', '\r', '\u{85}', '\u{2028}']),
+            "{note:?}"
+        );
+    }
+}

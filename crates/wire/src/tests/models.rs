@@ -8,12 +8,16 @@ use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use weft_catalog::{
-    EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec, PortSpec,
-    Protocol, Service, ServiceSpec, ServiceType, TcpProbeSpec,
+    EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec,
+    NamespaceMode, NamespaceSettings, PortSpec, Protocol, Service, ServiceSpec, ServiceType,
+    TcpProbeSpec,
 };
-use weft_identity::{DnsLabel, Revocations, RuleName, Serial, ServiceName, SpiffeId, WorkloadName};
+use weft_identity::{
+    DnsLabel, Revocations, RuleName, Serial, ServiceName, ServicePort, SpiffeId, WorkloadName,
+};
 use weft_policy::{
-    HeaderCondition, HeaderTest, HttpCondition, Match, Mode, NonEmpty, Quarantine, Rule,
+    EncodedSlashes as Slashes, Flow, FlowHost, FlowKey, FlowRequest, FoldedPath, HeaderCondition,
+    HeaderSeen, HeaderTest, HttpCondition, Judged, Match, Mode, NonEmpty, Quarantine, Reason, Rule,
 };
 
 use crate::{InboundView, OutboundView, Resource, Spec};
@@ -25,6 +29,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         external().prop_map(Spec::Service),
         rule().prop_map(|rule| Spec::Allow(Arc::new(rule))),
         quarantine().prop_map(Spec::Quarantine),
+        namespace_settings().prop_map(Spec::NamespaceSettings),
     ];
     let labels = btree_map("[a-z./-]{1,10}", "[ -~]{0,10}", 0..3);
     (spec, labels, any::<u64>(), option::of(label())).prop_map(|(spec, labels, revision, set)| {
@@ -181,15 +186,6 @@ pub(super) fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn condition() -> impl Strategy<Value = HttpCondition> {
-    let test = prop_oneof![
-        "[ -~]{0,8}".prop_map(HeaderTest::Exact),
-        "[ -~]{1,8}".prop_map(HeaderTest::Prefix),
-        Just(HeaderTest::Present),
-    ];
-    let header = ("x-[a-z]{1,5}", test).prop_map(|(name, test)| HeaderCondition {
-        name: name.parse().unwrap(),
-        test,
-    });
     (
         one_of(
             prop::sample::select(vec!["GET", "HEAD", "POST"])
@@ -203,7 +199,7 @@ fn condition() -> impl Strategy<Value = HttpCondition> {
             prop::sample::select(vec!["a.example", "*.example"])
                 .prop_map(|text| text.parse().unwrap()),
         ),
-        one_of(header),
+        one_of(header()),
         one_of(Just("websocket").prop_map(|text| text.parse().unwrap())),
     )
         .prop_map(|(methods, paths, hosts, headers, upgrades)| HttpCondition {
@@ -218,6 +214,87 @@ fn condition() -> impl Strategy<Value = HttpCondition> {
         })
 }
 
+fn header() -> impl Strategy<Value = HeaderCondition> {
+    let test = prop_oneof![
+        "[ -~]{0,8}".prop_map(HeaderTest::Exact),
+        "[ -~]{1,8}".prop_map(HeaderTest::Prefix),
+        Just(HeaderTest::Present),
+    ];
+    ("x-[a-z]{1,5}", test).prop_map(|(name, test)| HeaderCondition {
+        name: name.parse().unwrap(),
+        test,
+    })
+}
+
+pub(super) fn flow() -> impl Strategy<Value = Flow> {
+    let reason = || {
+        prop::sample::select(vec![
+            Reason::NoRule,
+            Reason::PathNotCanonical,
+            Reason::Revoked,
+        ])
+    };
+    let judged = prop_oneof![
+        name("rule").prop_map(|rule| Judged::Allowed(rule.parse().unwrap())),
+        reason().prop_map(Judged::Learned),
+        reason().prop_map(Judged::Denied),
+    ];
+    let target = (name("svc"), label()).prop_map(|(service, port)| ServicePort {
+        service: service.parse().unwrap(),
+        port,
+    });
+    let moments = (0i64..4_000_000_000, 0i64..1_000_000);
+    (
+        (id(), target, option::of(flow_request()), judged),
+        1u64..,
+        moments,
+    )
+        .prop_map(
+            |((source, target, request, judged), count, (first, lasted))| Flow {
+                key: FlowKey {
+                    source,
+                    target,
+                    request,
+                    judged,
+                },
+                count,
+                first_seen: Timestamp::from_second(first).unwrap(),
+                last_seen: Timestamp::from_second(first + lasted).unwrap(),
+            },
+        )
+}
+
+fn flow_request() -> impl Strategy<Value = FlowRequest> {
+    let host = prop_oneof![
+        Just(FlowHost::None),
+        Just(FlowHost::Folded),
+        "[a-z0-9.-]{0,20}[a-z]".prop_map(|host| FlowHost::Named(host.into())),
+    ];
+    let path = "(/[a-zA-Z0-9]{1,12}){1,5}"
+        .prop_map(|path: String| FoldedPath::fold(&path, Slashes::Refuse, |_| false));
+    let seen = prop::sample::select(vec![
+        HeaderSeen::Matched,
+        HeaderSeen::Differed,
+        HeaderSeen::Absent,
+        HeaderSeen::Many,
+    ]);
+    (
+        "[A-Z]{1,8}",
+        host,
+        option::of(path),
+        vec((header(), seen), 0..3),
+        option::of("[a-z][a-z, /0-9]{0,12}"),
+    )
+        .prop_map(|(method, host, path, headers, upgrade)| FlowRequest {
+            method: method.into(),
+            host,
+            connect: path.is_none(),
+            path,
+            headers,
+            upgrade: upgrade.map(Into::into),
+        })
+}
+
 fn quarantine() -> impl Strategy<Value = Quarantine> {
     (name("q"), name("w"), "\\PC{0,12}").prop_map(|(name, workload, reason)| Quarantine {
         name: name.parse().unwrap(),
@@ -226,21 +303,36 @@ fn quarantine() -> impl Strategy<Value = Quarantine> {
     })
 }
 
+fn namespace_settings() -> impl Strategy<Value = NamespaceSettings> {
+    (label(), end()).prop_map(|(namespace, end)| NamespaceSettings {
+        namespace,
+        mode: end.map_or(NamespaceMode::Strict, |until| NamespaceMode::Learn {
+            until,
+        }),
+    })
+}
+
+fn end() -> impl Strategy<Value = Option<Timestamp>> {
+    option::of((0i64..4_000_000_000, 0i32..1_000_000_000))
+        .prop_map(|end| end.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap()))
+}
+
 pub(super) fn outbound() -> impl Strategy<Value = OutboundView> {
-    (service(), vec(endpoint(), 0..4), vec(rule(), 0..3)).prop_map(|(service, endpoints, rules)| {
-        OutboundView {
-            rules: for_service(rules, &service.name),
-            encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
-            service: service.name,
-            ports: service.ports,
-            endpoints,
-            external: None,
-        }
+    let parts = (service(), vec(endpoint(), 0..4), vec(rule(), 0..3), end());
+    parts.prop_map(|(service, endpoints, rules, learn_until)| OutboundView {
+        rules: for_service(rules, &service.name),
+        encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
+        service: service.name,
+        ports: service.ports,
+        endpoints,
+        external: None,
+        learn_until,
     })
 }
 
 pub(super) fn outbound_outside() -> impl Strategy<Value = OutboundView> {
-    (external(), vec(rule(), 0..3)).prop_map(|(service, rules)| OutboundView {
+    (external(), vec(rule(), 0..3), end()).prop_map(|(service, rules, learn_until)| OutboundView {
+        learn_until,
         rules: for_service(rules, &service.name),
         encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
         service: service.name,
@@ -251,12 +343,13 @@ pub(super) fn outbound_outside() -> impl Strategy<Value = OutboundView> {
 }
 
 pub(super) fn inbound() -> impl Strategy<Value = InboundView> {
-    (service(), vec(rule(), 0..3)).prop_map(|(service, rules)| InboundView {
+    (service(), vec(rule(), 0..3), end()).prop_map(|(service, rules, learn_until)| InboundView {
         rules: for_service(rules, &service.name),
         encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
         service: service.name,
         ports: service.ports,
         health: service.health,
+        learn_until,
     })
 }
 

@@ -58,6 +58,7 @@ fn valid() -> v1::Outbound {
         }],
         keep_encoded_slashes: false,
         external: None,
+        learn_until: None,
     }
 }
 
@@ -177,11 +178,123 @@ fn one_unreadable_field_refuses_the_whole_view_and_is_named() {
             });
         }),
         ("rules[0].allow.mode", |view| allow(view).mode = 0),
+        ("learnUntil", |view| {
+            view.learn_until = Some(prost_types::Timestamp {
+                seconds: 0,
+                nanos: -1,
+            });
+        }),
     ];
     for (path, spoil) in cases {
         let mut view = valid();
         spoil(&mut view);
         let error = crate::OutboundView::try_from(&view).unwrap_err();
+        assert_eq!(error.path, *path, "{error}");
+    }
+}
+
+fn valid_flow() -> v1::Flow {
+    let time = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let header = v1::FlowHeader {
+        condition: Some(v1::HeaderMatch {
+            name: "x-a".into(),
+            r#match: Some(v1::header_match::Match::Present(true)),
+        }),
+        seen: v1::HeaderSeen::Absent.into(),
+    };
+    let request = v1::FlowRequest {
+        method: "GET".into(),
+        host: Some(v1::flow_request::Host::NamedHost("api.shop".into())),
+        path: Some(v1::flow_request::Path::FoldedPath(
+            "/orders/{number}".into(),
+        )),
+        headers: vec![header],
+        upgrade: String::new(),
+        connect: false,
+    };
+    v1::Flow {
+        source: "spiffe://weft.local/ns/shop/sa/web".into(),
+        service: "shop/api".into(),
+        port: "http".into(),
+        traffic: Some(v1::flow::Traffic::Request(request)),
+        judged: Some(v1::flow::Judged::Allowed("shop/web-reads".into())),
+        count: 1,
+        first_seen: time(1),
+        last_seen: time(2),
+    }
+}
+
+#[test]
+fn a_flow_that_says_what_no_rule_asks_is_refused_and_the_field_named() {
+    fn request(flow: &mut v1::Flow) -> &mut v1::FlowRequest {
+        match flow.traffic.as_mut().unwrap() {
+            v1::flow::Traffic::Request(request) => request,
+            v1::flow::Traffic::Connection(_) => unreachable!("the valid flow has a request"),
+        }
+    }
+    fn path(flow: &mut v1::Flow, path: &str) {
+        request(flow).path = Some(v1::flow_request::Path::FoldedPath(path.into()));
+    }
+    fn host(flow: &mut v1::Flow, host: &str) {
+        request(flow).host = Some(v1::flow_request::Host::NamedHost(host.into()));
+    }
+    assert!(weft_policy::Flow::try_from(&valid_flow()).is_ok());
+    let cases: &[(&str, fn(&mut v1::Flow))] = &[
+        ("source", |flow| flow.source.clear()),
+        ("service", |flow| flow.service = "api".into()),
+        ("port", |flow| flow.port = "80 ".into()),
+        ("traffic", |flow| flow.traffic = None),
+        ("request.method", |flow| request(flow).method.clear()),
+        ("request.method", |flow| {
+            request(flow).method = "G".repeat(33)
+        }),
+        ("request.method", |flow| request(flow).method = "G T".into()),
+        ("request.host", |flow| request(flow).host = None),
+        ("request.namedHost", |flow| host(flow, "API.shop")),
+        ("request.namedHost", |flow| host(flow, "api.shop:80")),
+        ("request.namedHost", |flow| host(flow, "api shop")),
+        ("request.path", |flow| request(flow).path = None),
+        ("request.foldedPath", |flow| path(flow, "/orders?card=4111")),
+        ("request.foldedPath", |flow| path(flow, "/orders/{secret}")),
+        ("request.noPath", |flow| {
+            request(flow).path = Some(v1::flow_request::Path::NoPath(v1::Any {}))
+        }),
+        ("request.headers[0].condition", |flow| {
+            request(flow).headers[0].condition = None
+        }),
+        ("request.headers[0].seen", |flow| {
+            request(flow).headers[0].seen = 0
+        }),
+        ("request.headers", |flow| {
+            let header = request(flow).headers[0].clone();
+            request(flow).headers = vec![header; 33];
+        }),
+        ("request.upgrade", |flow| {
+            request(flow).upgrade = "Websocket".into()
+        }),
+        ("judged", |flow| flow.judged = None),
+        ("allowed", |flow| {
+            flow.judged = Some(v1::flow::Judged::Allowed(String::new()))
+        }),
+        ("denied", |flow| {
+            flow.judged = Some(v1::flow::Judged::Denied(0))
+        }),
+        ("learned", |flow| {
+            flow.judged = Some(v1::flow::Judged::Learned(99))
+        }),
+        ("count", |flow| flow.count = 0),
+        ("firstSeen", |flow| flow.first_seen = None),
+        ("lastSeen", |flow| {
+            flow.last_seen = Some(prost_types::Timestamp {
+                seconds: 0,
+                nanos: 0,
+            })
+        }),
+    ];
+    for (path, spoil) in cases {
+        let mut flow = valid_flow();
+        spoil(&mut flow);
+        let error = weft_policy::Flow::try_from(&flow).unwrap_err();
         assert_eq!(error.path, *path, "{error}");
     }
 }
@@ -238,6 +351,10 @@ fn a_document_that_is_no_resource_says_where_and_what() {
             "spec.renewEvery: 46s is more than half of ttl, 90s",
         ),
         (
+            "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {name: settings, namespace: shop}\nspec: {mode: learn}\n",
+            "f.yaml:1: NamespaceSettings `settings`: spec.learnUntil: learn mode needs an end",
+        ),
+        (
             "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: a, namespace: s}\nspec: {workloads: [s/a], ports: [{name: p, port: 1, protocol: auto}]}\n",
             "transparent interception",
         ),
@@ -247,4 +364,47 @@ fn a_document_that_is_no_resource_says_where_and_what() {
             .to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn namespace_settings_without_a_schema_a_mode_or_an_end_are_refused() {
+    let learn = |until| {
+        let learn = v1::LearnMode { until };
+        Some(v1::namespace_settings_spec::Mode::Learn(learn))
+    };
+    let until = Some(prost_types::Timestamp::default());
+    let no_time = Some(prost_types::Timestamp {
+        seconds: i64::MAX,
+        nanos: 0,
+    });
+    let read = |name: &str, schema, mode| {
+        let spec = v1::NamespaceSettingsSpec { schema, mode };
+        let resource = v1::Resource {
+            metadata: Some(v1::Metadata {
+                name: name.to_owned(),
+                namespace: "shop".to_owned(),
+                ..v1::Metadata::default()
+            }),
+            spec: Some(v1::resource::Spec::NamespaceSettings(spec)),
+            ..v1::Resource::default()
+        };
+        Resource::try_from(&resource).map_err(|error| error.path)
+    };
+    assert!(read("settings", 2, learn(until)).is_ok());
+    let refused = |path: &str| Err(path.to_owned());
+    assert_eq!(read("other", 2, learn(until)), refused("metadata.name"));
+    assert_eq!(read("settings", 0, learn(until)), refused("spec.schema"));
+    assert_eq!(
+        read("settings", crate::SCHEMA + 1, learn(until)),
+        refused("spec.schema")
+    );
+    assert_eq!(read("settings", 2, None), refused("spec.mode"));
+    assert_eq!(
+        read("settings", 2, learn(None)),
+        refused("spec.learn.until")
+    );
+    assert_eq!(
+        read("settings", 2, learn(no_time)),
+        refused("spec.learn.until")
+    );
 }

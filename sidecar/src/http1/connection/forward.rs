@@ -24,11 +24,12 @@ impl Connection {
     /// Passes the request on and its answer back.
     pub(super) async fn forward(&mut self, permit: Permit) -> Then {
         self.way.count_request();
+        self.way.shared.metrics.note_learned(&permit);
         let mut record = self
             .way
             .record(&self.request, &self.head)
             .map(|mut record| {
-                record.rule = permit.rule().to_string();
+                record.permitted_by(&permit);
                 record
             });
         let over_http2 = matches!(self.down.stream, Stream::Http2(_));

@@ -3,7 +3,6 @@
 use super::super::frame::{Carried, Fault, HEADER, Header, Kind, MOST_DATA, REFUSAL};
 use super::slot::{Half, Slot, wake};
 use super::{MOST_OUT, MOST_SLOTS, Opened, Role, State};
-use crate::buffers;
 use crate::decisions::DecisionId;
 
 impl State {
@@ -157,10 +156,7 @@ impl State {
         if slot.own.is_final() {
             return Ok(());
         }
-        if slot.received.capacity() == 0 {
-            slot.received = buffers::take();
-        }
-        slot.received.extend_from_slice(part);
+        slot.received.push(part);
         // A head that came in two pieces would be looked at twice for nothing.
         if is_whole || slot.received.len() >= MOST_DATA {
             wake(&mut slot.reader);

@@ -3,14 +3,12 @@
 use std::task::{Context, Waker};
 
 use super::super::credit::{Credit, FLOOR};
-use crate::buffers;
+use super::received::Received;
 use crate::decisions::DecisionId;
 
 #[derive(Default)]
 pub(super) struct Slot {
-    pub(super) received: Vec<u8>,
-    /// So many of `received` were read.
-    pub(super) read: usize,
+    pub(super) received: Received,
     pub(super) credit: Credit,
     pub(super) send_credit: u32,
     pub(super) peer: Half,
@@ -49,23 +47,6 @@ impl Slot {
             send_credit: FLOOR,
             ..Self::default()
         }
-    }
-
-    pub(super) fn move_to(&mut self, into: &mut Vec<u8>, most: usize) -> usize {
-        let waiting = self.received.len() - self.read;
-        if self.read == 0 && into.is_empty() && waiting <= most {
-            buffers::give_back(std::mem::replace(into, std::mem::take(&mut self.received)));
-            return waiting;
-        }
-        let count = waiting.min(most);
-        let part = self.received.get(self.read..self.read + count);
-        into.extend_from_slice(part.unwrap_or_default());
-        self.read += count;
-        if self.read == self.received.len() {
-            buffers::give_back(std::mem::take(&mut self.received));
-            self.read = 0;
-        }
-        count
     }
 }
 

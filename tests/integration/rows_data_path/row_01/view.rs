@@ -13,6 +13,7 @@ pub(super) fn inbound() -> xds::Resource {
         rules: vec![rule()],
         keep_encoded_slashes: false,
         health: None,
+        learn_until: None,
     };
     resource(weft_wire::pack(&message))
 }
@@ -32,6 +33,7 @@ pub(super) fn outbound(address: SocketAddr) -> xds::Resource {
         rules: vec![rule()],
         keep_encoded_slashes: false,
         external: None,
+        learn_until: None,
     };
     resource(weft_wire::pack(&message))
 }

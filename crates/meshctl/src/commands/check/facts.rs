@@ -1,13 +1,19 @@
 //! What `check` looks at: the operator's certificate and the control plane's account of the mesh.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
 use weft_catalog::Mesh;
-use weft_identity::{Purpose, verify_svid};
-use weft_wire::{Resource, v1};
+use weft_identity::{Purpose, RuleName, verify_svid};
+use weft_policy::Judged;
+use weft_wire::{Resource, Spec, v1};
+
+use super::rules::ends_soon;
 
 use crate::client::{Client, refused};
 use crate::context::Context;
 use crate::moments::moment;
+use crate::traffic::{Scope, recorded};
 use crate::world::live;
 
 pub(super) struct Facts {
@@ -26,6 +32,8 @@ pub(super) struct Facts {
     pub(super) endpoints: Vec<v1::CatalogEndpoint>,
     pub(super) frozen: Vec<String>,
     pub(super) resources: Vec<Resource>,
+    /// What each rule that ends soon let through in the last day; `None`: not known, or there is no such rule.
+    pub(super) carried: Option<BTreeMap<RuleName, u64>>,
 }
 
 pub(super) async fn gather(context: &Context) -> anyhow::Result<Facts> {
@@ -66,8 +74,10 @@ pub(super) async fn gather(context: &Context) -> anyhow::Result<Facts> {
         .map_err(refused)?
         .into_inner()
         .endpoints;
+    let resources = live(&client, None, "").await?;
     Ok(Facts {
         now,
+        carried: carried(&client, &resources, now).await,
         api: context.settings.api.clone(),
         operator: context.settings.operator.to_string(),
         operator_expires: own.not_after,
@@ -82,8 +92,42 @@ pub(super) async fn gather(context: &Context) -> anyhow::Result<Facts> {
         sidecars,
         endpoints,
         frozen: frozen(&client).await?,
-        resources: live(&client, None, "").await?,
+        resources,
     })
+}
+
+/// Asked only where a rule ends, for it is much to read.
+async fn carried(
+    client: &Client,
+    resources: &[Resource],
+    now: Timestamp,
+) -> Option<BTreeMap<RuleName, u64>> {
+    let ending = resources
+        .iter()
+        .filter_map(|resource| match &resource.spec {
+            Spec::Allow(rule) => ends_soon(rule, now).then(|| rule.name.clone()),
+            Spec::Mesh(_) | Spec::Service(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {
+                None
+            }
+        });
+    let mut carried: BTreeMap<RuleName, u64> = ending.map(|name| (name, 0)).collect();
+    let namespace = &carried.keys().next()?.namespace;
+    let scope = if carried.keys().all(|name| name.namespace == *namespace) {
+        Scope::Namespace(namespace.clone())
+    } else {
+        Scope::Mesh
+    };
+    let since = now.saturating_sub(DAY).ok()?;
+    // a check goes on without it
+    let traffic = recorded(client, since, &scope).await.ok()??;
+    for flow in &traffic.flows {
+        if let Judged::Allowed(rule) = &flow.key.judged
+            && let Some(count) = carried.get_mut(rule)
+        {
+            *count = count.saturating_add(flow.count);
+        }
+    }
+    Some(carried)
 }
 
 /// Identities with a lineage that froze because two holders used it.
@@ -116,3 +160,5 @@ async fn frozen(client: &Client) -> anyhow::Result<Vec<String>> {
         page_token = page.next_page_token;
     }
 }
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);

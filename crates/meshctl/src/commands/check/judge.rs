@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use weft_wire::{Spec, v1};
 
 use super::facts::Facts;
+use super::rules::rules;
 use super::{Finding, Status};
 use crate::moments::{moment, rough, shown};
 
@@ -16,6 +17,7 @@ pub(super) fn judge(facts: &Facts) -> (Vec<Finding>, SignedDuration) {
     findings.extend(sidecars(facts));
     findings.extend(services(facts));
     findings.extend(rules(facts));
+    findings.extend(namespaces(facts));
     let (finding, budget) = outage(facts);
     findings.push(finding);
     (findings, budget)
@@ -242,57 +244,27 @@ fn services(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn rules(facts: &Facts) -> Vec<Finding> {
-    const AREA: &str = "policy";
-    let mut findings = Vec::new();
-    let (mut total, mut cut) = (0, 0);
-    for resource in &facts.resources {
-        let rule = match &resource.spec {
-            Spec::Allow(rule) => rule,
-            Spec::Quarantine(_) => {
-                cut += 1;
-                continue;
-            }
-            Spec::Mesh(_) | Spec::Service(_) => continue,
-        };
-        total += 1;
-        let Some(expires) = rule.expires else {
-            continue;
-        };
-        let left = expires.duration_since(facts.now);
-        if !left.is_positive() {
-            findings.push(warning(
+/// Namespaces in which nothing is refused yet.
+fn namespaces(facts: &Facts) -> Vec<Finding> {
+    const AREA: &str = "learn mode";
+    let settings = facts.resources.iter().filter_map(|it| match &it.spec {
+        Spec::NamespaceSettings(settings) => Some(settings),
+        Spec::Mesh(_) | Spec::Service(_) | Spec::Allow(_) | Spec::Quarantine(_) => None,
+    });
+    let learning = settings.filter_map(|it| Some((&it.namespace, it.learn_until()?)));
+    let learning = learning.filter(|(_, until)| *until > facts.now);
+    learning
+        .map(|(namespace, until)| {
+            let left = rough(until.duration_since(facts.now));
+            warning(
                 AREA,
-                format!("Allow/{} expired at {}", rule.name, shown(Some(expires))),
+                format!("everything passes in {namespace} until {until}, for {left} yet"),
                 format!(
-                    "it grants nothing; `meshctl delete allow/{}` or `meshctl edit allow {}`",
-                    rule.name, rule.name
+                    "`meshctl edit namespacesettings {namespace}` and `mode: strict` without `learnUntil` end it now"
                 ),
-            ));
-        } else if left < RULE_WARNS {
-            findings.push(warning(
-                AREA,
-                format!("Allow/{} expires in {}", rule.name, rough(left)),
-                format!("`meshctl edit allow {}` if it shall live on", rule.name),
-            ));
-        }
-    }
-    let quarantined = if cut == 0 {
-        String::new()
-    } else {
-        format!(", {cut} quarantined")
-    };
-    findings.insert(
-        0,
-        ok(
-            AREA,
-            format!(
-                "{total} rules, {} expired or expiring{quarantined}",
-                findings.len()
-            ),
-        ),
-    );
-    findings
+            )
+        })
+        .collect()
 }
 
 /// min(`ttl` less the longest renewal interval, `maxStale`).
@@ -320,7 +292,7 @@ fn outage(facts: &Facts) -> (Finding, SignedDuration) {
     (finding, budget)
 }
 
-fn ok(area: &'static str, text: String) -> Finding {
+pub(super) fn ok(area: &'static str, text: String) -> Finding {
     Finding {
         area,
         status: Status::Ok,
@@ -329,7 +301,7 @@ fn ok(area: &'static str, text: String) -> Finding {
     }
 }
 
-fn warning(area: &'static str, text: String, hint: String) -> Finding {
+pub(super) fn warning(area: &'static str, text: String, hint: String) -> Finding {
     Finding {
         area,
         status: Status::Warning,
@@ -338,7 +310,7 @@ fn warning(area: &'static str, text: String, hint: String) -> Finding {
     }
 }
 
-fn failed(area: &'static str, text: String, hint: String) -> Finding {
+pub(super) fn failed(area: &'static str, text: String, hint: String) -> Finding {
     Finding {
         area,
         status: Status::Failed,
@@ -356,18 +328,17 @@ const SKEW_FAILS: SignedDuration = SignedDuration::from_secs(60);
 const CERTIFICATE_WARNS: SignedDuration = SignedDuration::from_hours(60 * 24);
 const OPERATOR_WARNS: SignedDuration = SignedDuration::from_hours(1);
 const RENEWAL_LATE: SignedDuration = SignedDuration::from_mins(10);
-const RULE_WARNS: SignedDuration = SignedDuration::from_hours(7 * 24);
 const BUDGET_WARNS: SignedDuration = SignedDuration::from_mins(10);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::documents;
     use weft_wire::write_timestamp;
 
     const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-    fn facts() -> Facts {
+    pub(in super::super) fn facts() -> Facts {
         let text = "apiVersion: weft.dev/v1\nkind: Service\nmetadata: {name: api, namespace: shop}\n\
                     spec: {workloads: [shop/api], ports: [{name: http, port: 80, protocol: http}]}\n";
         let resources = documents::parse("x", text)
@@ -393,6 +364,7 @@ mod tests {
             }],
             frozen: vec![],
             resources,
+            carried: None,
         }
     }
 
@@ -408,6 +380,29 @@ mod tests {
     #[test]
     fn a_mesh_in_order_has_nothing_to_say() {
         assert_eq!(not_ok(&facts()), []);
+    }
+
+    #[test]
+    fn a_namespace_that_learns_warns_until_it_is_over() {
+        let learning = |until: Timestamp| {
+            let text = format!(
+                "apiVersion: weft.dev/v1\nkind: NamespaceSettings\nmetadata: {{name: settings, namespace: shop}}\n\
+                 spec: {{mode: learn, learnUntil: {until}}}\n"
+            );
+            let mut facts = facts();
+            let read = documents::parse("x", &text).unwrap().resources;
+            facts
+                .resources
+                .extend(read.into_iter().map(|placed| placed.value));
+            not_ok(&facts)
+        };
+        let until = NOW + SignedDuration::from_hours(48);
+        let found = learning(until);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, Status::Warning);
+        let said = format!("everything passes in shop until {until}");
+        assert!(found[0].1.starts_with(&said), "{found:?}");
+        assert_eq!(learning(NOW), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod facts;
 mod judge;
+mod rules;
 
 use std::time::{Duration, Instant};
 

@@ -145,6 +145,7 @@ impl Judged {
         match (self.verdict, &self.rule, self.reason) {
             (Expect::Allow, Some(rule), _) => format!("allow by {rule}"),
             (Expect::Allow, None, _) => "allow".to_owned(),
+            (Expect::Learn, _, reason) => format!("learn {}", reason.unwrap_or_default()),
             (Expect::Deny, _, reason) => format!("deny {}", reason.unwrap_or_default()),
             (Expect::Error400, _, reason) => format!("error400 {}", reason.unwrap_or_default()),
         }

@@ -1,7 +1,8 @@
 //! A verdict with its reasons, as `policy explain` and `why` print it.
 
+use jiff::Timestamp;
 use serde::Serialize;
-use weft_wire::{read_reason, v1};
+use weft_wire::{read_optional_timestamp, read_reason, v1};
 
 use crate::output::{Output, Paint, Table, or_dash, printable};
 
@@ -15,6 +16,9 @@ pub(crate) struct Verdict {
     rule: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// It is allowed by learn mode alone, until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learn_until: Option<Timestamp>,
     nearest: Vec<Near>,
     #[serde(skip_serializing_if = "String::is_empty")]
     suggested_yaml: String,
@@ -32,7 +36,8 @@ struct Near {
 
 impl Verdict {
     pub(crate) fn new(explanation: v1::Explanation) -> anyhow::Result<Self> {
-        let reason = if explanation.allowed {
+        let learn_until = read_optional_timestamp(explanation.learn_until.as_ref())?;
+        let reason = if explanation.allowed && learn_until.is_none() {
             None
         } else {
             Some(read_reason(explanation.reason)?.as_str())
@@ -49,6 +54,7 @@ impl Verdict {
             target: explanation.target,
             rule: explanation.rule,
             reason,
+            learn_until,
             nearest: explanation.nearest.into_iter().map(near).collect(),
             suggested_yaml: explanation.suggested_yaml,
             hints: explanation.hints,
@@ -62,6 +68,14 @@ impl Verdict {
     /// The verdict in a line, then what led to it.
     pub(crate) fn print(&self, out: Output) -> std::io::Result<()> {
         let (source, target) = (printable(&self.source), printable(&self.target));
+        if let (true, Some(until)) = (self.allowed, self.learn_until) {
+            let word = out.paint(Paint::Good, "allowed");
+            out.line(format!(
+                "{word}: {source} → {target} by learn mode until {until}; no rule allows it: {}",
+                sentence(self.reason.unwrap_or_default())
+            ))?;
+            return self.print_reasons(out);
+        }
         if self.allowed {
             let word = out.paint(Paint::Good, "allowed");
             return out.line(format!(
@@ -96,7 +110,11 @@ impl Verdict {
             out.line(format!("hint: {}", printable(hint)))?;
         }
         if !self.suggested_yaml.is_empty() {
-            out.line("\nThis would allow it:\n")?;
+            let word = match self.learn_until {
+                Some(_) => "This rule would allow it when learn mode is over",
+                None => "This would allow it",
+            };
+            out.line(format!("\n{word}:\n"))?;
             for line in self.suggested_yaml.trim_end().lines() {
                 out.line(printable(line))?;
             }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 use weft_catalog::Service;
 use weft_identity::{SpiffeId, TrustDomain};
-use weft_policy::{Match, Rule, World};
+use weft_policy::{Match, Rule, SourcePattern, World};
 use weft_wire::{Resource, Spec, v1};
 
 use crate::client::{Client, refused};
@@ -39,15 +39,15 @@ impl MeshResources {
             match &placed.value.spec {
                 Spec::Service(service) => resources.services.push(service.clone()),
                 Spec::Allow(rule) => resources.rules.push(Arc::clone(rule)),
-                Spec::Mesh(_) | Spec::Quarantine(_) => {}
+                Spec::Mesh(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {}
             }
             resources.all.push(placed.value);
         }
         Ok(resources)
     }
 
-    /// Applies them and returns the revision; what was applied by an earlier start and has left the files goes.
-    pub(super) async fn apply(&self, client: &Client) -> anyhow::Result<u64> {
+    /// Applies them; what was applied by an earlier start and has left the files goes.
+    pub(super) async fn apply(&self, client: &Client) -> anyhow::Result<v1::ApplyResponse> {
         let request = v1::ApplyRequest {
             resources: self.all.iter().map(Into::into).collect(),
             dry_run: false,
@@ -61,13 +61,13 @@ impl MeshResources {
             .await
             .map_err(refused)?
             .into_inner();
-        Ok(answer.revision)
+        Ok(answer)
     }
 
-    /// The service ports that rules in force open to an identity.
+    /// The service ports that rules in force open to an identity, and the services of namespaces that learn.
     pub(super) fn may_call(&self, id: &SpiffeId, trust_domain: &TrustDomain) -> Vec<String> {
         let now = Timestamp::now();
-        let mut open = Vec::new();
+        let mut open: Vec<String> = self.learning(id, trust_domain, now).collect();
         for rule in self
             .rules
             .iter()
@@ -84,6 +84,23 @@ impl MeshResources {
         open.sort();
         open.dedup();
         open
+    }
+
+    fn learning(
+        &self,
+        id: &SpiffeId,
+        trust_domain: &TrustDomain,
+        now: Timestamp,
+    ) -> impl Iterator<Item = String> {
+        let world = self.world(trust_domain);
+        let is_open = move |service: &&Service| {
+            SourcePattern::AnyLocal.matches(id, trust_domain)
+                && world
+                    .learn_until(&service.name)
+                    .is_some_and(|until| now < until)
+        };
+        let open = self.services.iter().filter(is_open);
+        open.map(|service| service.name.to_string())
     }
 
     /// What verdicts about this mesh are judged against.

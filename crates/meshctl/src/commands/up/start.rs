@@ -17,6 +17,7 @@ use weft_wire::v1;
 use crate::client::{Client, refused};
 use crate::failure::SaysNo;
 use crate::login;
+use crate::output::printable;
 
 use super::console::Console;
 use super::plan::{Launch, Replica};
@@ -72,7 +73,11 @@ impl Running {
             .await
             .context(SaysNo::new(DID_NOT_START))?;
         // What the control plane says of the resources keeps its own class.
-        let revision = launch.resources.apply(&client).await?;
+        let applied = launch.resources.apply(&client).await?;
+        for warning in &applied.warnings {
+            self.console
+                .note(&format!("warning: {}", printable(warning)));
+        }
         let login = Arc::new(TokenSource {
             client: client.clone(),
         });
@@ -86,7 +91,7 @@ impl Running {
             .iter()
             .map(|replica| replica.instance.as_str())
             .collect();
-        let revision = wait_for_all(&client, names, offered, revision, deadline)
+        let revision = wait_for_all(&client, names, offered, applied.revision, deadline)
             .await
             .context(SaysNo::new(DID_NOT_START))?;
         self.wait_for_programs(deadline)

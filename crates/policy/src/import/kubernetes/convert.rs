@@ -63,7 +63,7 @@ impl<'c> Converting<'c> {
             pod.is_in(&self.network.namespace)
                 && self.network.spec.pod_selector.selects(&pod.labels)
         };
-        let targets = self.targets(|pod| is_selected(pod));
+        let mut targets = self.targets(is_selected);
         if targets.is_empty() {
             self.notes.add(
                 NoteKind::NoService,
@@ -71,6 +71,7 @@ impl<'c> Converting<'c> {
                 "no service that was given has the selected pods behind it; give their Service and workloads",
             );
         }
+        targets.retain(|target| !self.covered.contains(&target.service));
         self.ports(&rule.ports, &targets, &format!("{path}.ports"));
         self.rules(&from, &rule.ports, targets, path)
     }
@@ -101,7 +102,9 @@ impl<'c> Converting<'c> {
         let open: Vec<_> = self
             .targets(is_peer)
             .into_iter()
-            .filter(|target| !self.networks.cover(target, cluster))
+            .filter(|target| {
+                !self.networks.cover(target, cluster) && !self.covered.contains(&target.service)
+            })
             .collect();
         self.ports(&rule.ports, &open, &format!("{path}.ports"));
         self.rules(&from, &rule.ports, open, path)
@@ -186,7 +189,7 @@ impl<'c> Converting<'c> {
         }
     }
 
-    /// The services of which some pod passes, but for those that a mesh's policies cover.
+    /// The services of which some pod passes.
     fn targets(&self, passes: impl Fn(&Pod) -> bool) -> Vec<&'c Target> {
         let cluster = self.context.cluster;
         let behind = |target: &Target| {
@@ -199,7 +202,7 @@ impl<'c> Converting<'c> {
         cluster
             .targets
             .iter()
-            .filter(|target| behind(target) && !self.covered.contains(&target.service))
+            .filter(|target| behind(target))
             .collect()
     }
 

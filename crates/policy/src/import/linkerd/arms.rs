@@ -2,12 +2,12 @@
 
 use super::{
     ServerSpec,
+    convert::Place,
     objects::{Authorization, Named},
     route::{RouteRule, RouteSpec},
 };
 use crate::{
     import::{
-        Context,
         grants::{Grant, subtract_all},
         notes::{NoteKind, Notes},
         sources::without_repetition,
@@ -65,10 +65,10 @@ pub(super) fn by_arms(
     from: &[SourcePattern],
     own: Vec<&Arm<'_>>,
     all: &[Arm<'_>],
-    context: &Context<'_>,
+    place: &Place<'_>,
     notes: &mut Notes,
-    shown: &str,
 ) -> Vec<Grant> {
+    let (cluster, shown) = (place.context.cluster, place.shown());
     let mut found = Vec::new();
     for arm in own {
         if arm.rule.redirects() {
@@ -92,8 +92,7 @@ pub(super) fn by_arms(
             .collect();
         for other in all.iter().filter(|other| !std::ptr::eq(*other, arm)) {
             for refusal in other.rule.refusals(&other.admitted) {
-                let Some(left) =
-                    subtract_all(std::mem::take(&mut grants), &refusal, context.cluster)
+                let Some(left) = subtract_all(std::mem::take(&mut grants), &refusal, cluster)
                 else {
                     notes.add(
                         NoteKind::TooComplex,

@@ -6,7 +6,7 @@ use weft_identity::{DnsLabel, ServiceName};
 
 use super::{
     Object, ServerSpec,
-    arms::{arms, by_arms},
+    arms::{Arm, arms, by_arms},
     objects::{Authorization, Named, Objects, sort},
     route::RouteSpec,
 };
@@ -31,14 +31,20 @@ pub(in crate::import) fn convert(
         let mut of_each: Vec<Vec<(DnsLabel, Vec<Grant>)>> =
             authorizations.iter().map(|_| Vec::new()).collect();
         for port in &target.ports {
-            let Some(server) =
-                objects.server_of(target, port, context, &mut server_notes, &mut covered)
-            else {
+            let place = Place {
+                context,
+                target,
+                port,
+            };
+            let attached = objects
+                .server_of(&place, &mut server_notes, &mut covered)
+                .and_then(|server| objects.attached(server, &authorizations));
+            let Some(attached) = attached else {
                 continue;
             };
-            for (index, grants) in objects.open(server, target, port, context, &mut authorizations)
-            {
-                if let Some(of_one) = of_each.get_mut(index) {
+            for (authorization, of_one) in authorizations.iter_mut().zip(&mut of_each) {
+                let grants = attached.opened(authorization, &place);
+                if !grants.is_empty() {
                     of_one.push((port.name.clone(), grants));
                 }
             }
@@ -70,20 +76,37 @@ pub(in crate::import) fn convert(
     Ok(covered)
 }
 
+/// A port of a service, and what is asked about it.
+pub(super) struct Place<'c> {
+    pub(super) context: &'c Context<'c>,
+    target: &'c Target,
+    port: &'c TargetPort,
+}
+
+impl Place<'_> {
+    pub(super) fn shown(&self) -> String {
+        format!("{}:{}", self.target.service, self.port.name)
+    }
+}
+
+/// A server with the routes that are attached to it.
+struct Attached<'o> {
+    server: &'o Named<ServerSpec>,
+    routes: Vec<&'o Named<RouteSpec>>,
+    arms: Vec<Arm<'o>>,
+}
+
 impl Objects {
     /// The one server of a port on all pods behind it.
     fn server_of(
         &self,
-        target: &Target,
-        port: &TargetPort,
-        context: &Context<'_>,
+        place: &Place<'_>,
         notes: &mut [Notes],
         covered: &mut BTreeSet<ServiceName>,
     ) -> Option<usize> {
-        let pods = port
-            .on
-            .iter()
-            .filter_map(|(pod, number)| Some((context.cluster.pod(*pod)?, *number)));
+        let cluster = place.context.cluster;
+        let on = place.port.on.iter();
+        let pods = on.filter_map(|(pod, number)| Some((cluster.pod(*pod)?, *number)));
         let servers_of = |(pod, number): (&Pod, u16)| -> BTreeSet<usize> {
             let servers = self.servers.iter().enumerate();
             servers
@@ -96,7 +119,7 @@ impl Objects {
         if all.is_empty() {
             return None;
         }
-        covered.insert(target.service.clone());
+        covered.insert(place.target.service.clone());
         if let (1, 1, Some(server)) = (found.len(), all.len(), all.first()) {
             return Some(*server);
         }
@@ -105,25 +128,18 @@ impl Objects {
                 notes.add(
                     NoteKind::ServerConflict,
                     "",
-                    format!("{}:{}: not every workload behind it has this server for that port, or some have another one too, so nothing is allowed there", target.service, port.name),
+                    format!(
+                        "{}: not every workload behind it has this server for that port, or some have another one too, so nothing is allowed there",
+                        place.shown()
+                    ),
                 );
             }
         }
         None
     }
 
-    /// What each authorization opens of a port, by its index.
-    fn open(
-        &self,
-        server: usize,
-        target: &Target,
-        port: &TargetPort,
-        context: &Context<'_>,
-        authorizations: &mut [Authorization],
-    ) -> Vec<(usize, Vec<Grant>)> {
-        let Some(server) = self.servers.get(server) else {
-            return Vec::new();
-        };
+    fn attached(&self, server: usize, authorizations: &[Authorization]) -> Option<Attached<'_>> {
+        let server = self.servers.get(server)?;
         let routes: Vec<&Named<RouteSpec>> = self
             .routes
             .iter()
@@ -133,70 +149,11 @@ impl Objects {
             })
             .collect();
         let arms = arms(server, &routes, authorizations);
-        let mut opened = Vec::new();
-        for (index, authorization) in authorizations.iter_mut().enumerate() {
-            let (shown, notes) = (
-                format!("{}:{}", target.service, port.name),
-                &mut authorization.notes,
-            );
-            let grants = if authorization.opens.opens(server, &authorization.namespace) {
-                if routes.is_empty() || !server.has_routes() {
-                    vec![Grant {
-                        from: authorization.from.clone(),
-                        requests: Requests::default(),
-                    }]
-                } else {
-                    notes.add(NoteKind::Route, "", format!("{shown}: the server has routes, and what none of them takes is not found there; rules allow what they take, and no connections but HTTP"));
-                    by_arms(
-                        &authorization.from,
-                        arms.iter().collect(),
-                        &arms,
-                        context,
-                        notes,
-                        &shown,
-                    )
-                }
-            } else if authorization
-                .opens
-                .is_of_route(&authorization.namespace, &routes)
-            {
-                if !server.has_routes() {
-                    notes.add(
-                        NoteKind::Route,
-                        "",
-                        format!(
-                            "{shown}: HTTP routes take nothing on a server of this `proxyProtocol`"
-                        ),
-                    );
-                    continue;
-                }
-                let own = arms
-                    .iter()
-                    .filter(|arm| authorization.opens.is_route(arm.route))
-                    .collect();
-                by_arms(&authorization.from, own, &arms, context, notes, &shown)
-            } else {
-                continue;
-            };
-            let grants = grants
-                .into_iter()
-                .filter(|grant| !grant.from.is_empty())
-                .collect();
-            let (grants, whole) = context.networks.through(grants, port, context.cluster);
-            if !whole {
-                notes.add(
-                    NoteKind::Egress,
-                    "",
-                    format!(
-                        "{shown}: callers whom NetworkPolicies do not let through are left out"
-                    ),
-                );
-            }
-            if !grants.is_empty() {
-                opened.push((index, grants));
-            }
-        }
-        opened
+        Some(Attached {
+            server,
+            routes,
+            arms,
+        })
     }
 
     fn about_server(&self, server: &Named<ServerSpec>, context: &Context<'_>, notes: &mut Notes) {
@@ -220,5 +177,67 @@ impl Objects {
         if !is_used {
             notes.add(NoteKind::NoService, "", "no service that was given leads to this port of the selected pods; give their Service and workloads");
         }
+    }
+}
+
+impl Attached<'_> {
+    /// What one authorization opens of a port with this server.
+    fn opened(&self, authorization: &mut Authorization, place: &Place<'_>) -> Vec<Grant> {
+        let grants: Vec<Grant> = self
+            .by_authorization(authorization, place)
+            .into_iter()
+            .filter(|grant| !grant.from.is_empty())
+            .collect();
+        let context = place.context;
+        let (grants, whole) = context
+            .networks
+            .through(grants, place.port, context.cluster);
+        if !whole {
+            authorization.notes.add(
+                NoteKind::Egress,
+                "",
+                format!(
+                    "{}: callers whom NetworkPolicies do not let through are left out",
+                    place.shown()
+                ),
+            );
+        }
+        grants
+    }
+
+    fn by_authorization(&self, authorization: &mut Authorization, place: &Place<'_>) -> Vec<Grant> {
+        let Authorization {
+            namespace,
+            opens,
+            from,
+            notes,
+            ..
+        } = authorization;
+        if from.is_empty() {
+            return Vec::new();
+        }
+        let mut say =
+            |text: &str| notes.add(NoteKind::Route, "", format!("{}: {text}", place.shown()));
+        if opens.opens(self.server, namespace) {
+            if self.routes.is_empty() || !self.server.has_routes() {
+                return vec![Grant {
+                    from: from.clone(),
+                    requests: Requests::default(),
+                }];
+            }
+            say(
+                "the server has routes, and what none of them takes is not found there; rules allow what they take, and no connections but HTTP",
+            );
+            return by_arms(from, self.arms.iter().collect(), &self.arms, place, notes);
+        }
+        if !opens.is_of_route(namespace, &self.routes) {
+            return Vec::new();
+        }
+        if !self.server.has_routes() {
+            say("HTTP routes take nothing on a server of this `proxyProtocol`");
+            return Vec::new();
+        }
+        let own = self.arms.iter().filter(|arm| opens.is_route(arm.route));
+        by_arms(from, own.collect(), &self.arms, place, notes)
     }
 }

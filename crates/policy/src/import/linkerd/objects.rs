@@ -145,7 +145,7 @@ impl Named<ServerSpec> {
 
 impl Objects {
     pub(super) fn authorizations(&self, context: &Context<'_>) -> Vec<Authorization> {
-        let servers = self.servers.iter().map(|server| access_policy(server));
+        let servers = self.servers.iter().map(access_policy);
         let older = self.server_authorizations.iter().map(|object| {
             let mut notes = Notes::default();
             let from = of_client(

@@ -2,11 +2,16 @@
 //!
 //! Invariant: what the user typed is never lost: until it is stored it lies in a file whose name every error says. What
 //! somebody else changed meanwhile is never overwritten: the revision that was shown is a precondition.
+//!
+//! A text with a mistake is opened again with the mistake above it; one that comes back the same is given up.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod draft;
 
-use anyhow::{Context as _, bail};
+use std::path::Path;
+
+use anyhow::bail;
+use draft::Draft;
+use tonic::Code;
 use weft_identity::DnsLabel;
 use weft_wire::{Resource, ResourceKey, v1};
 
@@ -15,7 +20,8 @@ use crate::client::{Client, refused};
 use crate::commands::apply::{ChangesFormat, finish};
 use crate::commands::named::Target;
 use crate::documents;
-use crate::failure::{Answer, SaysNo};
+use crate::failure::{Answer, Refused, Unreachable};
+use crate::output::Output;
 use crate::rendering;
 use crate::rollout::WaitArgs;
 use crate::session::Session;
@@ -51,19 +57,11 @@ pub(crate) async fn run(args: EditArgs, session: &Session) -> anyhow::Result<Ans
         .into_inner();
     let shown = rendering::yaml(&Resource::try_from(&stored)?)?;
     let draft = Draft::new(&key, &shown)?;
-    // The editor needs the terminal; a thread that waits for it holds up nothing else here.
-    let path = draft.path.clone();
-    tokio::task::spawn_blocking(move || open_editor(&path)).await??;
-    let typed = std::fs::read_to_string(&draft.path)
-        .with_context(|| format!("cannot read {}", draft.path.display()))?;
-    if typed == shown {
+    let Some(changes) = edit(&client, &draft, &key, &stored, &shown, session.out).await? else {
         draft.discard();
         session.out.line(format!("{key} unchanged"))?;
         return Ok(Answer::Yes);
-    }
-    let changes = store(&client, &draft, &key, &stored, &typed)
-        .await
-        .with_context(|| format!("your text is kept in {}", draft.path.display()))?;
+    };
     draft.discard();
     finish(
         changes,
@@ -73,6 +71,66 @@ pub(crate) async fn run(args: EditArgs, session: &Session) -> anyhow::Result<Ans
         session.out,
     )
     .await
+}
+
+/// Opens the draft until it can be stored; `None`: it was left as it was shown.
+async fn edit(
+    client: &Client,
+    draft: &Draft,
+    key: &ResourceKey,
+    stored: &v1::Resource,
+    shown: &str,
+    out: Output,
+) -> anyhow::Result<Option<Changes>> {
+    let mut refused: Option<(String, anyhow::Error)> = None;
+    for _ in 0..ROUNDS_LIMIT {
+        // The editor needs the terminal; a thread that waits for it holds up nothing else here.
+        let path = draft.path.clone();
+        tokio::task::spawn_blocking(move || draft::open_editor(&path)).await??;
+        let typed = draft.read()?;
+        let text = draft::without_remarks(&typed);
+        if text == shown {
+            return Ok(None);
+        }
+        if refused.as_ref().is_some_and(|(before, _)| before == text) {
+            break;
+        }
+        match store(client, draft, key, stored, &typed).await {
+            Ok(changes) => return Ok(Some(changes)),
+            Err(error) if can_be_mended(&error) => {
+                let error = remark(draft, text, key, error)?;
+                out.note(format!("{error:#}"));
+                refused = Some((text.to_owned(), error));
+            }
+            Err(error) => return Err(error.context(draft.kept())),
+        }
+    }
+    let error = refused.map_or_else(|| anyhow::anyhow!("not stored"), |(_, error)| error);
+    Err(error.context(draft.kept()))
+}
+
+/// Writes above the text what is wrong with it; the places are those in the file as it is then.
+fn remark(
+    draft: &Draft,
+    text: &str,
+    key: &ResourceKey,
+    error: anyhow::Error,
+) -> anyhow::Result<anyhow::Error> {
+    let moved = draft::with_remarks(&format!("{error:#}"), text);
+    let error = read(&draft.path, &moved, key).err().unwrap_or(error);
+    draft.write(&draft::with_remarks(&format!("{error:#}"), text))?;
+    Ok(error)
+}
+
+/// Whether another text could help: the text is wrong, not the moment.
+fn can_be_mended(error: &anyhow::Error) -> bool {
+    match error.chain().find_map(|cause| cause.downcast_ref()) {
+        Some(Refused(status)) => matches!(
+            status.code(),
+            Code::InvalidArgument | Code::FailedPrecondition
+        ),
+        None => !error.chain().any(|cause| cause.is::<Unreachable>()),
+    }
 }
 
 async fn store(
@@ -112,54 +170,5 @@ fn read(path: &Path, typed: &str, key: &ResourceKey) -> anyhow::Result<Resource>
     }
 }
 
-/// The file that the editor opens; it stays until it is discarded.
-struct Draft {
-    path: PathBuf,
-}
-
-impl Draft {
-    fn new(key: &ResourceKey, text: &str) -> anyhow::Result<Self> {
-        let name = key.to_string().replace('/', "-");
-        let file = tempfile::Builder::new()
-            .prefix(&format!("{name}-"))
-            .suffix(".yaml")
-            .tempfile()
-            .context(SaysNo::new("cannot make a file to edit"))?;
-        std::fs::write(file.path(), text).context(SaysNo::new("cannot write the file to edit"))?;
-        let (_, path) = file
-            .keep()
-            .context(SaysNo::new("cannot keep the file to edit"))?;
-        Ok(Self { path })
-    }
-
-    fn discard(self) {
-        // A draft that stays behind in the temporary folder does no harm.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// `$EDITOR` may hold arguments, so the shell reads it; the path is handed over as an argument, never as text.
-fn open_editor(path: &Path) -> anyhow::Result<()> {
-    let set = |name| {
-        std::env::var(name)
-            .ok()
-            .filter(|value| !value.trim().is_empty())
-    };
-    let editor = set("VISUAL")
-        .or_else(|| set("EDITOR"))
-        .unwrap_or_else(|| "vi".to_owned());
-    let status = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{editor} \"$1\""))
-        .arg("meshctl-edit")
-        .arg(path)
-        .status()
-        .with_context(|| SaysNo(format!("cannot start the editor `{editor}`")))?;
-    if !status.success() {
-        bail!(SaysNo(format!(
-            "the editor `{editor}` ended with {status}; your text is kept in {}",
-            path.display()
-        )));
-    }
-    Ok(())
-}
+/// An editor that changes the text each time it is opened would go on for ever.
+const ROUNDS_LIMIT: usize = 20;

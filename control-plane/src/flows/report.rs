@@ -1,0 +1,101 @@
+//! What a sidecar may report: flows to which itself was a party, that say nothing but what rules can ask.
+//!
+//! Invariant: what a workload tells of others' calls to it, it may tell as it likes, for it decides about them; of its own calls it
+//! may tell only that its own sidecar refused them. Who could report that it had been let in could talk an operator into a rule.
+
+use jiff::{SignedDuration, Timestamp};
+use prost::Message;
+use weft_identity::{SpiffeId, WorkloadName};
+use weft_policy::{Flow, Judged};
+use weft_wire::v1;
+
+use crate::reports::{Limits, Rate};
+use crate::store::{FlowReport, Loss};
+use crate::world::World;
+
+/// Who reports, and what is known of the mesh.
+pub(super) struct Reporter<'a> {
+    pub(super) id: &'a SpiffeId,
+    pub(super) workload: &'a WorkloadName,
+    pub(super) world: &'a World,
+    pub(super) now: Timestamp,
+}
+
+impl Reporter<'_> {
+    /// What of a report is stored; the rest is counted.
+    pub(super) fn read(&self, request: &v1::ReportFlowsRequest) -> FlowReport {
+        let mut refused = 0_u64;
+        let mut flows = Vec::with_capacity(request.flows.len());
+        for message in &request.flows {
+            match self.flow(message) {
+                Some(flow) => flows.push(flow),
+                None => refused = refused.saturating_add(message.count),
+            }
+        }
+        let loss = request.loss.unwrap_or_default();
+        FlowReport {
+            reporter: self.id.to_string(),
+            run: request.run,
+            sequence: request.sequence,
+            flows,
+            sidecar: Loss {
+                dropped: loss.dropped,
+                folded: loss.folded,
+            },
+            refused,
+        }
+    }
+
+    /// `None`: it cannot be read, or is not the reporter's to tell.
+    fn flow(&self, message: &v1::Flow) -> Option<Flow> {
+        if message.encoded_len() > FLOW_BYTES {
+            return None;
+        }
+        let flow = Flow::try_from(message).ok()?;
+        if !self.is_party(&flow) {
+            return None;
+        }
+        // No flow lies in the future, or began before what is kept.
+        let last_seen = flow.last_seen.min(self.now);
+        let earliest = last_seen.saturating_sub(LONGEST).unwrap_or(last_seen);
+        Some(Flow {
+            first_seen: flow.first_seen.min(last_seen).max(earliest),
+            last_seen,
+            ..flow
+        })
+    }
+
+    fn is_party(&self, flow: &Flow) -> bool {
+        let service = self.world.service(&flow.key.target.service);
+        if service.is_some_and(|service| service.may_be_offered_by(self.workload)) {
+            return true;
+        }
+        // What reaches a server is told by that server.
+        match flow.key.judged {
+            Judged::Denied(_) => flow.key.source == *self.id,
+            Judged::Allowed(_) | Judged::Learned(_) => false,
+        }
+    }
+}
+
+/// How much is taken of flows: a few thousand sidecars, each with a few dozen new flows at a time.
+pub(crate) const LIMITS: Limits = Limits {
+    what: "flows",
+    of_one: Rate {
+        burst: 5000,
+        per_second: 500,
+    },
+    of_all: Rate {
+        burst: 20_000,
+        per_second: 5000,
+    },
+    in_one_report: 500,
+};
+/// The longest flow that is stored. Rules can be longer than that; what they ask is told as far as it fits.
+const FLOW_BYTES: usize = 4096;
+/// Flows are cut by the hour, but an idle one is told when it is looked at.
+const LONGEST: SignedDuration = SignedDuration::from_hours(2);
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
