@@ -107,6 +107,15 @@ impl Up {
         .await
     }
 
+    /// The same, until what it says is enough.
+    pub async fn meshctl_until(&self, arguments: &[&str], is_enough: impl Fn(&Ran) -> bool) -> Ran {
+        eventually("the command says enough", || async {
+            let ran = self.meshctl(arguments).await;
+            if is_enough(&ran) { Ok(ran) } else { Err(ran) }
+        })
+        .await
+    }
+
     /// Runs a line as a person pastes it.
     pub async fn shell(&self, line: &str) -> Ran {
         let mut command = Command::new("sh");

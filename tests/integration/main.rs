@@ -8,6 +8,7 @@ mod durability;
 mod expiry;
 mod explain;
 mod external;
+mod flows;
 mod fuzz_replay;
 mod health_and_reflection;
 mod import_edges;

@@ -2,6 +2,7 @@
 
 mod defences;
 mod floods;
+mod flows;
 mod guard;
 mod idle;
 mod outage;

@@ -144,5 +144,5 @@ async fn what_is_not_said_clearly_or_has_a_taken_name_changes_nothing() {
         refused.stderr
     );
     let check = mesh.meshctl(["check"]).await.ok().stdout;
-    assert!(check.contains("Allow/shop/night expires in 1h"), "{check}");
+    assert!(check.contains("Allow/shop/night expires in "), "{check}");
 }

@@ -22,6 +22,16 @@ async fn every_reading_verb_speaks_every_format() {
         .await;
     let id = refused.decision();
     shop.meshctl_until_ok(&["why", &id]).await;
+    let denied = ["flows", "--verdict", "denied"];
+    eventually("the refusal is a flow", || async {
+        let told = shop.meshctl(&denied).await.ok().stdout;
+        if told.contains("shop/intruder") {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    })
+    .await;
     let policy =
         std::fs::read_to_string(shop.source("examples/shop/policy.yaml")).expect("it is there");
     let edited = policy.replace("[GET, HEAD]", "[GET]");
@@ -40,6 +50,7 @@ async fn every_reading_verb_speaks_every_format() {
         (&["identity", "list"], 0, Wide::Columns),
         (&["identity", "show", "shop/web"], 0, Wide::Columns),
         (&["audit", "tail"], 0, Wide::Columns),
+        (&denied, 0, Wide::Columns),
         (&["why", &id], 0, Wide::Lines),
         (
             &[

@@ -3,6 +3,7 @@
 mod allow;
 mod edit;
 mod exit_codes;
+mod firewall;
 mod first_day;
 mod formats;
 mod operator;

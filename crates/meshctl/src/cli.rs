@@ -70,6 +70,10 @@ enum Verb {
     Endpoints(commands::endpoints::EndpointsArgs),
     /// List sidecars and the revision that each one enforces.
     Sidecars(commands::sidecars::SidecarsArgs),
+    /// List who called whom, how it was judged, and how often.
+    Flows(commands::flows::FlowsArgs),
+    /// Draw who calls whom: as text, DOT, Mermaid or SVG.
+    Graph(commands::graph::GraphArgs),
     /// Read the audit record.
     Audit(commands::audit::AuditArgs),
     /// Get an operator's certificate from a control plane on this host.
@@ -140,6 +144,8 @@ impl Verb {
             Verb::Services(args) => commands::services::run(args, session).await,
             Verb::Endpoints(args) => commands::endpoints::run(args, session).await,
             Verb::Sidecars(args) => commands::sidecars::run(args, session).await,
+            Verb::Flows(args) => commands::flows::run(args, session).await,
+            Verb::Graph(args) => commands::graph::run(args, session).await,
             Verb::Audit(args) => commands::audit::run(args, session).await,
             Verb::Login(args) => commands::login::run(args, session).await,
             Verb::Schema(args) => commands::schema::run(&args, session),

@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod documents;
 mod failure;
+mod flows;
 mod login;
 mod moments;
 mod output;

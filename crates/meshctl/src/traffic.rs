@@ -2,8 +2,8 @@
 //!
 //! Invariant: equal flows are one, and what the record lost comes along with it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 
@@ -17,6 +17,7 @@ use weft_wire::{v1, write_timestamp};
 
 use crate::client::{Client, refused};
 use crate::failure::SaysNo;
+use crate::moments::moment;
 
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -27,6 +28,8 @@ pub(crate) struct Traffic {
     pub(crate) dropped: u64,
     /// Requests that are told less exactly than they could be.
     pub(crate) folded: u64,
+    /// SPIFFE IDs of those whose record lost anything.
+    pub(crate) lossy: BTreeSet<String>,
 }
 
 /// Which traffic an edit can concern.
@@ -43,28 +46,35 @@ pub(crate) async fn recorded(
     since: Timestamp,
     scope: &Scope,
 ) -> anyhow::Result<Option<Traffic>> {
+    let request = v1::ListFlowsRequest {
+        namespace: match scope {
+            Scope::Mesh => String::new(),
+            Scope::Namespace(namespace) => namespace.to_string(),
+        },
+        since: Some(write_timestamp(since)),
+        ..Default::default()
+    };
+    listed(client, request).await
+}
+
+/// Every page of what is asked for; `None`: it is a version that records nothing.
+pub(crate) async fn listed(
+    client: &Client,
+    mut request: v1::ListFlowsRequest,
+) -> anyhow::Result<Option<Traffic>> {
     let mut sum = Sum::default();
     let mut traffic = Traffic {
-        since: Some(since),
+        since: moment(request.since),
         ..Traffic::default()
     };
-    let mut page_token = String::new();
     loop {
-        let request = v1::ListFlowsRequest {
-            namespace: match scope {
-                Scope::Mesh => String::new(),
-                Scope::Namespace(namespace) => namespace.to_string(),
-            },
-            since: Some(write_timestamp(since)),
-            page_token,
-            ..Default::default()
-        };
-        let page = match client.flows().list(request).await {
+        let page = match client.flows().list(request.clone()).await {
             Ok(page) => page.into_inner(),
             Err(status) if status.code() == Code::Unimplemented => return Ok(None),
             Err(status) => return Err(refused(status)),
         };
         for loss in &page.losses {
+            traffic.lossy.insert(loss.reporter.clone());
             for loss in loss.sidecar.iter().chain(&loss.control_plane) {
                 traffic.dropped = traffic.dropped.saturating_add(loss.dropped);
                 traffic.folded = traffic.folded.saturating_add(loss.folded);
@@ -77,7 +87,7 @@ pub(crate) async fn recorded(
             traffic.flows = sum.into_flows();
             return Ok(Some(traffic));
         }
-        page_token = page.next_page_token;
+        request.page_token = page.next_page_token;
     }
 }
 
@@ -123,6 +133,7 @@ fn read(text: &str) -> anyhow::Result<Traffic> {
         since: record.since,
         dropped: record.dropped,
         folded: record.folded,
+        lossy: BTreeSet::new(),
     })
 }
 

@@ -298,7 +298,6 @@ fn learned(corpus: &[Made]) -> Proposal {
         quarantines: Vec::new(),
         learning: BTreeMap::new(),
         services: BTreeMap::new(),
-        learning: BTreeMap::new(),
     };
     let basis = Basis {
         world: &world,

@@ -261,6 +261,7 @@ const FOR_WORKLOADS: &[&str] = &[
     "/weft.v1.Issuance/Renew",
     "/weft.v1.Registration/Register",
     "/weft.v1.Decisions/Report",
+    "/weft.v1.Flows/Report",
 ];
 
 const OTHER_UID: u32 = 65_534;

@@ -151,6 +151,10 @@ fn assert_alike<P: Part>(one: &Sources<P>, other: &Sources<P>) {
             .map(|(pattern, part)| (pattern, part.rules().to_vec()))
             .collect()
     };
+    for (pattern, rules) in rules(one) {
+        let once = rules.is_sorted_by(|a, b| a.name < b.name);
+        assert!(once, "{pattern} holds a rule twice, or out of order");
+    }
     assert_eq!(rules(one), rules(other));
 }
 

@@ -43,7 +43,7 @@ fn recorded() -> impl Strategy<Value = Option<FlowRequest>> {
             let connect = connect == 0;
             FlowRequest {
                 method: if connect { "CONNECT" } else { method }.into(),
-                host: host.map_or(FlowHost::None, |host| FlowHost::Named(host.into())),
+                host,
                 path: (!connect).then_some(path),
                 headers: Vec::new(),
                 upgrade: upgrade.filter(|_| !connect).map(Into::into),
