@@ -432,6 +432,64 @@ async fn the_same_apply_again_makes_no_revision_and_a_dry_run_says_what_would_ha
     );
 }
 
+#[tokio::test]
+async fn an_external_service_that_a_connected_sidecar_could_not_read_is_refused_and_names_it() {
+    let plane = Plane::start().await;
+    let key = rollout::SidecarKey {
+        id: id("web"),
+        instance: "web-of-yesterday".to_owned(),
+    };
+    let announced = rollout::Announced {
+        version: String::new(),
+        policy_schema: 1,
+    };
+    let view = plane.hub.views.subscribe(&key.id);
+    let old = plane.hub.rollouts.connect(key, announced, view).unwrap();
+    let apply = async |resources: Vec<v1::Resource>| {
+        let request = v1::ApplyRequest {
+            resources,
+            ..Default::default()
+        };
+        let mut client = ResourcesClient::new(plane.channel.clone());
+        let applied = client.apply(by("spiffe://weft.local/operator/ada", request));
+        applied.await.map(|_| ())
+    };
+    let refused = |applied: Result<(), tonic::Status>| {
+        let status = applied.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("web-of-yesterday"), "{status}");
+    };
+    let (pay, other) = (
+        || allow("web-pays", "stripe", &["shop/web"]),
+        || allow("api-pays", "stripe", &["shop/api"]),
+    );
+    refused(apply(vec![external("stripe"), pay()]).await);
+    // Whom it does not concern it does not stop.
+    apply(vec![external("stripe"), other()]).await.unwrap();
+    refused(apply(vec![pay()]).await);
+    // A service that becomes external under a rule that is there already.
+    apply(vec![service("stripe", &["shop/stripe"]), pay()])
+        .await
+        .unwrap();
+    refused(apply(vec![external("stripe")]).await);
+    drop(old);
+    apply(vec![external("stripe")]).await.unwrap();
+}
+
+fn external(name: &str) -> v1::Resource {
+    let mut resource = service(name, &[]);
+    if let Some(v1::resource::Spec::Service(spec)) = &mut resource.spec {
+        spec.ports
+            .iter_mut()
+            .for_each(|port| port.target_port = port.port);
+        spec.external = Some(v1::External {
+            hosts: vec!["api.stripe.com".to_owned()],
+            allow_addresses: Vec::new(),
+        });
+    }
+    resource
+}
+
 fn offer(service: &str, leaving: bool) -> v1::RegisterRequest {
     let endpoint = v1::OfferedEndpoint {
         service: service.to_owned(),

@@ -5,6 +5,7 @@
 
 mod apply;
 mod list;
+mod outside;
 mod read;
 mod watch;
 
@@ -142,8 +143,9 @@ impl Catalog {
     ) -> Result<v1::ApplyResponse, Status> {
         let is_dry_run = request.dry_run;
         let edit = Edit::read_apply(&self.hub.trust_domain, request)?;
-        self.check_readers(&edit)?;
         self.hub.views.reached(self.hub.store.revision()).await;
+        edit.check_hosts(&self.hub.views.world(), &self.hub.trust_domain)?;
+        self.check_readers(&edit)?;
         let mut warnings = edit.warnings(&self.hub.views.world(), Timestamp::now());
         let decided = self.edit(edit, actor, is_dry_run).await?;
         warnings.extend(decided.warnings);
@@ -210,11 +212,11 @@ impl Catalog {
         })
     }
 
-    /// A rule, or a learn mode, that a connected sidecar could not read would leave its service closed there.
+    /// A rule, a service under one, or a learn mode that a connected sidecar could not read would leave the service closed there.
     fn check_readers(&self, edit: &Edit) -> Result<(), Status> {
-        for rule in edit.rules() {
+        let world = self.hub.views.world();
+        for (rule, schema) in edit.schemas(&world) {
             let concerned = self.hub.views.concerned_by(rule);
-            let schema = weft_policy::required_schema(rule);
             if let Some(sidecar) = self.hub.rollouts.cannot_read(schema, &concerned) {
                 return Err(Status::failed_precondition(format!(
                     "Allow/{}: needs policy schema {schema}, which sidecar {} of {} cannot read; upgrade it first",

@@ -76,6 +76,7 @@ fn outbound_service(service: &OutboundService) -> Value {
         "ports": ports(&service.view.ports),
         "rules": rules(&service.view.rules),
         "endpoints": endpoints,
+        "hosts": service.view.external.as_ref().map(weft_catalog::External::hosts),
     })
 }
 

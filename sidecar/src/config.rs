@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Config {
     /// Where the application listens, if not on 127.0.0.1 and the target port.
     pub apps: HashMap<ServicePort, SocketAddr>,
     pub admin: SocketAddr,
+    /// Who resolves the hosts of external services; none: the system.
+    pub dns_servers: Vec<SocketAddr>,
     /// How long open connections may take to end by themselves.
     pub drain: Duration,
     pub log_format: logs::Format,
@@ -105,6 +107,7 @@ pub struct RawConfig {
     upstreams: Vec<RawUpstream>,
     apps: Vec<RawApp>,
     admin: RawListener,
+    dns: RawDns,
     drain: Option<String>,
     log: RawLog,
     limits: Limits,
@@ -144,6 +147,12 @@ struct RawApp {
     service: Option<String>,
     port: Option<String>,
     address: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct RawDns {
+    servers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -216,6 +225,7 @@ impl Config {
         );
         let upstreams = upstreams(p, &raw.upstreams);
         let apps = apps(p, &raw.apps);
+        let dns_servers = dns_servers(p, &raw.dns.servers);
         let drain = p.parse::<Seconds>("drain", raw.drain.as_deref().unwrap_or(DEFAULT_DRAIN));
         let log_format = p.parse("log.format", raw.log.format.as_deref().unwrap_or("text"));
         let log_level = p.parse("log.level", raw.log.level.as_deref().unwrap_or("info"));
@@ -238,6 +248,7 @@ impl Config {
                 upstreams,
                 apps,
                 admin: admin?,
+                dns_servers,
                 drain: drain?.0,
                 log_format: log_format?,
                 log_level: log_level?,
@@ -334,6 +345,19 @@ fn upstreams(problems: &mut ConfigProblems, raw: &[RawUpstream]) -> Vec<Upstream
             continue;
         }
         read.push(Upstream { target, listen });
+    }
+    read
+}
+
+/// `ip` or `ip:port`.
+fn dns_servers(problems: &mut ConfigProblems, raw: &[String]) -> Vec<SocketAddr> {
+    let mut read = Vec::with_capacity(raw.len());
+    for (i, text) in raw.iter().enumerate() {
+        let alone = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));
+        match text.parse::<SocketAddr>().or_else(|_| alone()) {
+            Ok(server) => read.push(server),
+            Err(_) => problems.wrong(format!("dns.servers[{i}]"), text, "expected ip or ip:port"),
+        }
     }
     read
 }

@@ -3,6 +3,7 @@
 //! The order is: register first, then check. Whoever swaps the policy swaps first and re-checks then, so that each connection is judged by
 //! the new policy by one of the two.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Context;
@@ -16,6 +17,7 @@ use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::Reason;
 
 use crate::enforce::{self, Admission, Parties, Refusal, Side};
+use crate::external::{self, Destination};
 use crate::http1::RequestHead;
 use crate::proof::Proof;
 use crate::view::Enforced;
@@ -69,6 +71,8 @@ pub struct DeclaredPort {
 pub enum Carries {
     /// Bytes that nobody looks into: the connection itself must stay allowed.
     Bytes,
+    /// The same to an external service: where it leads must stay allowed too.
+    Outside(Arc<Destination>),
     /// A connection whose requests are judged one by one: it lives while any request might be allowed.
     Requests,
     /// Requests one after the other: the open one must stay allowed.
@@ -88,6 +92,8 @@ struct OpenRequest {
     head: Vec<u8>,
     /// Whom it was sent to, on the client side.
     upstream: Option<Arc<Proof>>,
+    /// Where it was sent, if that is outside of the mesh.
+    address: Option<SocketAddr>,
 }
 
 impl InTurn {
@@ -109,6 +115,7 @@ impl InTurn {
         open.head.clear();
         open.head.extend_from_slice(head);
         open.upstream = None;
+        open.address = None;
     }
 
     /// Whom the open request goes to is verified now; check it afterwards.
@@ -116,11 +123,17 @@ impl InTurn {
         self.lock().upstream = Some(upstream);
     }
 
+    /// The open request leads out of the mesh, to this address; check it afterwards.
+    pub fn leads_to(&self, address: SocketAddr) {
+        self.lock().address = Some(address);
+    }
+
     /// No request is open.
     pub fn close(&self) {
         let mut open = self.lock();
         open.head.clear();
         open.upstream = None;
+        open.address = None;
         if open.head.capacity() > KEPT_HEAD {
             open.head = Vec::new();
         }
@@ -148,6 +161,9 @@ impl InTurn {
         }
         if let Some(upstream) = &open.upstream {
             upstream.admit(enforced)?;
+        }
+        if let Some(address) = open.address {
+            external::admit_address(enforced, parties.target, address)?;
         }
         let mut request = RequestHead::default();
         request
@@ -330,13 +346,18 @@ fn still_allowed(live: &Live, enforced: &Enforced, now: Timestamp) -> Result<(),
         source: &live.source,
         target,
     };
+    if let Carries::Outside(destination) = &live.carries {
+        destination.still_allowed(enforced, target)?;
+    }
     match &live.carries {
         Carries::InTurn(in_turn) => in_turn.still_allowed(enforced, parties, now),
         Carries::Requests => match enforce::admit_connection(enforced, parties, now) {
             Admission::Allow(_) | Admission::NeedsHttp => Ok(()),
             Admission::Deny(refusal) => Err(refusal),
         },
-        Carries::Bytes => enforce::admit_bytes(enforced, parties, now).map(|_| ()),
+        Carries::Bytes | Carries::Outside(_) => {
+            enforce::admit_bytes(enforced, parties, now).map(|_| ())
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
-use weft_catalog::Port;
+use weft_catalog::{HostName, Port};
 use weft_identity::{
     DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, Verified, parse_server_name,
     split_mesh_host,
@@ -17,6 +17,7 @@ use weft_policy::{
 
 use crate::config::Config;
 use crate::connections::DeclaredPort;
+use crate::external;
 use crate::flows::Judged;
 use crate::view::Enforced;
 
@@ -248,9 +249,7 @@ pub fn admit_request(
     now: Timestamp,
 ) -> Result<Permit, Refusal> {
     let (policy, connection) = prepare(enforced, parties)?;
-    if let Some(authority) = request.authority
-        && let Err(misdirected) = check_host(enforced, authority, &parties.target.service)
-    {
+    if let Err(misdirected) = check_authority(enforced, parties, request.authority) {
         // Who may not call at all is told the same whatever service it asked for.
         return Err(match policy.decide_connection(&connection, now) {
             ConnectionVerdict::Deny(reason) => Refusal::new(reason),
@@ -269,6 +268,22 @@ fn permit(verdict: Verdict<'_>, revision: u64) -> Result<Permit, Refusal> {
         Verdict::Learn(reason) => Ok(Permit::learned(reason, revision)),
         Verdict::Deny(reason) => Err(Refusal::new(reason)),
     }
+}
+
+/// The verdict about a CONNECT behind which requests are judged one by one: the host that they are for, if any might be allowed.
+pub fn admit_inside(
+    enforced: &Enforced,
+    parties: Parties<'_>,
+    authority: Option<&str>,
+    now: Timestamp,
+) -> Result<HostName, Refusal> {
+    match admit_connection(enforced, parties, now) {
+        Admission::Allow(_) | Admission::NeedsHttp => {}
+        Admission::Deny(refusal) => return Err(refusal),
+    }
+    let outside = external::port(enforced, parties.target);
+    let outside = outside.ok_or_else(|| Refusal::new(Reason::WrongProtocol))?;
+    outside.host(authority)
 }
 
 /// The rules in Audit mode that match, for those who watch them. Without a request, those that need none.
@@ -409,6 +424,23 @@ fn only_port(enforced: &Enforced) -> Result<(&ServiceName, &Port), Refusal> {
     }
 }
 
+/// Whether the request's host is one that the target may be asked for.
+fn check_authority(
+    enforced: &Enforced,
+    parties: Parties<'_>,
+    authority: Option<&str>,
+) -> Result<(), Refusal> {
+    let outside = match parties.side {
+        Side::Client => external::port(enforced, parties.target),
+        Side::Server => None,
+    };
+    match (outside, authority) {
+        (Some(outside), authority) => outside.host(authority).map(|_| ()),
+        (None, Some(authority)) => check_host(enforced, authority, &parties.target.service),
+        (None, None) => Ok(()),
+    }
+}
+
 /// A `Host` that is the mesh name of another service is misdirected (RFC 9110 §15.5.20); any other passes unchanged.
 fn check_host(enforced: &Enforced, authority: &str, service: &ServiceName) -> Result<(), Refusal> {
     let host = host_of(authority);
@@ -435,7 +467,8 @@ fn status_of(reason: Reason) -> u16 {
         | Reason::UnknownTarget
         | Reason::WrongProtocol
         | Reason::UpgradeNotAllowed
-        | Reason::Unauthenticated => 403,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => 403,
         Reason::PathNotCanonical | Reason::Malformed => 400,
         Reason::Misdirected => 421,
         Reason::PolicyUnreadable | Reason::Stale => 503,

@@ -154,7 +154,7 @@ impl Inbound {
                 Box::pin(self.tcp(target)).await
             }
             (Ok(target), Speaks::Unsaid) => match target.declared.protocol {
-                Protocol::Tcp => Box::pin(self.tcp(target)).await,
+                Protocol::Tcp | Protocol::Tls => Box::pin(self.tcp(target)).await,
                 Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
                     Box::pin(self.http(Ok(target), Version::Http1)).await;
                 }
@@ -244,9 +244,9 @@ impl Inbound {
             }
             Err(refusal) => http1::Way::nowhere(&self.shared, self.peer.id().clone(), refusal),
         };
-        http1::Connection::new(way, Side::new(self.stream), terms)
-            .serve()
-            .await;
+        let connection = http1::Connection::new(way, Side::new(self.stream), terms);
+        // Nothing goes outside from here.
+        let _none = connection.serve().await;
     }
 
     /// Requests: each is judged.

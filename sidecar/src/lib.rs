@@ -26,6 +26,7 @@ pub mod decisions;
 pub mod dial;
 mod discovery;
 pub mod enforce;
+pub mod external;
 #[cfg(test)]
 mod fixture;
 pub mod flows;
@@ -76,6 +77,7 @@ pub struct Sidecar {
     pub decisions: decisions::Decisions,
     pub flows: flows::Flows,
     pub trials: trials::Trials,
+    pub outside: external::Outside,
     pub metrics: Arc<metrics::Metrics>,
     pub control_plane: control_plane::ControlPlane,
 }

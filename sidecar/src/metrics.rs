@@ -226,6 +226,7 @@ impl ReasonLabel {
             Reason::PolicyUnreadable => "policy_unreadable",
             Reason::Stale => "stale",
             Reason::Unauthenticated => "unauthenticated",
+            Reason::ForbiddenAddress => "forbidden_address",
         };
         Self { reason }
     }

@@ -3,14 +3,14 @@
 //! The workload's own sidecar refuses what policy does not allow, so that the answer is early and clear. That no endpoint can be
 //! reached, or that none proves its identity, is never told as a refusal.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use weft_catalog::Protocol;
+use weft_catalog::{HostName, Protocol};
 use weft_identity::ServicePort;
 use weft_policy::Reason;
 
@@ -18,6 +18,7 @@ use crate::access_log::Record;
 use crate::connections::{Carries, InTurn, Live};
 use crate::decisions::{Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Permit, Refusal, Side};
+use crate::external;
 use crate::flows::Judged;
 use crate::http::sniff::{Sniffed, sniff};
 use crate::http::{IDLE_TIMEOUT, Version};
@@ -36,18 +37,35 @@ pub enum Entrance {
     Upstream(ServicePort),
     /// Each request names its own.
     Proxy,
+    /// It came through a CONNECT for this host of an external service, whose requests follow.
+    Inside(ServicePort, HostName),
 }
 
 /// Serves one connection of the application.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, place: Arc<Place>) {
+    let side = http1::Side::new(Stream::Tcp(stream));
+    serve_side(shared, side, entrance, place).await;
+}
+
+async fn serve_side(
+    shared: Arc<Shared>,
+    mut side: http1::Side,
+    entrance: Entrance,
+    place: Arc<Place>,
+) {
     let protocol = match &entrance {
         Entrance::Proxy => Some(Protocol::Http),
-        Entrance::Upstream(target) => declared(&shared.current.load(), target),
+        Entrance::Upstream(target) | Entrance::Inside(target, _) => {
+            declared(&shared.current.load(), target)
+        }
     };
     match (protocol, entrance) {
-        (Some(Protocol::Tcp), Entrance::Upstream(target)) => {
-            let side = http1::Side::new(Stream::Tcp(stream));
-            Box::pin(serve_tcp(shared, side, target)).await
+        (Some(Protocol::Tcp | Protocol::Tls), Entrance::Upstream(target)) => {
+            let is_outside = external::port(&shared.current.load(), &target).is_some();
+            match is_outside {
+                true => Box::pin(external::serve_opaque(shared, side, target)).await,
+                false => Box::pin(serve_tcp(shared, side, target)).await,
+            }
         }
         (protocol, entrance) => {
             // What no rule opens has no known protocol: it is refused in the words that the client speaks.
@@ -56,7 +74,6 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
             } else {
                 UNKNOWN_PROTOCOL_TIMEOUT
             };
-            let mut side = http1::Side::new(Stream::Tcp(stream));
             match (sniff(&mut side, patience).await, entrance) {
                 (Some(Sniffed::Http(Version::Http1)), entrance) => {
                     Box::pin(serve_http1(shared, side, entrance, place)).await;
@@ -69,7 +86,10 @@ pub async fn serve(shared: Arc<Shared>, stream: TcpStream, entrance: Entrance, p
                 (_, Entrance::Upstream(target)) if protocol.is_none() => {
                     Box::pin(serve_tcp(shared, side, target)).await;
                 }
-                (Some(Sniffed::Opaque), Entrance::Upstream(target)) => {
+                (
+                    Some(Sniffed::Opaque),
+                    Entrance::Upstream(target) | Entrance::Inside(target, _),
+                ) => {
                     refuse_new(&shared, &Refusal::new(Reason::WrongProtocol), &target);
                 }
                 (_, _) => {}
@@ -114,10 +134,10 @@ pub(crate) async fn serve_http1(
     entrance: Entrance,
     place: Arc<Place>,
 ) {
-    let _place = place;
-    let (target, guide) = match entrance {
-        Entrance::Upstream(target) => (Some(target), None),
-        Entrance::Proxy => (None, Some(Guide::new(&shared))),
+    let (target, inside, guide) = match entrance {
+        Entrance::Upstream(target) => (Some(target), None, None),
+        Entrance::Inside(target, host) => (Some(target), Some(host), None),
+        Entrance::Proxy => (None, None, Some(Guide::new(&shared))),
     };
     let in_turn = InTurn::new(false);
     let registered = shared.connections.register(Live {
@@ -136,11 +156,25 @@ pub(crate) async fn serve_http1(
         is_refused: false,
         guide,
     };
-    let way = match target {
-        Some(target) => http1::Way::out(&shared, target),
-        None => http1::Way::unknown(&shared, Refusal::new(Reason::UnknownTarget)),
+    let way = match (target, inside) {
+        (Some(target), Some(host)) => http1::Way::inside(&shared, target, host),
+        (Some(target), None) => http1::Way::out(&shared, target),
+        (None, _) => http1::Way::unknown(&shared, Refusal::new(Reason::UnknownTarget)),
     };
-    http1::Connection::new(way, side, terms).serve().await;
+    let inside = http1::Connection::new(way, side, terms).serve().await;
+    if let Some(inside) = inside {
+        serve_inside(shared, inside, place).await;
+    }
+}
+
+/// What follows a CONNECT is served like a connection of its own, once: a type that names itself needs a box.
+fn serve_inside(
+    shared: Arc<Shared>,
+    inside: http1::Inside,
+    place: Arc<Place>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let entrance = Entrance::Inside(inside.target, inside.host);
+    Box::pin(serve_side(shared, inside.down, entrance, place))
 }
 
 /// Bytes that the mesh does not look into.
@@ -206,7 +240,7 @@ fn admit_tcp(
 }
 
 /// Refuses what no server gets to see: so it is counted here.
-fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+pub(crate) fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
     let judged = Judged::Denied(refusal.reason);
     shared
         .flows
@@ -214,7 +248,7 @@ fn refuse_new(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
     refuse_connection(shared, refusal, target);
 }
 
-fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
+pub(crate) fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
     let decision = shared.decisions.refuse(&Refused {
         side: Side::Client,
         source: RefusedPeer::Verified(&shared.config.own_id),
@@ -235,7 +269,7 @@ fn refuse_connection(shared: &Shared, refusal: &Refusal, target: &ServicePort) {
     }
 }
 
-fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {
+pub(crate) fn record(shared: &Shared, target: &ServicePort, permit: &Permit) -> Option<Record> {
     shared.config.access_log.then(|| {
         let mut record = Record::new(
             Side::Client,

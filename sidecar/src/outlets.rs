@@ -166,7 +166,7 @@ impl Outlets {
         Err(Unreachable)
     }
 
-    /// A connection to the application beside this sidecar, or what looks like one.
+    /// A connection to the application beside this sidecar or to the world outside, or what looks like one.
     pub async fn lease_app(
         &self,
         address: SocketAddr,
@@ -181,7 +181,7 @@ impl Outlets {
             return Ok(lease);
         }
         let (stream, is_reused) = match protocol {
-            Protocol::Http | Protocol::Tcp => {
+            Protocol::Http | Protocol::Tcp | Protocol::Tls => {
                 let stream = Stream::Tcp(self.inner.dialler.dial(address).await?);
                 (stream, false)
             }

@@ -179,6 +179,9 @@ impl Received {
         {
             match &held.read {
                 Ok(Resource::Outbound(service)) => {
+                    if service.view.external.is_some() {
+                        enforced.external.push(Arc::clone(service));
+                    }
                     enforced
                         .outbound
                         .insert(service.view.service.clone(), Arc::clone(service));

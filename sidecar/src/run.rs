@@ -21,6 +21,7 @@ use crate::connections::Connections;
 use crate::control_plane::ControlPlane;
 use crate::decisions::{self, Decisions};
 use crate::discovery::Discovery;
+use crate::external::Outside;
 use crate::flows::{self, Flows};
 use crate::identity::Identity;
 use crate::keeper::{self, Keeper};
@@ -133,12 +134,13 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<(Duration, Worke
     let control_plane = ControlPlane::new(config.api.clone(), identity.clone(), current.clone())?;
     let sidecar = Arc::new(Sidecar {
         tasks: tasks.clone(),
-        current,
         identity,
         connections: Connections::default(),
         decisions: Decisions::new(Arc::clone(&metrics)),
         flows: Flows::new(Arc::clone(&metrics), config.limits.workers),
         trials: Trials::new(Arc::clone(&metrics)),
+        outside: Outside::new(&config, current.clone()),
+        current,
         metrics,
         control_plane,
         config,
@@ -160,6 +162,9 @@ async fn start(config: Config, tasks: &Tasks) -> anyhow::Result<(Duration, Worke
         .await
         .with_context(|| format!("cannot listen on {}", config.admin))?;
     let inbound = listeners.inbound.local_addr()?;
+    sidecar
+        .outside
+        .own_listeners(own_listeners(&listeners, &admin_listener)?);
     runtime.write_addresses(&addresses(&listeners, &admin_listener)?)?;
 
     let routes = admin::routes(Arc::clone(&sidecar), readiness.clone());
@@ -273,6 +278,16 @@ fn addresses(listeners: &Listeners, admin: &TcpListener) -> std::io::Result<serd
         "upstreams": upstreams,
         "pid": std::process::id(),
     }))
+}
+
+/// What must never be taken for the world outside.
+fn own_listeners(listeners: &Listeners, admin: &TcpListener) -> std::io::Result<Vec<SocketAddr>> {
+    let upstreams = listeners.upstreams.iter().map(|(_, listener)| listener);
+    let all = [&listeners.inbound, admin]
+        .into_iter()
+        .chain(&listeners.http_proxy)
+        .chain(upstreams);
+    all.map(TcpListener::local_addr).collect()
 }
 
 /// Where peers dial: as configured, else where the listener is; an advertised port 0 stands for the bound one.

@@ -287,12 +287,13 @@ impl Authority {
             tasks: Tasks::new(),
             control_plane: ControlPlane::new(config.api.clone(), identity.clone(), current.clone())
                 .unwrap(),
-            current,
             identity,
             connections: Connections::default(),
             decisions: Decisions::new(Arc::clone(&metrics)),
             flows: crate::flows::Flows::new(Arc::clone(&metrics), 1),
             trials: Trials::new(Arc::clone(&metrics)),
+            outside: crate::external::Outside::new(&config, current.clone()),
+            current,
             metrics,
             config,
         })
@@ -336,6 +337,7 @@ impl Authority {
             revision: 1,
             trust_domain: self.trust_domain.clone(),
             own_id: sidecar.config.own_id.clone(),
+            external: Vec::new(),
             outbound: HashMap::new(),
             inbound: HashMap::new(),
             unreadable_outbound: HashSet::new(),
@@ -370,6 +372,7 @@ pub(crate) fn copy_of(enforced: &Enforced) -> Enforced {
         trust_domain: enforced.trust_domain.clone(),
         own_id: enforced.own_id.clone(),
         outbound: enforced.outbound.clone(),
+        external: enforced.external.clone(),
         inbound: enforced.inbound.clone(),
         unreadable_outbound: enforced.unreadable_outbound.clone(),
         unreadable_inbound: enforced.unreadable_inbound.clone(),
@@ -413,6 +416,7 @@ pub(crate) fn outbound_service(port: Port, rule: &str, address: SocketAddr) -> O
         service: service(),
         ports: vec![port],
         endpoints,
+        external: None,
         rules,
         encoded_slashes,
         learn_until: None,
@@ -457,7 +461,7 @@ async fn start_app(protocol: Protocol) -> SocketAddr {
 
 async fn serve_app(protocol: Protocol, mut stream: TcpStream) {
     match protocol {
-        Protocol::Tcp => {
+        Protocol::Tcp | Protocol::Tls => {
             let mut got = String::new();
             stream.read_to_string(&mut got).await.unwrap();
             let _ = stream

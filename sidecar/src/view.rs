@@ -26,6 +26,8 @@ pub struct Enforced {
     pub own_id: SpiffeId,
     /// Services that the workload may call.
     pub outbound: HashMap<ServiceName, Arc<OutboundService>>,
+    /// Those of them that are outside of the mesh.
+    pub external: Vec<Arc<OutboundService>>,
     /// Services that the workload offers.
     pub inbound: HashMap<ServiceName, Arc<InboundService>>,
     /// Services that the workload may perhaps call; their resource could not be read: calls to them are denied.
@@ -62,6 +64,7 @@ impl Enforced {
             trust_domain: own_id.trust_domain(),
             own_id,
             outbound: HashMap::new(),
+            external: Vec::new(),
             inbound: HashMap::new(),
             unreadable_outbound: HashSet::new(),
             unreadable_inbound: HashSet::new(),

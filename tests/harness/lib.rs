@@ -11,6 +11,7 @@
 pub mod backend;
 mod binaries;
 mod defences;
+mod dns;
 pub mod documents;
 mod fake_control_plane;
 mod first_view;
@@ -34,6 +35,7 @@ mod wait;
 
 pub use binaries::binary;
 pub use defences::{Defence, TestName};
+pub use dns::Dns;
 pub use fake_control_plane::FakeControlPlane;
 pub use first_view::{inbound, ready_after_first_view};
 pub use forge::Forge;

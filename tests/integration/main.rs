@@ -7,6 +7,7 @@ mod drain;
 mod durability;
 mod expiry;
 mod explain;
+mod external;
 mod flows;
 mod fuzz_replay;
 mod health_and_reflection;

@@ -108,7 +108,12 @@ pub(super) fn explain_decision(
             near.got = "headers are not part of a decision".to_owned();
         }
     }
-    if explanation.learn_until.is_some() {
+    if explanation.allowed && is_about_form(decision.reason()) {
+        explanation.hints.push(format!(
+            "the rules allow this call; it was refused for what it was: {}",
+            decision.detail
+        ));
+    } else if explanation.learn_until.is_some() {
         explanation.hints.push(
             "learn mode lets this call pass now; before, the namespace was strict, or the sidecar had not heard of it"
                 .to_owned(),
@@ -117,6 +122,14 @@ pub(super) fn explain_decision(
         explanation.hints.push("the rules of now allow this call; they were others, or the sidecar had not heard of them".to_owned());
     }
     Some(explanation)
+}
+
+/// What no rule decides: where the name led, or what came under it.
+fn is_about_form(reason: v1::Reason) -> bool {
+    matches!(
+        reason,
+        v1::Reason::Misdirected | v1::Reason::WrongProtocol | v1::Reason::ForbiddenAddress
+    )
 }
 
 /// A question whose target exists.
@@ -199,6 +212,9 @@ impl Asked<'_> {
         let quarantined = &world.distrust.quarantined;
         if quarantined.contains(self.source) {
             return true;
+        }
+        if service.external.is_some() {
+            return false;
         }
         let endpoints = world
             .entry(&service.name)

@@ -141,7 +141,24 @@ impl Edit {
             })
     }
 
-    fn services(&self) -> impl Iterator<Item = &Service> {
+    pub(super) fn service(&self, name: &ServiceName) -> Option<&Service> {
+        match self
+            .puts
+            .get(&ResourceKey::service(name))
+            .map(|resource| &resource.spec)?
+        {
+            Spec::Service(service) => Some(service),
+            Spec::Mesh(_) | Spec::Allow(_) | Spec::Quarantine(_) | Spec::NamespaceSettings(_) => {
+                None
+            }
+        }
+    }
+
+    pub(super) fn puts_rule(&self, name: &RuleName) -> bool {
+        self.puts.contains_key(&ResourceKey::allow(name))
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
         self.puts
             .values()
             .filter_map(|resource| match &resource.spec {
@@ -176,6 +193,7 @@ impl Edit {
         about_own
             .map(ToString::to_string)
             .chain(self.dangling(world))
+            .chain(self.advice(world))
             .chain(self.namespaces().filter_map(|it| learning(it, now)))
             .collect()
     }

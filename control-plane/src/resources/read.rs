@@ -15,9 +15,14 @@ pub(super) fn admit(
     now: Timestamp,
 ) -> Result<(), String> {
     match &resource.spec {
-        Spec::Service(service) => service
-            .check_server_names(trust_domain)
-            .map_err(|error| error.to_string()),
+        Spec::Service(service) => match &service.external {
+            // That it takes no name of a namespace is asked where the mesh's are known.
+            Some(external) => external.check_not_mesh(trust_domain, |namespace| {
+                namespace == service.name.namespace.as_str()
+            }),
+            None => service.check_server_names(trust_domain),
+        }
+        .map_err(|error| error.to_string()),
         Spec::Allow(rule) => {
             let slashes = encoded_slashes(weft_catalog::EncodedSlashes::default());
             PolicySet::compile(

@@ -47,6 +47,7 @@ pub(super) fn outbound(
             .filter(|endpoint| is_offered(world, service, endpoint))
             .cloned()
             .collect(),
+        external: service.external.clone(),
         rules,
         encoded_slashes: encoded_slashes(service.encoded_slashes),
         learn_until,

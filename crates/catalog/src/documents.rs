@@ -4,9 +4,11 @@
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use weft_identity::{DnsLabel, WorkloadName};
 
+use crate::address::Cidr;
+use crate::host::HostPattern;
 use crate::length::Length;
 use crate::protocol::Protocol;
 
@@ -14,9 +16,37 @@ use crate::protocol::Protocol;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceSpec {
-    /// The workloads that may offer this service, `namespace/name` each.
+    /// Where the service is: offered by workloads of the mesh, or outside of it.
+    #[serde(
+        default,
+        rename = "type",
+        skip_serializing_if = "ServiceType::is_default"
+    )]
+    pub kind: ServiceType,
+    /// The workloads that may offer this service, `namespace/name` each; a service of type `Mesh` has at least one, `External` none.
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(length(min = 1))]
     pub workloads: Vec<WorkloadName>,
+    /// Type `External`, at least one: the service's DNS names, exact or `*.` and a name for all below it.
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1))]
+    pub hosts: Vec<HostPattern>,
+    /// Type `External`: ranges that its hosts may lead to although they are private, loopback or link-local.
+    #[serde(
+        default,
+        deserialize_with = "not_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(min = 1))]
+    pub allow_addresses: Vec<Cidr>,
     /// The service's ports.
     #[schemars(length(min = 1))]
     pub ports: Vec<PortSpec>,
@@ -26,6 +56,35 @@ pub struct ServiceSpec {
     /// Whether an encoded slash may stand in a path where a rule has path conditions.
     #[serde(default, skip_serializing_if = "EncodedSlashes::is_default")]
     pub encoded_slashes: EncodedSlashes,
+}
+
+/// Where a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// Workloads of the mesh offer it.
+    #[default]
+    Mesh,
+    /// It is reached by its DNS names; the sidecar of who calls it is the only one there is.
+    External,
+}
+
+impl ServiceType {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A list that is there says something; nothing is said by leaving it out.
+fn not_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Vec::deserialize(deserializer)?;
+    match list.is_empty() {
+        true => Err(de::Error::invalid_length(0, &"at least one element")),
+        false => Ok(list),
+    }
 }
 
 /// One port of a service.

@@ -57,6 +57,19 @@ pub enum Problem {
     },
     #[error("must begin with `/` and hold at most {limit} visible ASCII characters")]
     ProbePath { limit: usize },
+    #[error("a service of type {kind} has no `{field}`")]
+    NotOfThisType {
+        kind: &'static str,
+        field: &'static str,
+    },
+    #[error("an external service is dialled on the port that its clients name, {port}")]
+    TargetPortElsewhere { port: u16 },
+    #[error(
+        "`tls` is for external services: what passes between workloads is `tcp` or HTTP inside the mesh's own TLS"
+    )]
+    TlsInMesh,
+    #[error("`{0}` is a name of this mesh")]
+    MeshHost(String),
     #[error("{} is outside {} to {}", shown(*.value), shown(*.least), shown(*.most))]
     OutOfBounds {
         value: Duration,

@@ -12,8 +12,11 @@
     )
 )]
 
+mod address;
 pub mod documents;
 mod endpoint;
+mod external;
+mod host;
 mod invalid;
 mod length;
 mod mesh;
@@ -22,14 +25,20 @@ mod protocol;
 mod service;
 pub mod view;
 
+pub use address::{AddressKind, Cidr, CidrError, may_dial};
 pub use documents::{
     EncodedSlashes, HealthSpec, HttpProbeSpec, MeshSpec, ModeSpec, NamespaceSettingsSpec, PortSpec,
-    ServiceSpec, TcpProbeSpec,
+    ServiceSpec, ServiceType, TcpProbeSpec,
 };
 pub use endpoint::{Endpoint, Health, InstanceError, check_address, check_instance};
+pub use external::{External, overlaps};
+pub use host::{HostError, HostName, HostPattern};
 pub use invalid::{Invalid, Problem};
 pub use length::{Length, LengthError};
 pub use mesh::Mesh;
 pub use namespace_settings::{NamespaceMode, NamespaceSettings};
 pub use protocol::{Protocol, UnknownProtocol};
-pub use service::{HealthCheck, Port, Probe, Service, check_health, check_ports};
+pub use service::{
+    HealthCheck, Port, Probe, Service, check_health, check_mesh_ports, check_outside_ports,
+    check_ports, required_schema,
+};

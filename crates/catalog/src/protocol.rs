@@ -19,16 +19,18 @@ pub enum Protocol {
     Grpc,
     /// Bytes that the mesh does not look into.
     Tcp,
+    /// TLS of the application's own, to an external service: only the server name of its handshake is looked at.
+    Tls,
 }
 
 /// Why a text names no protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownProtocol {
     #[error(
-        "protocol `auto` needs transparent interception, which is not available; declare `http`, `http2`, `grpc` or `tcp`"
+        "protocol `auto` needs transparent interception, which is not available; declare `http`, `http2`, `grpc`, `tcp` or `tls`"
     )]
     Auto,
-    #[error("`{0}` is not a protocol; use `http`, `http2`, `grpc` or `tcp`")]
+    #[error("`{0}` is not a protocol; use `http`, `http2`, `grpc`, `tcp` or `tls`")]
     Other(String),
 }
 
@@ -37,7 +39,7 @@ impl Protocol {
     pub fn is_http(self) -> bool {
         match self {
             Self::Http | Self::Http2 | Self::Grpc => true,
-            Self::Tcp => false,
+            Self::Tcp | Self::Tls => false,
         }
     }
 
@@ -47,6 +49,7 @@ impl Protocol {
             Self::Http2 => "http2",
             Self::Grpc => "grpc",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }
@@ -66,6 +69,7 @@ impl FromStr for Protocol {
             "http2" => Ok(Self::Http2),
             "grpc" => Ok(Self::Grpc),
             "tcp" => Ok(Self::Tcp),
+            "tls" => Ok(Self::Tls),
             "auto" => Err(UnknownProtocol::Auto),
             other => Err(UnknownProtocol::Other(other.to_owned())),
         }
@@ -82,7 +86,7 @@ impl<'de> Deserialize<'de> for Protocol {
     }
 }
 
-const NAMES: &[&str] = &["http", "http2", "grpc", "tcp"];
+const NAMES: &[&str] = &["http", "http2", "grpc", "tcp", "tls"];
 
 #[cfg(test)]
 mod tests {

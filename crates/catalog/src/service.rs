@@ -1,6 +1,7 @@
 //! A service as the mesh uses it: who may offer it, its ports, and how its health is asked for.
 //!
-//! Invariant: a `Service` has at least one workload and one port, every name and number of a port is unique, and a probe names a port that exists.
+//! Invariant: a `Service` has at least one port, and either at least one workload or is external; every name and number of a port is unique,
+//! and a probe names a port that exists.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,9 @@ use weft_identity::document::Document;
 use weft_identity::{DnsLabel, ServiceName, ServicePort, TrustDomain, WorkloadName, server_name};
 
 use crate::documents::{
-    EncodedSlashes, HealthSpec, HttpProbeSpec, PortSpec, ServiceSpec, TcpProbeSpec,
+    EncodedSlashes, HealthSpec, HttpProbeSpec, PortSpec, ServiceSpec, ServiceType, TcpProbeSpec,
 };
+use crate::external::External;
 use crate::invalid::{Invalid, Problem};
 use crate::length::Length;
 use crate::mesh::within;
@@ -19,8 +21,10 @@ use crate::protocol::Protocol;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: ServiceName,
-    /// Who may offer it, in order of their names, without repetition.
+    /// Who may offer it, in order of their names, without repetition. Nobody offers an external one.
     pub workloads: Vec<WorkloadName>,
+    /// Its names in the world outside, if it is there.
+    pub external: Option<External>,
     pub ports: Vec<Port>,
     pub health: Option<HealthCheck>,
     pub encoded_slashes: EncodedSlashes,
@@ -70,9 +74,20 @@ impl Service {
     }
 
     pub fn from_spec(name: ServiceName, spec: &ServiceSpec) -> Result<Self, Invalid> {
-        let workloads = read_workloads(&spec.workloads)?;
+        check_type(spec)?;
         let ports: Vec<Port> = spec.ports.iter().map(Port::from_spec).collect();
         check_ports("spec.ports", &ports)?;
+        let (workloads, external) = match spec.kind {
+            ServiceType::Mesh => {
+                check_mesh_ports("spec.ports", &ports)?;
+                (read_workloads(&spec.workloads)?, None)
+            }
+            ServiceType::External => {
+                check_outside_ports("spec.ports", &ports)?;
+                let external = External::new("spec", &spec.hosts, &spec.allow_addresses)?;
+                (Vec::new(), Some(external))
+            }
+        };
         let health = spec
             .health
             .as_ref()
@@ -84,6 +99,7 @@ impl Service {
         Ok(Self {
             name,
             workloads,
+            external,
             ports,
             health,
             encoded_slashes: spec.encoded_slashes,
@@ -92,8 +108,16 @@ impl Service {
 
     /// The spec that says everything, defaults included.
     pub fn to_spec(&self) -> ServiceSpec {
+        let external = self.external.as_ref();
         ServiceSpec {
+            kind: match external {
+                None => ServiceType::Mesh,
+                Some(_) => ServiceType::External,
+            },
             workloads: self.workloads.clone(),
+            hosts: external.map_or_else(Vec::new, |external| external.hosts().to_vec()),
+            allow_addresses: external
+                .map_or_else(Vec::new, |external| external.allow_addresses().to_vec()),
             ports: self.ports.iter().map(Port::to_spec).collect(),
             health: self.health.as_ref().map(HealthCheck::to_spec),
             encoded_slashes: self.encoded_slashes,
@@ -216,6 +240,64 @@ pub fn check_ports(path: &str, ports: &[Port]) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// The schema that a reader of security messages must understand to enforce calls of this service.
+pub fn required_schema(service: &Service) -> u32 {
+    match service.external {
+        None => 1,
+        Some(_) => EXTERNAL_SCHEMA,
+    }
+}
+
+/// Checks the ports of an external service, wherever they stand.
+pub fn check_outside_ports(path: &str, ports: &[Port]) -> Result<(), Invalid> {
+    match ports.iter().position(|port| port.target_port != port.port) {
+        None => Ok(()),
+        Some(i) => {
+            let port = ports.get(i).map_or(0, |port| port.port);
+            let problem = Problem::TargetPortElsewhere { port };
+            Err(Invalid::at(format!("{path}[{i}].targetPort"), problem))
+        }
+    }
+}
+
+/// Checks the ports of a service that workloads offer, wherever they stand.
+pub fn check_mesh_ports(path: &str, ports: &[Port]) -> Result<(), Invalid> {
+    match ports.iter().position(|port| port.protocol == Protocol::Tls) {
+        None => Ok(()),
+        Some(i) => Err(Invalid::at(
+            format!("{path}[{i}].protocol"),
+            Problem::TlsInMesh,
+        )),
+    }
+}
+
+/// A field of the other type would be believed to mean something.
+fn check_type(spec: &ServiceSpec) -> Result<(), Invalid> {
+    let (kind, others) = match spec.kind {
+        ServiceType::Mesh => (
+            "Mesh",
+            [
+                ("hosts", !spec.hosts.is_empty()),
+                ("allowAddresses", !spec.allow_addresses.is_empty()),
+            ],
+        ),
+        ServiceType::External => (
+            "External",
+            [
+                ("workloads", !spec.workloads.is_empty()),
+                ("health", spec.health.is_some()),
+            ],
+        ),
+    };
+    match others.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((field, _)) => Err(Invalid::at(
+            format!("spec.{field}"),
+            Problem::NotOfThisType { kind, field },
+        )),
+    }
+}
+
 /// Checks a health check against the ports that it may probe.
 pub fn check_health(path: &str, health: &HealthCheck, ports: &[Port]) -> Result<(), Invalid> {
     within(
@@ -302,7 +384,7 @@ fn read_workloads(workloads: &[WorkloadName]) -> Result<Vec<WorkloadName>, Inval
     Ok(seen.into_iter().cloned().collect())
 }
 
-fn check_count(path: &str, count: usize, limit: usize) -> Result<(), Invalid> {
+pub(crate) fn check_count(path: &str, count: usize, limit: usize) -> Result<(), Invalid> {
     match count {
         0 => Err(Invalid::at(path, Problem::Empty)),
         count if count > limit => Err(Invalid::at(path, Problem::TooMany { count, limit })),
@@ -310,6 +392,8 @@ fn check_count(path: &str, count: usize, limit: usize) -> Result<(), Invalid> {
     }
 }
 
+/// The first schema whose readers know external services.
+const EXTERNAL_SCHEMA: u32 = 3;
 const PORTS_LIMIT: usize = 64;
 const WORKLOADS_LIMIT: usize = 1_000;
 const PROBE_PATH_LIMIT: usize = 1_024;
@@ -318,110 +402,4 @@ const LEAST_INTERVAL: Length = Length::from_millis(100);
 const MOST_INTERVAL: Length = Length::from_secs(60 * 60);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A valid spec, as JSON, that a case then spoils.
-    fn spec() -> serde_json::Value {
-        serde_json::json!({
-            "workloads": ["shop/api", "shop/admin"],
-            "ports": [
-                {"name": "http", "port": 80, "targetPort": 8080, "protocol": "http"},
-                {"name": "raw", "port": 9000, "protocol": "tcp"},
-            ],
-            "health": {"http": {"path": "/healthz"}, "interval": "2s"},
-        })
-    }
-
-    fn read(spec: serde_json::Value) -> Result<Service, Invalid> {
-        Service::from_spec(
-            "shop/api".parse().unwrap(),
-            &serde_json::from_value(spec).unwrap(),
-        )
-    }
-
-    #[test]
-    fn a_valid_service_is_read_with_its_defaults() {
-        let service = read(spec()).unwrap();
-        assert_eq!(service.ports[1].target_port, 9000);
-        assert_eq!(service.encoded_slashes, EncodedSlashes::Refuse);
-        assert!(service.may_be_offered_by(&"shop/admin".parse().unwrap()));
-        assert!(!service.may_be_offered_by(&"shop/web".parse().unwrap()));
-        assert_eq!(
-            Service::from_spec(service.name.clone(), &service.to_spec()).unwrap(),
-            service
-        );
-    }
-
-    #[test]
-    fn each_invalid_value_is_refused_with_its_path() {
-        use serde_json::json;
-        for (pointer, value, path) in [
-            ("/workloads", json!([]), "spec.workloads"),
-            (
-                "/workloads",
-                json!(["shop/api", "shop/api"]),
-                "spec.workloads[1]",
-            ),
-            (
-                "/workloads",
-                json!(["weft/control-plane"]),
-                "spec.workloads[0]",
-            ),
-            ("/ports", json!([]), "spec.ports"),
-            ("/ports/1/name", json!("http"), "spec.ports[1].name"),
-            ("/ports/1/port", json!(80), "spec.ports[1].port"),
-            ("/ports/0/port", json!(0), "spec.ports[0].port"),
-            ("/ports/0/targetPort", json!(0), "spec.ports[0].targetPort"),
-            ("/health", json!({}), "spec.health"),
-            (
-                "/health",
-                json!({"http": {"path": "/"}, "tcp": {}}),
-                "spec.health",
-            ),
-            (
-                "/health/http/path",
-                json!("healthz"),
-                "spec.health.http.path",
-            ),
-            ("/health/http/path", json!("/a b"), "spec.health.http.path"),
-            (
-                "/health/http",
-                json!({"path": "/", "port": "raw"}),
-                "spec.health.http.port",
-            ),
-            (
-                "/health",
-                json!({"tcp": {"port": "none"}}),
-                "spec.health.tcp.port",
-            ),
-            ("/health/interval", json!("99ms"), "spec.health.interval"),
-        ] {
-            let mut spoilt = spec();
-            *spoilt.pointer_mut(pointer).unwrap() = value;
-            assert_eq!(read(spoilt).unwrap_err().path, path, "{pointer}");
-        }
-    }
-
-    #[test]
-    fn fields_that_do_not_exist_are_refused() {
-        let mut spoilt = spec();
-        spoilt["ports"][0]["targetport"] = 1.into();
-        assert!(serde_json::from_value::<ServiceSpec>(spoilt).is_err());
-    }
-
-    #[test]
-    fn a_server_name_that_is_too_long_names_its_port() {
-        let service = read(spec()).unwrap();
-        let label = "a".repeat(61);
-        let long: TrustDomain = format!("{label}.{label}.{label}.{label}").parse().unwrap();
-        assert_eq!(
-            service.check_server_names(&long).unwrap_err().path,
-            "spec.ports[0].name"
-        );
-        assert_eq!(
-            service.check_server_names(&"weft.local".parse().unwrap()),
-            Ok(())
-        );
-    }
-}
+mod tests;

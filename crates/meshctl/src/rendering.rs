@@ -81,11 +81,13 @@ pub(crate) fn summary(resource: &Resource) -> String {
                     port.name, port.port, port.target_port, port.protocol
                 )
             });
-            format!(
-                "{}; offered by {}",
-                listed(ports),
-                listed(service.workloads.iter())
-            )
+            let ports = listed(ports);
+            match &service.external {
+                Some(external) => {
+                    format!("{ports}; outside, at {}", listed(external.hosts().iter()))
+                }
+                None => format!("{ports}; offered by {}", listed(service.workloads.iter())),
+            }
         }
         Spec::Allow(rule) => rule_summary(rule),
         Spec::Quarantine(quarantine) if quarantine.reason.is_empty() => {

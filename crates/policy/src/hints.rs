@@ -39,7 +39,8 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         | Reason::WrongProtocol
         | Reason::PolicyUnreadable
         | Reason::Stale
-        | Reason::Unauthenticated => None,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => None,
     }
 }
 

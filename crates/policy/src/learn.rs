@@ -91,6 +91,7 @@ pub(crate) fn is_lifted(reason: Reason) -> bool {
         | Reason::WrongProtocol
         | Reason::PolicyUnreadable
         | Reason::Stale
-        | Reason::Unauthenticated => false,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => false,
     }
 }

@@ -125,7 +125,7 @@ pub enum Reason {
     Revoked,
     /// The named target is not served here.
     UnknownTarget,
-    /// `Host` is the mesh name of another service.
+    /// `Host` is the mesh name of another service; or `Host`, or the server name of TLS, is none of an external service.
     Misdirected,
     /// An opaque protocol on a port declared HTTP.
     WrongProtocol,
@@ -135,6 +135,8 @@ pub enum Reason {
     Stale,
     /// The handshake failed.
     Unauthenticated,
+    /// The name of an external service leads to an address that it may not lead to.
+    ForbiddenAddress,
 }
 
 impl Reason {
@@ -153,6 +155,7 @@ impl Reason {
             Self::PolicyUnreadable => "policyUnreadable",
             Self::Stale => "stale",
             Self::Unauthenticated => "unauthenticated",
+            Self::ForbiddenAddress => "forbiddenAddress",
         }
     }
 

@@ -188,8 +188,8 @@ fn namespace_of(metadata: &Metadata, kind: &'static str) -> Result<DnsLabel, Rul
         .ok_or(RuleError::NoNamespace { kind })
 }
 
-/// The newest schema of security messages that this code understands: 2 knows learn mode.
-pub const SCHEMA: u32 = 2;
+/// The newest schema of security messages that this code understands: 2 knows learn mode, 3 external services.
+pub const SCHEMA: u32 = 3;
 
 /// The schema that a reader must understand to let a namespace learn.
 pub const LEARN_SCHEMA: u32 = 2;

@@ -33,7 +33,8 @@ pub(crate) fn suggested_yaml(
         | Reason::WrongProtocol
         | Reason::PolicyUnreadable
         | Reason::Stale
-        | Reason::Unauthenticated => return None,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => return None,
     }
     let rule = Rule {
         name: RuleName {

@@ -78,6 +78,12 @@ pub enum Problem {
     #[error(transparent)]
     Bundle(#[from] weft_identity::BundleError),
     #[error(transparent)]
+    Host(#[from] weft_catalog::HostError),
+    #[error(transparent)]
+    Range(#[from] weft_catalog::CidrError),
+    #[error("an external service has no endpoints")]
+    EndpointOutside,
+    #[error(transparent)]
     Endpoint(#[from] weft_catalog::InstanceError),
 }
 

@@ -1,8 +1,9 @@
 //! Services, their ports, health checks and endpoints.
 
 use weft_catalog::{
-    EncodedSlashes, Endpoint, Health, HealthCheck, HealthSpec, HttpProbeSpec, Length, Port,
-    PortSpec, Probe, Protocol, Service, ServiceSpec, TcpProbeSpec, check_address, check_instance,
+    Cidr, EncodedSlashes, Endpoint, External, Health, HealthCheck, HealthSpec, HostPattern,
+    HttpProbeSpec, Length, Port, PortSpec, Probe, Protocol, Service, ServiceSpec, ServiceType,
+    TcpProbeSpec, check_address, check_instance,
 };
 use weft_identity::{DnsLabel, NameError, ServiceName};
 
@@ -20,7 +21,14 @@ pub(crate) fn read_service(
 }
 
 fn read_service_spec(spec: &v1::ServiceSpec) -> Result<ServiceSpec, ConversionError> {
+    let external = spec.external.as_ref();
     Ok(ServiceSpec {
+        kind: match external {
+            None => ServiceType::Mesh,
+            Some(_) => ServiceType::External,
+        },
+        hosts: external.map_or_else(|| Ok(Vec::new()), read_hosts)?,
+        allow_addresses: external.map_or_else(|| Ok(Vec::new()), read_ranges)?,
         workloads: each(&spec.workloads, "workloads", |name| name.parse())?,
         ports: each(&spec.ports, "ports", read_port_spec)?,
         health: spec
@@ -33,6 +41,41 @@ fn read_service_spec(spec: &v1::ServiceSpec) -> Result<ServiceSpec, ConversionEr
     })
 }
 
+fn read_hosts(external: &v1::External) -> Result<Vec<HostPattern>, ConversionError> {
+    each(&external.hosts, "hosts", |host| host.parse())
+}
+
+fn read_ranges(external: &v1::External) -> Result<Vec<Cidr>, ConversionError> {
+    each(&external.allow_addresses, "allowAddresses", |range| {
+        range.parse()
+    })
+}
+
+impl TryFrom<&v1::External> for External {
+    type Error = ConversionError;
+
+    fn try_from(external: &v1::External) -> Result<Self, ConversionError> {
+        Ok(Self::new(
+            "",
+            &read_hosts(external)?,
+            &read_ranges(external)?,
+        )?)
+    }
+}
+
+impl From<&External> for v1::External {
+    fn from(external: &External) -> Self {
+        Self {
+            hosts: external.hosts().iter().map(ToString::to_string).collect(),
+            allow_addresses: external
+                .allow_addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
+}
+
 impl From<&Service> for v1::ServiceSpec {
     fn from(service: &Service) -> Self {
         Self {
@@ -40,6 +83,7 @@ impl From<&Service> for v1::ServiceSpec {
             ports: service.ports.iter().map(Into::into).collect(),
             health: service.health.as_ref().map(Into::into),
             keep_encoded_slashes: service.encoded_slashes == EncodedSlashes::Keep,
+            external: service.external.as_ref().map(Into::into),
         }
     }
 }
@@ -111,6 +155,7 @@ fn read_protocol(value: i32) -> Result<Protocol, Problem> {
         v1::Protocol::Http2 => Ok(Protocol::Http2),
         v1::Protocol::Grpc => Ok(Protocol::Grpc),
         v1::Protocol::Tcp => Ok(Protocol::Tcp),
+        v1::Protocol::Tls => Ok(Protocol::Tls),
     }
 }
 
@@ -121,6 +166,7 @@ impl From<Protocol> for v1::Protocol {
             Protocol::Http2 => Self::Http2,
             Protocol::Grpc => Self::Grpc,
             Protocol::Tcp => Self::Tcp,
+            Protocol::Tls => Self::Tls,
         }
     }
 }

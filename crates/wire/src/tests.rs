@@ -31,8 +31,9 @@ proptest! {
     }
 
     #[test]
-    fn every_view_survives_discovery(outbound in models::outbound(), inbound in models::inbound()) {
+    fn every_view_survives_discovery(outbound in models::outbound(), outside in models::outbound_outside(), inbound in models::inbound()) {
         prop_assert_eq!(OutboundView::try_from(&through::<v1::Outbound>(&(&outbound).into())).unwrap(), outbound);
+        prop_assert_eq!(OutboundView::try_from(&through::<v1::Outbound>(&(&outside).into())).unwrap(), outside);
         prop_assert_eq!(InboundView::try_from(&through::<v1::Inbound>(&(&inbound).into())).unwrap(), inbound);
     }
 

@@ -21,6 +21,7 @@ pub fn read_reason(value: i32) -> Result<Reason, ConversionError> {
         v1::Reason::PolicyUnreadable => Reason::PolicyUnreadable,
         v1::Reason::Stale => Reason::Stale,
         v1::Reason::Unauthenticated => Reason::Unauthenticated,
+        v1::Reason::ForbiddenAddress => Reason::ForbiddenAddress,
     };
     Ok(reason)
 }
@@ -40,6 +41,7 @@ impl From<Reason> for v1::Reason {
             Reason::PolicyUnreadable => Self::PolicyUnreadable,
             Reason::Stale => Self::Stale,
             Reason::Unauthenticated => Self::Unauthenticated,
+            Reason::ForbiddenAddress => Self::ForbiddenAddress,
         }
     }
 }

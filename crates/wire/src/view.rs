@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_catalog::{Endpoint, HealthCheck, Port, check_health, check_ports};
+use weft_catalog::{
+    Endpoint, External, HealthCheck, Port, check_health, check_mesh_ports, check_outside_ports,
+    check_ports,
+};
 use weft_identity::ServiceName;
 use weft_policy::{EncodedSlashes, LEARN_SCHEMA, Rule};
 
@@ -21,6 +24,8 @@ pub struct OutboundView {
     /// Only ports that a rule below opens; all of them while the namespace learns.
     pub ports: Vec<Port>,
     pub endpoints: Vec<Endpoint>,
+    /// Its names in the world outside, if it is there; it has no endpoints then.
+    pub external: Option<External>,
     /// Only rules that match the identity.
     pub rules: Vec<Arc<Rule>>,
     pub encoded_slashes: EncodedSlashes,
@@ -46,9 +51,24 @@ impl TryFrom<&v1::Outbound> for OutboundView {
     fn try_from(view: &v1::Outbound) -> Result<Self, ConversionError> {
         check_schema(view.schema)?;
         let service: ServiceName = view.service.parse().map_err(Problem::Name).at("service")?;
+        let ports = read_ports(&view.ports)?;
+        let external = view
+            .external
+            .as_ref()
+            .map(External::try_from)
+            .transpose()
+            .at("external")?;
+        match external {
+            None => check_mesh_ports("ports", &ports)?,
+            Some(_) => check_outside_ports("ports", &ports)?,
+        }
+        if external.is_some() && !view.endpoints.is_empty() {
+            return Err(Problem::EndpointOutside).at("endpoints");
+        }
         Ok(Self {
-            ports: read_ports(&view.ports)?,
+            ports,
             endpoints: each(&view.endpoints, "endpoints", Endpoint::try_from)?,
+            external,
             rules: read_rules(&view.rules, &service)?,
             encoded_slashes: read_encoded_slashes(view.keep_encoded_slashes),
             learn_until: read_optional_timestamp(view.learn_until.as_ref()).at("learnUntil")?,
@@ -60,7 +80,12 @@ impl TryFrom<&v1::Outbound> for OutboundView {
 impl From<&OutboundView> for v1::Outbound {
     fn from(view: &OutboundView) -> Self {
         Self {
-            schema: schema(view.learn_until),
+            // Whoever does not know external services would take this for a service that nobody offers.
+            schema: match view.external {
+                None => schema(view.learn_until),
+                Some(_) => EXTERNAL_SCHEMA,
+            },
+            external: view.external.as_ref().map(Into::into),
             service: view.service.to_string(),
             ports: view.ports.iter().map(Into::into).collect(),
             endpoints: view.endpoints.iter().map(Into::into).collect(),
@@ -82,6 +107,7 @@ impl TryFrom<&v1::Inbound> for InboundView {
         check_schema(view.schema)?;
         let service: ServiceName = view.service.parse().map_err(Problem::Name).at("service")?;
         let ports = read_ports(&view.ports)?;
+        check_mesh_ports("ports", &ports)?;
         let health = view
             .health
             .as_ref()
@@ -163,3 +189,5 @@ fn schema(learn_until: Option<Timestamp>) -> u32 {
 }
 
 const STRICT_SCHEMA: u32 = 1;
+/// Where a service is external, whether or not its namespace learns.
+const EXTERNAL_SCHEMA: u32 = 3;

@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("apps[].port", REQUIRED, "The name of its port"),
     key("apps[].address", REQUIRED, "Where the workload listens for it; without an entry: 127.0.0.1 and the targetPort"),
     key("admin.listen", DEFAULT_ADMIN, "/ready, /live, /metrics and /view, on loopback"),
+    key("dns.servers[]", "/etc/resolv.conf", "DNS servers that resolve the hosts of external services, ip or ip:port"),
     key("drain", DEFAULT_DRAIN, "How long open connections may go on after SIGTERM: 500ms, 10s, 2m"),
     key("log.format", "text", "text or json"),
     key("log.level", "info", "off, error, warn, info, debug or trace"),

@@ -81,7 +81,8 @@ fn grpc_code(refusal: &Refusal) -> u8 {
         | Reason::Misdirected
         | Reason::WrongProtocol
         | Reason::UpgradeNotAllowed
-        | Reason::Unauthenticated => PERMISSION_DENIED,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => PERMISSION_DENIED,
     }
 }
 

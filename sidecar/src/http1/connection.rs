@@ -1,6 +1,7 @@
 //! The spine of one HTTP/1.1 connection: a head, the verdict, an upstream, the exchange; and again.
 
 mod forward;
+mod outside;
 mod refuse;
 
 use std::future::poll_fn;
@@ -12,10 +13,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
+use weft_catalog::HostName;
+use weft_identity::ServicePort;
 
 use super::head::{RequestHead, ResponseHead};
 use super::proxy::Guide;
-use super::request::Way;
+use super::request::{Admitted, Way};
 use super::side::Side;
 use super::timer::Timer;
 use crate::access_log::Record;
@@ -69,6 +72,13 @@ pub struct Terms {
     pub guide: Option<Guide>,
 }
 
+/// A connection behind a CONNECT, on which requests for one host of an external service follow.
+pub struct Inside {
+    pub down: Side,
+    pub target: ServicePort,
+    pub host: HostName,
+}
+
 /// What the wait for a request ended with.
 enum Next {
     Request,
@@ -81,6 +91,8 @@ enum Then {
     GoOn,
     /// It carries another protocol now.
     Tunnel(Box<Tunnel>),
+    /// Requests for this host of an external service follow.
+    Inside(ServicePort, HostName),
     /// Everything was said.
     Close,
     /// The same, but the client may be sending yet.
@@ -120,15 +132,19 @@ impl Connection {
         }
     }
 
-    /// Serves it until its end.
-    pub async fn serve(mut self) {
+    /// Serves it until its end, or until what follows is for another to serve.
+    pub async fn serve(mut self) -> Option<Inside> {
         loop {
             let then = match self.next_request().await {
                 Next::End if self.registered.is_cut() => Then::Reset,
-                Next::End => return self.end().await,
+                Next::End => {
+                    self.end().await;
+                    return None;
+                }
                 Next::Malformed(why) => self.refuse_malformed(why).await,
                 Next::Request => match self.judge() {
-                    Ok(permit) => self.forward(permit).await,
+                    Ok(Admitted::Permit(permit)) => self.forward(permit).await,
+                    Ok(Admitted::Inside(target, host)) => self.step_inside(target, host).await,
                     Err(refusal) => self.refuse(&refusal).await,
                 },
             };
@@ -137,11 +153,25 @@ impl Connection {
                 Then::GoOn => self.in_turn.close(),
                 // The request that asked for it stays open.
                 Then::Tunnel(tunnel) => {
-                    return Box::pin(self.tunnel(*tunnel)).await;
+                    Box::pin(self.tunnel(*tunnel)).await;
+                    return None;
                 }
-                Then::Close => return self.end().await,
-                Then::Linger => return self.close().await,
-                Then::Reset => return self.down.stream.reset(),
+                Then::Inside(target, host) => {
+                    let down = self.down;
+                    return Some(Inside { down, target, host });
+                }
+                Then::Close => {
+                    self.end().await;
+                    return None;
+                }
+                Then::Linger => {
+                    self.close().await;
+                    return None;
+                }
+                Then::Reset => {
+                    self.down.stream.reset();
+                    return None;
+                }
             }
         }
     }
@@ -210,7 +240,7 @@ impl Connection {
     }
 
     /// Registers, then judges.
-    fn judge(&mut self) -> Result<Permit, Refusal> {
+    fn judge(&mut self) -> Result<Admitted, Refusal> {
         self.find_way();
         self.in_turn.open(&self.head);
         let now = Timestamp::now();

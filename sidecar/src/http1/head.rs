@@ -22,6 +22,8 @@ pub struct RequestHead {
     target: Range<usize>,
     path: Range<usize>,
     authority: Option<Range<usize>>,
+    /// The target is an `https` URI: it asks for TLS, which nobody here begins.
+    pub wants_tls: bool,
     /// The authority stands in the target alone.
     lacks_host: bool,
     pub is_1_1: bool,
@@ -64,6 +66,7 @@ impl Default for RequestHead {
             target: 0..0,
             path: 0..0,
             authority: None,
+            wants_tls: false,
             lacks_host: false,
             is_1_1: true,
             content: BodyLength::Fixed(0),
@@ -115,6 +118,7 @@ impl RequestHead {
         let text = bytes(head, &target);
         std::str::from_utf8(text).map_err(|_| Malformed::RequestLine)?;
         let host = self.fields.range_of(Known::Host);
+        self.wants_tls = false;
         let named = if self.is_connect(head) {
             self.target = target.clone();
             self.path = target.end..target.end;
@@ -157,7 +161,9 @@ impl RequestHead {
             text.get(..scheme.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         });
-        let start = target.start + scheme.ok_or(Malformed::RequestLine)?.len();
+        let scheme = scheme.ok_or(Malformed::RequestLine)?;
+        self.wants_tls = scheme == b"https://";
+        let start = target.start + scheme.len();
         let rest = bytes(head, &(start..target.end));
         let length = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
         self.target = start + length..target.end;

@@ -19,7 +19,7 @@ pub mod side;
 pub mod timer;
 pub mod upgrade;
 
-pub use connection::Connection;
+pub use connection::{Connection, Inside};
 pub use content::Content;
 pub use head::{RequestHead, ResponseHead};
 pub use request::{Inlet, Way};

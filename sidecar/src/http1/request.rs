@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
-use weft_catalog::Protocol;
+use weft_catalog::{HostName, Protocol};
 use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{HttpRequest, Reason};
 
@@ -16,6 +16,7 @@ use crate::access_log::Record;
 use crate::connections::DeclaredPort;
 use crate::decisions::{DecisionId, Peer as RefusedPeer, Refused};
 use crate::enforce::{self, Parties, Permit, Refusal, Side};
+use crate::external;
 use crate::flows::{Asked, Judged, Recent};
 use crate::http::client_cert;
 use crate::listener::Shared;
@@ -39,7 +40,16 @@ pub struct Way {
     pub added: Vec<u8>,
     /// The request itself named the target.
     is_named_by_request: bool,
+    /// What the CONNECT named that it came through: its requests are for this host.
+    inside: Option<HostName>,
     requests: Counter,
+}
+
+/// How a request may go on.
+pub enum Admitted {
+    Permit(Permit),
+    /// It is a CONNECT, and requests to this host follow.
+    Inside(ServicePort, HostName),
 }
 
 /// What requests came over, and where they go.
@@ -61,6 +71,7 @@ impl Way {
             inlet: None,
             added: Vec::new(),
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "client"),
         }
     }
@@ -69,6 +80,14 @@ impl Way {
     pub fn by_request(shared: &Arc<Shared>, target: ServicePort) -> Self {
         Self {
             is_named_by_request: true,
+            ..Self::out(shared, target)
+        }
+    }
+
+    /// The same for requests that came through a CONNECT for this host.
+    pub fn inside(shared: &Arc<Shared>, target: ServicePort, host: HostName) -> Self {
+        Self {
+            inside: Some(host),
             ..Self::out(shared, target)
         }
     }
@@ -95,6 +114,7 @@ impl Way {
             inlet: Some(inlet),
             named: None,
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "server"),
         }
     }
@@ -110,6 +130,7 @@ impl Way {
             named: None,
             added: Vec::new(),
             is_named_by_request: false,
+            inside: None,
             requests: counter(shared, "server"),
         }
     }
@@ -133,18 +154,26 @@ impl Way {
         &self,
         enforced: &Enforced,
         target: &ServicePort,
-        upgrade: &Upgrade,
+        request: &RequestHead,
     ) -> Result<(), Refusal> {
+        let upgrade = &request.upgrade;
         if *upgrade == Upgrade::Ambiguous {
             return Err(
                 Refusal::new(Reason::UpgradeNotAllowed).because("several protocols at once")
             );
         }
+        if self.is_outside(enforced, target) {
+            // Who asks for TLS must not get a request in the clear; and through a tunnel nobody could see the host any more.
+            let is_tunnel_unasked = !self.is_named_by_request && upgrade.is_connect();
+            if request.wants_tls || is_tunnel_unasked {
+                return Err(Refusal::new(Reason::WrongProtocol));
+            }
+        }
         if !self.is_named_by_request {
             return Ok(());
         }
         let is_fit = match declared(enforced, target) {
-            Some(Protocol::Tcp) => upgrade.is_connect(),
+            Some(Protocol::Tcp | Protocol::Tls) => upgrade.is_connect(),
             Some(Protocol::Http | Protocol::Http2 | Protocol::Grpc) => !upgrade.is_connect(),
             // Unknown and forbidden answer alike: with the verdict.
             None => true,
@@ -187,7 +216,7 @@ impl Way {
         head: &[u8],
         recent: &mut Recent,
         now: Timestamp,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let target = match &self.target {
             Ok(target) => target,
             Err(refusal) => {
@@ -198,23 +227,63 @@ impl Way {
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
-        let verdict = self
-            .may_begin(now)
-            .and_then(|()| self.fits(&enforced, target, &request.upgrade))
-            .and_then(|()| self.judge(&enforced, target, &asked, now));
-        // What reaches a server is counted there.
-        if self.side == Side::Server || verdict.is_err() {
+        let verdict = self.may_begin(now).and_then(|()| {
+            match self.leads_inside(&enforced, target, &request.upgrade) {
+                true => self.judge_inside(&enforced, target, &asked, now),
+                false => self
+                    .fits(&enforced, target, request)
+                    .and_then(|()| self.judge(&enforced, target, &asked, now))
+                    .map(Admitted::Permit),
+            }
+        });
+        let judged = match &verdict {
+            Ok(Admitted::Permit(permit)) => Some(Judged::of(Ok(permit))),
+            // The requests that follow are counted.
+            Ok(Admitted::Inside(..)) => None,
+            Err(refusal) => Some(Judged::of(Err(refusal))),
+        };
+        // What reaches a server is counted there; what leads outside, here.
+        let counts =
+            self.side == Side::Server || verdict.is_err() || self.is_outside(&enforced, target);
+        if let Some(judged) = judged.filter(|_| counts) {
             let flow = Asked {
                 source: &self.source,
                 target,
                 request: &asked,
-                judged: Judged::of(verdict.as_ref()),
+                judged,
                 enforced: &enforced,
                 side: self.side,
             };
             self.shared.flows.request(recent, &flow, now);
         }
         verdict
+    }
+
+    /// Whether the target is outside of the mesh: then nobody judges after this sidecar.
+    fn is_outside(&self, enforced: &Enforced, target: &ServicePort) -> bool {
+        self.side == Side::Client && external::port(enforced, target).is_some()
+    }
+
+    /// A CONNECT for HTTP of an external service opens no tunnel: what comes through it is judged request by request.
+    fn leads_inside(&self, enforced: &Enforced, target: &ServicePort, upgrade: &Upgrade) -> bool {
+        let is_http = |port: external::OutsidePort<'_>| port.port.protocol.is_http();
+        self.is_tunnel(upgrade) && external::port(enforced, target).is_some_and(is_http)
+    }
+
+    fn judge_inside(
+        &self,
+        enforced: &Enforced,
+        target: &ServicePort,
+        asked: &HttpRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Admitted, Refusal> {
+        let parties = Parties {
+            side: self.side,
+            source: &self.source,
+            target,
+        };
+        let host = enforce::admit_inside(enforced, parties, asked.authority, now)?;
+        Ok(Admitted::Inside(target.clone(), host))
     }
 
     fn judge(
@@ -229,6 +298,13 @@ impl Way {
             source: &self.source,
             target,
         };
+        if let Some(inside) = &self.inside {
+            let named = asked.authority.and_then(external::read_authority);
+            if named.is_none_or(|(host, _)| host != *inside) {
+                let why = "`Host` is not the host of the CONNECT";
+                return Err(Refusal::new(Reason::Misdirected).because(why));
+            }
+        }
         if let Some(inlet) = &self.inlet {
             inlet.peer.proof.admit(enforced)?;
             enforce::admit_port(enforced, target, inlet.declared)?;
@@ -240,7 +316,7 @@ impl Way {
     }
 
     /// Counts a refusal. A head that could not be read is empty here.
-    pub fn refuse(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
+    pub fn decide(&self, refusal: &Refusal, request: &RequestHead, head: &[u8]) -> DecisionId {
         let target = self.target.as_ref().ok();
         let host = request.authority(head).unwrap_or_default();
         let service = match (target, self.side) {
@@ -248,7 +324,7 @@ impl Way {
             (None, Side::Client) => host.to_owned(),
             (None, Side::Server) => String::new(),
         };
-        let decision = self.shared.decisions.refuse(&Refused {
+        self.shared.decisions.refuse(&Refused {
             side: self.side,
             source: RefusedPeer::Verified(&self.source),
             service: &service,
@@ -262,12 +338,7 @@ impl Way {
             reason: refusal.reason,
             revision: self.shared.current.load().revision,
             detail: &refusal.detail,
-        });
-        if let Some(mut record) = self.record(request, head) {
-            record.status = refusal.status;
-            record.refused = Some((decision, refusal.reason));
-        }
-        decision
+        })
     }
 
     /// The event of one exchange, where it is asked for.

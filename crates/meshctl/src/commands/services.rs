@@ -29,6 +29,8 @@ struct Service {
     healthy: usize,
     endpoints: usize,
     workloads: Vec<String>,
+    /// Of an external service.
+    hosts: Vec<String>,
     /// How many Allows name it as their destination.
     rules: usize,
 }
@@ -84,6 +86,9 @@ pub(crate) async fn run(args: ServicesArgs, session: &Session) -> anyhow::Result
             healthy,
             endpoints: all,
             workloads: service.workloads.iter().map(ToString::to_string).collect(),
+            hosts: service.external.as_ref().map_or_else(Vec::new, |external| {
+                external.hosts().iter().map(ToString::to_string).collect()
+            }),
             rules: rules.count(),
         });
     }
@@ -118,11 +123,18 @@ fn table(services: &[Service], wide: bool) -> Table {
         let mut cells = vec![
             service.service.clone(),
             ports.join(" "),
-            format!("{}/{}", service.healthy, service.endpoints),
+            match service.hosts.is_empty() {
+                true => format!("{}/{}", service.healthy, service.endpoints),
+                false => "outside".to_owned(),
+            },
             service.rules.to_string(),
         ];
         if wide {
-            cells.push(service.workloads.join(" "));
+            let offered_by = match service.hosts.is_empty() {
+                true => &service.workloads,
+                false => &service.hosts,
+            };
+            cells.push(offered_by.join(" "));
         }
         table.row(cells);
     }

@@ -151,7 +151,13 @@ impl Why {
         match &self.now {
             Some(verdict) if verdict.allowed() => {
                 out.line("")?;
-                out.line("It would pass now:")?;
+                // No rule decides where a name leads, or what comes under it.
+                out.line(match self.reason {
+                    "misdirected" | "wrongProtocol" | "forbiddenAddress" => {
+                        "No rule refused it: it was refused for what it was. The rules say now:"
+                    }
+                    _ => "It would pass now:",
+                })?;
                 verdict.print(out)
             }
             Some(verdict) if wide => {

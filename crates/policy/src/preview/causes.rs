@@ -67,7 +67,8 @@ fn cut_word(reason: Reason) -> &'static str {
         | Reason::WrongProtocol
         | Reason::PolicyUnreadable
         | Reason::Stale
-        | Reason::Unauthenticated => "quarantined",
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => "quarantined",
     }
 }
 

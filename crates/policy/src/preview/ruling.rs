@@ -213,7 +213,10 @@ fn refused_by_itself(flow: &Flow) -> Option<Reason> {
         outcomes.any(|outcome| *outcome == HeaderSeen::Many)
     };
     let by_itself = match reason {
-        Reason::Misdirected | Reason::WrongProtocol | Reason::Unauthenticated => true,
+        Reason::Misdirected
+        | Reason::WrongProtocol
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => true,
         // a repeated header is malformed only where a rule names it
         Reason::Malformed => !flow.key.request.as_ref().is_some_and(came_twice),
         Reason::NoRule

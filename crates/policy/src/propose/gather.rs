@@ -241,7 +241,8 @@ fn is_liftable(reason: Reason) -> bool {
         | Reason::WrongProtocol
         | Reason::PolicyUnreadable
         | Reason::Stale
-        | Reason::Unauthenticated => false,
+        | Reason::Unauthenticated
+        | Reason::ForbiddenAddress => false,
     }
 }
 

@@ -9,7 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use weft_catalog::{
     EncodedSlashes, Endpoint, Health, HealthSpec, HttpProbeSpec, Length, Mesh, MeshSpec,
-    NamespaceMode, NamespaceSettings, PortSpec, Protocol, Service, ServiceSpec, TcpProbeSpec,
+    NamespaceMode, NamespaceSettings, PortSpec, Protocol, Service, ServiceSpec, ServiceType,
+    TcpProbeSpec,
 };
 use weft_identity::{
     DnsLabel, Revocations, RuleName, Serial, ServiceName, ServicePort, SpiffeId, WorkloadName,
@@ -25,6 +26,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
     let spec = prop_oneof![
         mesh().prop_map(Spec::Mesh),
         service().prop_map(Spec::Service),
+        external().prop_map(Spec::Service),
         rule().prop_map(|rule| Spec::Allow(Arc::new(rule))),
         quarantine().prop_map(Spec::Quarantine),
         namespace_settings().prop_map(Spec::NamespaceSettings),
@@ -78,9 +80,37 @@ pub(super) fn service() -> impl Strategy<Value = Service> {
                 } else {
                     EncodedSlashes::Refuse
                 },
+                kind: ServiceType::Mesh,
+                hosts: Vec::new(),
+                allow_addresses: Vec::new(),
             };
             Service::from_spec(service.parse().unwrap(), &spec).unwrap()
         })
+}
+
+pub(super) fn external() -> impl Strategy<Value = Service> {
+    let hosts = btree_map(
+        "(\\*\\.)?[a-z]{1,5}\\.[a-z]{2,5}\\.[a-z]{2,5}",
+        Just(()),
+        1..4,
+    );
+    let ranges = prop::sample::subsequence(vec!["10.0.0.0/8", "::1/128", "fd00::/8"], 0..3);
+    (name("ext"), hosts, ranges, ports()).prop_map(|(service, hosts, ranges, ports)| {
+        let ports = ports.into_iter().map(|port| PortSpec {
+            target_port: None,
+            ..port
+        });
+        let spec = ServiceSpec {
+            kind: ServiceType::External,
+            workloads: Vec::new(),
+            hosts: hosts.keys().map(|host| host.parse().unwrap()).collect(),
+            allow_addresses: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+            ports: ports.collect(),
+            health: None,
+            encoded_slashes: EncodedSlashes::Keep,
+        };
+        Service::from_spec(service.parse().unwrap(), &spec).unwrap()
+    })
 }
 
 /// The first speaks HTTP, so that any probe has a port.
@@ -295,7 +325,20 @@ pub(super) fn outbound() -> impl Strategy<Value = OutboundView> {
         service: service.name,
         ports: service.ports,
         endpoints,
+        external: None,
         learn_until,
+    })
+}
+
+pub(super) fn outbound_outside() -> impl Strategy<Value = OutboundView> {
+    (external(), vec(rule(), 0..3), end()).prop_map(|(service, rules, learn_until)| OutboundView {
+        learn_until,
+        rules: for_service(rules, &service.name),
+        encoded_slashes: crate::encoded_slashes(service.encoded_slashes),
+        service: service.name,
+        ports: service.ports,
+        endpoints: Vec::new(),
+        external: service.external,
     })
 }
 

@@ -57,8 +57,18 @@ fn valid() -> v1::Outbound {
             allow: Some(allow),
         }],
         keep_encoded_slashes: false,
+        external: None,
         learn_until: None,
     }
+}
+
+fn outside(view: &mut v1::Outbound) -> &mut v1::External {
+    view.endpoints.clear();
+    view.ports[0].target_port = view.ports[0].port;
+    view.external.insert(v1::External {
+        hosts: vec!["a.example".into()],
+        allow_addresses: vec![],
+    })
 }
 
 fn allow(view: &mut v1::Outbound) -> &mut v1::AllowSpec {
@@ -86,6 +96,23 @@ fn one_unreadable_field_refuses_the_whole_view_and_is_named() {
         ("ports[0].targetPort", |view| view.ports[0].target_port = 0),
         ("ports[0].protocol", |view| view.ports[0].protocol = 0),
         ("ports[0].protocol", |view| view.ports[0].protocol = 99),
+        ("ports[0].protocol", |view| view.ports[0].protocol = 5),
+        ("external.hosts", |view| outside(view).hosts.clear()),
+        ("external.hosts[0]", |view| {
+            outside(view).hosts = vec!["*".into()]
+        }),
+        ("external.allowAddresses[0]", |view| {
+            outside(view).allow_addresses = vec!["10.0.0.1/8".into()]
+        }),
+        ("ports[0].targetPort", |view| {
+            outside(view);
+            view.ports[0].target_port = 1;
+        }),
+        ("endpoints", |view| {
+            let endpoints = view.endpoints.clone();
+            outside(view);
+            view.endpoints = endpoints;
+        }),
         ("endpoints[0].address", |view| {
             view.endpoints[0].address = "api:80".into()
         }),

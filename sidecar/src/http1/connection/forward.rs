@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::super::content::Content;
 use super::super::exchange::{Ended, Exchange, NO_RESPONSE, Parts};
-use super::super::flow::{Flow, Framed};
+use super::super::flow::{Broken, Flow, Framed};
 use super::super::side::Side;
 use super::super::upgrade::Upgrade;
 use super::{Connection, Then, Tunnel};
 use crate::access_log::Record;
 use crate::balance::Pending;
 use crate::enforce::Permit;
+use crate::enforce::Refusal;
 use crate::outlets::{Home, Lease};
 use crate::stream::Stream;
 use crate::tcp::{self, Reset as _};
@@ -45,8 +46,11 @@ impl Connection {
             sends += 1;
             let lease = match self.lease().await {
                 Ok(lease) => lease,
-                Err(why) => {
+                Err(Missed::Failed(why)) => {
                     return self.fail(UNAVAILABLE, why, &mut record).await;
+                }
+                Err(Missed::Refused(refusal)) => {
+                    return self.refuse_recorded(&refusal, record).await;
                 }
             };
             let is_reused = lease.is_reused();
@@ -89,16 +93,16 @@ impl Connection {
 
     /// Opens a tunnel to a port of bytes.
     async fn connect(&mut self, permit: Permit, mut record: Option<Record>) -> Then {
+        if self.leads_outside() {
+            return Box::pin(self.connect_outside(permit, record)).await;
+        }
         let Some((up, pending)) = self.open_tunnel().await else {
             return self.fail(UNAVAILABLE, UNREACHABLE, &mut record).await;
         };
         if let Some(record) = &mut record {
             record.status = 200;
         }
-        let opened = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-        let mut flow = Flow::new(opened, Content::Done, Framed::AsItCame);
-        let down = &mut self.down.stream;
-        match poll_fn(|cx| flow.poll_lead(down, cx)).await {
+        match self.say_connected().await {
             Ok(()) => Then::Tunnel(Box::new(Tunnel {
                 up,
                 permit,
@@ -106,6 +110,13 @@ impl Connection {
             })),
             Err(_) => Then::Reset,
         }
+    }
+
+    pub(super) async fn say_connected(&mut self) -> Result<(), Broken> {
+        let opened = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let mut flow = Flow::new(opened, Content::Done, Framed::AsItCame);
+        let down = &mut self.down.stream;
+        poll_fn(|cx| flow.poll_lead(down, cx)).await
     }
 
     async fn open_tunnel(&mut self) -> Option<(Side, Pending)> {
@@ -140,33 +151,37 @@ impl Connection {
     }
 
     /// A stream to where the request goes, never over a connection whose SVIDs have expired.
-    async fn lease(&mut self) -> Result<Lease, &'static str> {
+    async fn lease(&mut self) -> Result<Lease, Missed> {
+        if self.leads_outside() {
+            return Box::pin(self.lease_outside()).await;
+        }
         let shared = &self.way.shared;
         if let Some(inlet) = &self.way.inlet {
             let protocol = inlet.declared.protocol;
             let leased = shared.outlets.lease_app(inlet.app, protocol).await;
             return leased.map_err(|error| {
                 tracing::debug!(%error, address = %inlet.app, "the application cannot be reached");
-                UNREACHABLE
+                Missed::Failed(UNREACHABLE)
             });
         }
-        let target = self.way.named.as_ref().ok_or(UNREACHABLE)?;
+        let target = self.way.named.as_ref();
+        let target = target.ok_or(Missed::Failed(UNREACHABLE))?;
         let service = shared
             .current
             .load()
             .outbound
             .get(&target.port.service)
             .cloned();
-        let service = service.ok_or(UNREACHABLE)?;
+        let service = service.ok_or(Missed::Failed(UNREACHABLE))?;
         let leased = shared
             .outlets
             .lease(&service.view.endpoints, target, &mut self.known)
             .await;
-        let lease = leased.map_err(|_| UNREACHABLE)?;
+        let lease = leased.map_err(|_| Missed::Failed(UNREACHABLE))?;
         if let Some(peer) = &lease.peer {
             self.in_turn.verified(Arc::clone(&peer.proof));
             let admitted = peer.may_begin(&shared.current.load(), Timestamp::now());
-            admitted.map_err(|_| UNREACHABLE)?;
+            admitted.map_err(|_| Missed::Failed(UNREACHABLE))?;
         }
         Ok(lease)
     }
@@ -190,10 +205,16 @@ impl Connection {
     }
 }
 
+/// Why there is no stream to where a request goes.
+pub(super) enum Missed {
+    Failed(&'static str),
+    Refused(Refusal),
+}
+
 // RFC 9110 §15.6.
-const NOT_IMPLEMENTED: u16 = 501;
+pub(super) const NOT_IMPLEMENTED: u16 = 501;
 const BAD_GATEWAY: u16 = 502;
-const UNAVAILABLE: u16 = 503;
+pub(super) const UNAVAILABLE: u16 = 503;
 const UNREACHABLE: &str = "no endpoint of the service can be reached";
 /// How often a request is put on a connection at most.
 const MOST_SENDS: usize = 3;

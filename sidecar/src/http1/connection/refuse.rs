@@ -25,7 +25,22 @@ impl Connection {
     }
 
     pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Then {
-        let decision = self.way.refuse(refusal, &self.request, &self.head);
+        let record = self.way.record(&self.request, &self.head);
+        self.refuse_recorded(refusal, record).await
+    }
+
+    /// The same for what is on record already.
+    pub(super) async fn refuse_recorded(
+        &mut self,
+        refusal: &Refusal,
+        mut record: Option<Record>,
+    ) -> Then {
+        let decision = self.way.decide(refusal, &self.request, &self.head);
+        if let Some(record) = &mut record {
+            record.status = refusal.status;
+            record.refused = Some((decision, refusal.reason));
+        }
+        drop(record);
         let closes = refusal.reason == Reason::Malformed || self.must_close_after_answer();
         let answer = refusal::refused(self.form(), refusal, decision);
         self.answer(&answer, closes).await

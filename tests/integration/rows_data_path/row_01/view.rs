@@ -32,6 +32,7 @@ pub(super) fn outbound(address: SocketAddr) -> xds::Resource {
         }],
         rules: vec![rule()],
         keep_encoded_slashes: false,
+        external: None,
         learn_until: None,
     };
     resource(weft_wire::pack(&message))

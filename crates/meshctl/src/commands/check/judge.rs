@@ -206,6 +206,10 @@ fn services(facts: &Facts) -> Vec<Finding> {
         let Spec::Service(service) = &resource.spec else {
             continue;
         };
+        // Nobody registers for what is outside.
+        if service.external.is_some() {
+            continue;
+        }
         total += 1;
         let name = service.name.to_string();
         if !registered.contains(name.as_str()) {

@@ -134,12 +134,13 @@ pub(crate) fn sentence(reason: &str) -> String {
         }
         "malformed" => "the message is malformed or ambiguous",
         "unknownTarget" => "no such service or port is served there",
-        "misdirected" => "`Host` is the mesh name of another service",
-        "wrongProtocol" => "an opaque protocol on a port declared HTTP",
+        "misdirected" => "`Host`, or the server name of TLS, is another service's",
+        "wrongProtocol" => "another protocol than the port is declared for",
         "upgradeNotAllowed" => "an upgrade or CONNECT that no rule names",
         "policyUnreadable" => "the sidecar could not read the policy of this service",
         "stale" => "the sidecar has no view, or one older than maxStale",
         "unauthenticated" => "the handshake failed: no certificate, or one that does not verify",
+        "forbiddenAddress" => "the host leads to an address that it may not lead to",
         _ => return reason.to_owned(),
     };
     format!("{meaning} ({reason})")
