@@ -239,7 +239,8 @@ fn a_flow_that_says_what_no_rule_asks_is_refused_and_the_field_named() {
         request(flow).host = Some(v1::flow_request::Host::NamedHost(host.into()));
     }
     assert!(weft_policy::Flow::try_from(&valid_flow()).is_ok());
-    let cases: &[(&str, fn(&mut v1::Flow))] = &[
+    type Spoil = fn(&mut v1::Flow);
+    let cases: &[(&str, Spoil)] = &[
         ("source", |flow| flow.source.clear()),
         ("service", |flow| flow.service = "api".into()),
         ("port", |flow| flow.port = "80 ".into()),

@@ -57,7 +57,12 @@ pub(crate) async fn run(args: EditArgs, session: &Session) -> anyhow::Result<Ans
         .into_inner();
     let shown = rendering::yaml(&Resource::try_from(&stored)?)?;
     let draft = Draft::new(&key, &shown)?;
-    let Some(changes) = edit(&client, &draft, &key, &stored, &shown, session.out).await? else {
+    let begun = Begun {
+        key: &key,
+        stored: &stored,
+        shown: &shown,
+    };
+    let Some(changes) = edit(&client, &draft, &begun, session.out).await? else {
         draft.discard();
         session.out.line(format!("{key} unchanged"))?;
         return Ok(Answer::Yes);
@@ -73,15 +78,21 @@ pub(crate) async fn run(args: EditArgs, session: &Session) -> anyhow::Result<Ans
     .await
 }
 
+/// What is edited, as it was when the editor opened.
+struct Begun<'a> {
+    key: &'a ResourceKey,
+    stored: &'a v1::Resource,
+    shown: &'a str,
+}
+
 /// Opens the draft until it can be stored; `None`: it was left as it was shown.
 async fn edit(
     client: &Client,
     draft: &Draft,
-    key: &ResourceKey,
-    stored: &v1::Resource,
-    shown: &str,
+    begun: &Begun<'_>,
     out: Output,
 ) -> anyhow::Result<Option<Changes>> {
+    let Begun { key, stored, shown } = *begun;
     let mut refused: Option<(String, anyhow::Error)> = None;
     for _ in 0..ROUNDS_LIMIT {
         // The editor needs the terminal; a thread that waits for it holds up nothing else here.

@@ -71,10 +71,10 @@ pub(super) fn run(args: ImportArgs, session: &Session) -> anyhow::Result<Answer>
     if sources.is_empty() {
         bail!("no policy in {}", args.files.join(", "));
     }
-    if let Some(from) = args.from {
-        if sources.iter().any(|source| From::of(*source) != from) {
-            bail!("there are policies of another source than `--from` says");
-        }
+    if let Some(from) = args.from
+        && sources.iter().any(|source| From::of(*source) != from)
+    {
+        bail!("there are policies of another source than `--from` says");
     }
     let import = importer.convert(&ImportOptions {
         trust_domain: args.trust_domain,
