@@ -63,7 +63,7 @@ async fn a_refusal_at_the_client_leads_to_the_rule_that_lets_the_same_request_th
         INTRUDER,
         // Whoever may not call a service is not told its ports' names: the sidecar knows the number alone.
         "shop/api:80",
-        "GET /orders/1",
+        "GET /orders/{number}",
         "on the client side",
         "noRule",
         "shop/readers",

@@ -17,8 +17,8 @@ use crate::{
 };
 
 #[test]
-fn two_implementations_agree_on_20_000_cases() {
-    let tally = Tally::of(0..20_000, 16);
+fn two_implementations_agree_on_100_000_cases() {
+    let tally = Tally::of(0..100_000, 16);
     tally.assert_balanced();
 }
 
