@@ -22,7 +22,7 @@ async fn read(workload: &str, decision: v1::Decision) -> Option<v1::Decision> {
         world: &mesh.views.world(),
         now: Timestamp::now(),
     };
-    reporter.read(decision)
+    super::read(&reporter, decision)
 }
 
 #[tokio::test]

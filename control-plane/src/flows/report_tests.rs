@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use prost_types::Timestamp as Moment;
 use weft_wire::v1::flow::{Judged as Verdict, Traffic};
 
@@ -37,12 +38,13 @@ async fn read(workload: &str, flows: Vec<v1::Flow>) -> FlowReport {
         world: &mesh.views.world(),
         now: Timestamp::now(),
     };
-    reporter.read(&v1::ReportFlowsRequest {
+    let request = v1::ReportFlowsRequest {
         run: 1,
         sequence: 1,
         flows,
         loss: None,
-    })
+    };
+    super::read(&reporter, &request)
 }
 
 #[tokio::test]

@@ -1,0 +1,27 @@
+//! Who reports what was judged, and what is known of the mesh: the ground on which a report is read.
+
+use jiff::Timestamp;
+use weft_identity::{ServiceName, SpiffeId, WorkloadName};
+
+use crate::world::World;
+
+/// A workload whose sidecar reports, and the mesh as it is then.
+pub(crate) struct Reporter<'a> {
+    pub(crate) id: &'a SpiffeId,
+    pub(crate) workload: &'a WorkloadName,
+    pub(crate) world: &'a World,
+    pub(crate) now: Timestamp,
+}
+
+impl Reporter<'_> {
+    /// Whether it may offer the service, and so decides about calls to it.
+    pub(crate) fn may_offer(&self, service: &ServiceName) -> bool {
+        let service = self.world.service(service);
+        service.is_some_and(|service| service.may_be_offered_by(self.workload))
+    }
+
+    /// Nothing that was judged lies in the future.
+    pub(crate) fn past(&self, time: Timestamp) -> Timestamp {
+        time.min(self.now)
+    }
+}
