@@ -1,7 +1,7 @@
 //! Who reports what was judged, and what is known of the mesh: the ground on which a report is read.
 
 use jiff::Timestamp;
-use weft_identity::{ServiceName, SpiffeId, WorkloadName};
+use weft_identity::{DnsLabel, ServiceName, SpiffeId, WorkloadName};
 
 use crate::world::World;
 
@@ -18,6 +18,14 @@ impl Reporter<'_> {
     pub(crate) fn may_offer(&self, service: &ServiceName) -> bool {
         let service = self.world.service(service);
         service.is_some_and(|service| service.may_be_offered_by(self.workload))
+    }
+
+    /// The name of a service's port that a client knows by its number alone: what it may not call is not in its view. Told as it
+    /// came where there is no such port.
+    pub(crate) fn port_name(&self, service: &ServiceName, told: &DnsLabel) -> DnsLabel {
+        let service = self.world.service(service);
+        let port = service.and_then(|service| service.port_called(told.as_str()));
+        port.map_or(told, |port| &port.name).clone()
     }
 
     /// Nothing that was judged lies in the future.

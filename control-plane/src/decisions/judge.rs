@@ -56,7 +56,7 @@ fn judge(
     let known = |service: &Arc<Service>| {
         Some((
             Arc::clone(service),
-            find_port(service, target.port.as_str())?.clone(),
+            service.port_called(target.port.as_str())?.clone(),
         ))
     };
     let mut explanation = match world.service(&target.service).map(known) {
@@ -235,16 +235,6 @@ fn read_source(world: &World, text: &str) -> Result<SpiffeId, NameError> {
     }
     let workload: WorkloadName = text.parse()?;
     Ok(SpiffeId::for_workload(&world.trust_domain, &workload))
-}
-
-/// By its name, or by the number that clients use.
-fn find_port<'a>(service: &'a Service, text: &str) -> Option<&'a Port> {
-    let named = service.ports.iter().find(|port| port.name.as_str() == text);
-    named.or_else(|| {
-        text.parse()
-            .ok()
-            .and_then(|number| service.port_numbered(number))
-    })
 }
 
 /// Whoever offers a service or has joined: only another name is likely to be a typo.

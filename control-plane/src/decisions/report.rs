@@ -23,6 +23,7 @@ pub(super) fn read(reporter: &Reporter<'_>, decision: v1::Decision) -> Option<v1
     }
     let last_seen = past(reporter, decision.last_seen);
     Some(v1::Decision {
+        port: port_name(reporter, &decision).unwrap_or(decision.port),
         method: escape::line(&decision.method, METHOD_CHARS),
         path: escape::line(&decision.path, PATH_CHARS),
         host: escape::line(&decision.host, HOST_CHARS),
@@ -49,6 +50,13 @@ fn is_party(reporter: &Reporter<'_>, decision: &v1::Decision) -> bool {
         }
         Ok(v1::Side::Unspecified) | Err(_) => false,
     }
+}
+
+/// `None`: it is told as it came.
+fn port_name(reporter: &Reporter<'_>, decision: &v1::Decision) -> Option<String> {
+    let service = decision.service.parse().ok()?;
+    let told = decision.port.parse().ok()?;
+    Some(reporter.port_name(&service, &told).to_string())
 }
 
 fn past(reporter: &Reporter<'_>, time: Option<prost_types::Timestamp>) -> Timestamp {

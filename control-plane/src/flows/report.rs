@@ -41,10 +41,12 @@ fn flow(reporter: &Reporter<'_>, message: &v1::Flow) -> Option<Flow> {
     if message.encoded_len() > FLOW_BYTES {
         return None;
     }
-    let flow = Flow::try_from(message).ok()?;
+    let mut flow = Flow::try_from(message).ok()?;
     if !is_party(reporter, &flow) {
         return None;
     }
+    let target = &mut flow.key.target;
+    target.port = reporter.port_name(&target.service, &target.port);
     // No flow began before what is kept.
     let last_seen = reporter.past(flow.last_seen);
     let earliest = last_seen.saturating_sub(LONGEST).unwrap_or(last_seen);

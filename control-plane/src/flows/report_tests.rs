@@ -76,6 +76,18 @@ async fn row_11_a_workload_tells_flows_to_what_it_offers_and_its_own_refused_cal
 }
 
 #[tokio::test]
+async fn a_port_that_the_client_knows_by_its_number_is_stored_by_its_name() {
+    for (told, stored) in [("80", "http"), ("http", "http"), ("81", "admin"), ("82", "82")] {
+        let flow = v1::Flow {
+            port: told.to_owned(),
+            ..flow("web", "orders", denied())
+        };
+        let report = read("web", vec![flow]).await;
+        assert_eq!(report.flows[0].key.target.port.as_str(), stored, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn what_says_more_than_rules_ask_or_too_much_is_not_stored() {
     let request = |path: &str, header: usize| {
         let condition = v1::HeaderMatch {
