@@ -134,3 +134,35 @@ async fn quarantine_and_delete_do_not_ask_and_say_what_they_cut() {
     assert!(deleted.stderr.contains("shop/web removed"), "{deleted:?}");
     assert!(!is_allowed(&mesh).await);
 }
+
+#[tokio::test]
+async fn who_is_revoked_already_is_cut_before_and_after() {
+    let mesh = with_traffic().await;
+    let narrower = allow_http("web", TARGET, "shop/web", "{paths: [/health]}");
+    let wider = allow_http("more", TARGET, "shop/web", "{paths: [/health]}");
+    let preview = async |documents: &str, more: &[&str]| {
+        let line = [&["policy", "preview", "-f", "-", "--fail-on-deny"], more].concat();
+        mesh.meshctl_with(&line, documents).await
+    };
+    assert_eq!(preview(&narrower, &[]).await.code, 1);
+
+    mesh.meshctl(["identity", "revoke", "shop/web"]).await.ok();
+    for more in [&[][..], &["--revoke", "shop/web"]] {
+        for documents in [&narrower, &wider] {
+            let told = preview(documents, more).await.ok().stdout;
+            let unchanged = "unchanged: 1 flow (0 allowed, 1 denied)";
+            assert!(told.starts_with(unchanged), "{more:?}: {told}");
+        }
+    }
+    let again = preview(&wider, &["--revoke", "shop/web"]).await.stderr;
+    assert!(again.contains("is revoked already"), "{again}");
+    // nothing live is cut, so nothing is asked
+    mesh.meshctl_with(&["apply", "-f", "-"], &narrower).await.ok();
+
+    // lifted, it matters again what the rules say
+    mesh.meshctl(["identity", "revoke", "shop/web", "--undo"])
+        .await
+        .ok();
+    let opened = preview(&allow("web", TARGET, "shop/web"), &[]).await.ok();
+    assert!(opened.stdout.starts_with("NEWLY ALLOWED: 1 flow"), "{opened:?}");
+}
