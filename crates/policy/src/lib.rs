@@ -56,7 +56,7 @@ pub use path::PathPattern;
 pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
 pub use propose::{
-    Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+    Basis, Crowded, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
 };
 pub use recorded::{
     FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
