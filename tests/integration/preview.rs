@@ -10,6 +10,8 @@ use weft_wire::v1::flows_client::FlowsClient;
 use crate::rows_trust::join;
 
 const TARGET: &str = "shop/api:http";
+/// What a terminal takes for it at the beginning of a line.
+const END_OF_INPUT: &str = "\u{4}";
 
 /// A mesh in which shop/web called shop/api, as the latter's sidecar tells.
 async fn with_traffic() -> Mesh {
@@ -97,6 +99,31 @@ async fn an_apply_that_would_cut_live_traffic_changes_nothing_unless_it_is_meant
         .await
         .ok();
     assert!(!is_allowed(&mesh).await);
+}
+
+#[tokio::test]
+async fn a_person_is_asked_before_live_traffic_is_cut_and_only_yes_is_yes() {
+    let mesh = with_traffic().await;
+    let narrower = allow_http("web", TARGET, "shop/web", "{paths: [/health]}");
+    std::fs::write(mesh.folder().join("narrower.yaml"), narrower).expect("written");
+    for (keys, is_yes) in [
+        ("n\n", false),
+        ("\n", false),
+        ("yes please\n", false),
+        (END_OF_INPUT, false),
+        ("y\n", true),
+    ] {
+        let mut terminal = mesh.meshctl_on_terminal(&["apply", "-f", "narrower.yaml"]);
+        terminal.shows("Apply it? [y/N] ").await;
+        assert!(is_allowed(&mesh).await, "{keys:?}: it did not wait");
+        terminal.press(keys);
+        let (code, screen) = terminal.end().await;
+        assert_eq!(code, i32::from(!is_yes), "{keys:?}: {screen}");
+        assert!(screen.contains("NEWLY DENIED: 1 flow, 12"), "{screen}");
+        let told = screen.contains("nothing was changed");
+        assert_eq!(told, !is_yes, "{keys:?}: {screen}");
+        assert_eq!(is_allowed(&mesh).await, !is_yes, "{keys:?}: {screen}");
+    }
 }
 
 #[tokio::test]
