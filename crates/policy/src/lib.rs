@@ -25,6 +25,7 @@ pub mod import;
 mod learn;
 mod lint;
 mod lists;
+mod outside;
 mod path;
 mod pattern;
 mod preview;
@@ -37,6 +38,7 @@ mod source;
 mod suggest;
 mod table;
 mod terms;
+mod world;
 
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use coverage::{Breadth, Life, RuleUse, coverage};
@@ -52,6 +54,9 @@ pub use header::{HeaderCondition, HeaderName, HeaderTest};
 pub use http::{HostPattern, HttpCondition, Method, Upgrade, host_of};
 pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
+pub use outside::{
+    Carries, HostPort, Leads, MeshName, Outside, OutsidePort, Target, TargetError,
+};
 pub use path::PathPattern;
 pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
@@ -68,7 +73,6 @@ pub use request::{
 pub use rule::{LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
-pub use table::{
-    Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
-};
+pub use table::{Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec};
 pub use terms::FlowTerms;
+pub use world::{ServiceFacts, World};

@@ -28,7 +28,7 @@ use weft_identity::ServiceName;
 use crate::flow::Flow;
 use crate::rule::Rule;
 use crate::source::SourcePattern;
-use crate::table::World;
+use crate::world::World;
 
 pub use evidence::{Evidence, Example};
 pub(crate) use instance::verdict_of;
