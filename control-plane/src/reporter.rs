@@ -1,8 +1,9 @@
 //! Who reports what was judged, and what is known of the mesh: the ground on which a report is read.
 
 use jiff::Timestamp;
-use weft_identity::{DnsLabel, ServiceName, SpiffeId, WorkloadName};
+use weft_identity::{DnsLabel, ServiceName, ServicePort, SpiffeId, WorkloadName};
 
+use crate::views::rules_for;
 use crate::world::World;
 
 /// A workload whose sidecar reports, and the mesh as it is then.
@@ -18,6 +19,22 @@ impl Reporter<'_> {
     pub(crate) fn may_offer(&self, service: &ServiceName) -> bool {
         let service = self.world.service(service);
         service.is_some_and(|service| service.may_be_offered_by(self.workload))
+    }
+
+    /// Whether its own sidecar is the only one that decides about its calls to a port, and may let them out: the port is outside of the
+    /// mesh, and a rule or learn mode opens it.
+    pub(crate) fn may_call_outside(&self, target: &ServicePort) -> bool {
+        let world = self.world;
+        let Some(entry) = world.entry(&target.service) else {
+            return false;
+        };
+        let service = entry.service.as_ref();
+        if service.is_none_or(|service| service.external.is_none()) {
+            return false;
+        }
+        let learns = world.learn_until(&target.service.namespace).is_some();
+        let rules = rules_for(world, entry, self.id, self.now);
+        learns || rules.iter().any(|rule| rule.matches_port(&target.port))
     }
 
     /// The name of a service's port that a client knows by its number alone: what it may not call is not in its view. Told as it

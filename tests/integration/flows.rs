@@ -84,10 +84,12 @@ async fn what_is_not_told_yet_is_told_when_a_sidecar_drains() {
     let host = [("Host", "api.shop")];
     let mut lines = Vec::new();
     // What is let in is told by the server's side, what the client's own refuses by that one.
-    for (method, status, verdict) in [("GET", 200, "allowed shop/reads"), ("POST", 403, "denied noRule")] {
-        let line = |path: &str| {
-            format!("shop/web shop/api:http {method} api.shop {path} {verdict} 1")
-        };
+    for (method, status, verdict) in [
+        ("GET", 200, "allowed shop/reads"),
+        ("POST", 403, "denied noRule"),
+    ] {
+        let line =
+            |path: &str| format!("shop/web shop/api:http {method} api.shop {path} {verdict} 1");
         assert_eq!(ask(&shop, method, "/first", &host).await, status);
         lines.push(line("/first"));
         let expected: Vec<&str> = lines.iter().map(String::as_str).collect();

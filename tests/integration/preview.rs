@@ -184,12 +184,17 @@ async fn who_is_revoked_already_is_cut_before_and_after() {
     let again = preview(&wider, &["--revoke", "shop/web"]).await.stderr;
     assert!(again.contains("is revoked already"), "{again}");
     // nothing live is cut, so nothing is asked
-    mesh.meshctl_with(&["apply", "-f", "-"], &narrower).await.ok();
+    mesh.meshctl_with(&["apply", "-f", "-"], &narrower)
+        .await
+        .ok();
 
     // lifted, it matters again what the rules say
     mesh.meshctl(["identity", "revoke", "shop/web", "--undo"])
         .await
         .ok();
     let opened = preview(&allow("web", TARGET, "shop/web"), &[]).await.ok();
-    assert!(opened.stdout.starts_with("NEWLY ALLOWED: 1 flow"), "{opened:?}");
+    assert!(
+        opened.stdout.starts_with("NEWLY ALLOWED: 1 flow"),
+        "{opened:?}"
+    );
 }

@@ -248,10 +248,7 @@ impl Asked<'_> {
             source: self.source,
             target,
             quarantined: self.is_quarantined(service),
-            learn_until: self
-                .ground
-                .world
-                .learn_until(&target.service.namespace),
+            learn_until: self.ground.world.learn_until(&target.service.namespace),
             http,
             encoded_slashes: encoded_slashes(service.encoded_slashes),
             now: self.now,

@@ -1,7 +1,8 @@
 //! What a sidecar may report: flows to which itself was a party, that say nothing but what rules can ask.
 //!
 //! Invariant: what a workload tells of others' calls to it, it may tell as it likes, for it decides about them; of its own calls it
-//! may tell only that its own sidecar refused them. Who could report that it had been let in could talk an operator into a rule.
+//! may tell only that its own sidecar refused them, or let them out of the mesh where they may go. Who could report that it had been let
+//! in could talk an operator into a rule.
 
 use jiff::SignedDuration;
 use prost::Message;
@@ -61,10 +62,13 @@ fn is_party(reporter: &Reporter<'_>, flow: &Flow) -> bool {
     if reporter.may_offer(&flow.key.target.service) {
         return true;
     }
+    let is_own = flow.key.source == *reporter.id;
     // What reaches a server is told by that server.
     match flow.key.judged {
-        Judged::Denied(_) => flow.key.source == *reporter.id,
-        Judged::Allowed(_) | Judged::Learned(_) => false,
+        Judged::Denied(_) => is_own,
+        Judged::Allowed(_) | Judged::Learned(_) => {
+            is_own && reporter.may_call_outside(&flow.key.target)
+        }
     }
 }
 

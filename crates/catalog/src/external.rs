@@ -106,9 +106,8 @@ pub fn named<'s>(
         let port = ports.iter().find(|port| port.port == number)?;
         Some((precision, service, port))
     });
-    let (_, service, port) = naming.min_by(|(one, first, _), (two, second, _)| {
-        two.cmp(one).then_with(|| first.cmp(second))
-    })?;
+    let (_, service, port) = naming
+        .min_by(|(one, first, _), (two, second, _)| two.cmp(one).then_with(|| first.cmp(second)))?;
     Some(ServicePort {
         service: service.clone(),
         port: port.name.clone(),

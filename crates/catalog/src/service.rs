@@ -149,7 +149,11 @@ impl Service {
     /// The port by its name, or by the number that clients use where they know no more of it.
     pub fn port_called(&self, text: &str) -> Option<&Port> {
         let named = self.ports.iter().find(|port| port.name.as_str() == text);
-        named.or_else(|| text.parse().ok().and_then(|number| self.port_numbered(number)))
+        named.or_else(|| {
+            text.parse()
+                .ok()
+                .and_then(|number| self.port_numbered(number))
+        })
     }
 
     pub fn may_be_offered_by(&self, workload: &WorkloadName) -> bool {

@@ -54,9 +54,7 @@ pub use header::{HeaderCondition, HeaderName, HeaderTest};
 pub use http::{HostPattern, HttpCondition, Method, Upgrade, host_of};
 pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
-pub use outside::{
-    Carries, HostPort, Leads, MeshName, Outside, OutsidePort, Target, TargetError,
-};
+pub use outside::{Carries, HostPort, Leads, MeshName, Outside, OutsidePort, Target, TargetError};
 pub use path::PathPattern;
 pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};

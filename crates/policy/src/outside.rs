@@ -224,7 +224,9 @@ impl<'a> Leads<'a> {
         let host = host_of(authority);
         number == Some(port.number)
             && self.services.names(target, host)
-            && self.host.is_none_or(|asked| host.eq_ignore_ascii_case(asked))
+            && self
+                .host
+                .is_none_or(|asked| host.eq_ignore_ascii_case(asked))
     }
 }
 

@@ -136,7 +136,8 @@ impl World {
                     Ok(asked) => asked,
                     Err(problem) => return Outcome::unanswered(&problem),
                 };
-                let Some(target) = asked.target.as_ref().filter(|target| self.has_port(target)) else {
+                let Some(target) = asked.target.as_ref().filter(|target| self.has_port(target))
+                else {
                     return asked.outcome(Verdict::Deny(Reason::UnknownTarget));
                 };
                 let set = sets.entry(target.service.clone());

@@ -69,7 +69,11 @@ pub fn port<'e>(enforced: &'e Enforced, target: &ServicePort) -> Option<OutsideP
 pub fn named(enforced: &Enforced, host: &HostName, number: u16) -> Option<ServicePort> {
     let services = enforced.external.iter().filter_map(|service| {
         let view = &service.view;
-        Some((&view.service, view.external.as_ref()?, view.ports.as_slice()))
+        Some((
+            &view.service,
+            view.external.as_ref()?,
+            view.ports.as_slice(),
+        ))
     });
     weft_catalog::named(services, host, number)
 }

@@ -56,9 +56,8 @@ fn named(enforced: &Enforced, authority: &str) -> Option<ServicePort> {
 
 /// What can only be a name of the mesh never leads out of it.
 fn is_mesh_name(enforced: &Enforced, host: &str) -> bool {
-    let is_namespace = |text: &str| {
-        enforced.knows_namespace(|known| known.as_str().eq_ignore_ascii_case(text))
-    };
+    let is_namespace =
+        |text: &str| enforced.knows_namespace(|known| known.as_str().eq_ignore_ascii_case(text));
     is_mesh_host(host, &enforced.trust_domain, is_namespace)
 }
 

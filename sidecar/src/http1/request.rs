@@ -241,7 +241,9 @@ impl Way {
         let is_outside = self.is_outside(&enforced, target);
         let judged = match &verdict {
             // What reaches a server is counted there.
-            Ok(Admitted::Permit(permit)) if self.side == Side::Server => Some(Judged::of(Ok(permit))),
+            Ok(Admitted::Permit(permit)) if self.side == Side::Server => {
+                Some(Judged::of(Ok(permit)))
+            }
             // Of what goes inside, the requests that follow are counted.
             Ok(Admitted::Permit(_) | Admitted::Outside(_) | Admitted::Inside(..)) => None,
             Err(refusal) => Some(Judged::of(Err(refusal))),

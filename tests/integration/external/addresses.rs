@@ -90,10 +90,7 @@ async fn row_13_the_mesh_itself_is_never_outside_whatever_is_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_after_its_host_was_resolved_is_recorded_as_refused() {
     let world = World::open().await;
-    let (http, tls) = (
-        world.at(HOST, &world.http),
-        world.at(HOST, &world.tls),
-    );
+    let (http, tls) = (world.at(HOST, &world.http), world.at(HOST, &world.tls));
     world.dns.set(HOST, &["10.0.0.1"], 0);
     assert_eq!(world.get(&http, "/").await.status, 403);
     let (_, head) = world.connect(&tls).await;
@@ -128,7 +125,12 @@ async fn what_is_refused_after_its_host_was_resolved_is_recorded_as_refused() {
 
 /// Each flow on a line, in order.
 async fn flows(world: &World) -> Vec<String> {
-    let listed = world.mesh.meshctl(["flows", "-o", "json"]).await.ok().json();
+    let listed = world
+        .mesh
+        .meshctl(["flows", "-o", "json"])
+        .await
+        .ok()
+        .json();
     let line = |flow: &serde_json::Value| {
         let verdicts = [("allowedBy", "allowed"), ("denied", "denied")];
         let verdict = verdicts

@@ -15,7 +15,12 @@ async fn explain_gives_the_verdict_that_the_sidecar_gave_outside_too() {
         (&other, "/", 403, "unknownTarget"),
     ] {
         let answer = world.get(authority, path).await;
-        assert_eq!(answer.status, status, "{authority}{path}: {}", answer.text());
+        assert_eq!(
+            answer.status,
+            status,
+            "{authority}{path}: {}",
+            answer.text()
+        );
         let told = explained(&world, &[authority, "GET", path]).await;
         assert_eq!(told, why, "{authority}{path}");
     }
@@ -28,14 +33,19 @@ async fn explain_gives_the_verdict_that_the_sidecar_gave_outside_too() {
     }
     // Conditions on requests open no tunnel; without them, what is asked for is TLS.
     let tls = world.at(HOST, &world.tls);
-    for (conditions, begins, why) in [
-        (gets.as_str(), "HTTP/1.1 403", "noRule"),
-        (&rule(""), "HTTP/1.1 200", "shop/web-outside"),
+    let opened = "shop/web-outside";
+    for (conditions, begins, whys) in [
+        (
+            gets.as_str(),
+            "HTTP/1.1 403",
+            ["noRule", "upgradeNotAllowed"],
+        ),
+        (&rule(""), "HTTP/1.1 200", [opened, opened]),
     ] {
         world.apply(conditions).await;
         let (_, head) = world.connect(&tls).await;
         assert!(head.starts_with(begins), "{head}");
-        for asked in [&[tls.as_str()][..], &[&tls, "CONNECT"]] {
+        for (asked, why) in [&[tls.as_str()][..], &[&tls, "CONNECT"]].iter().zip(whys) {
             assert_eq!(explained(&world, asked).await, why, "{asked:?}");
         }
     }
@@ -50,13 +60,20 @@ async fn explain_gives_the_verdict_that_the_sidecar_gave_outside_too() {
     }
     let mesh_name = explain(&world, &["outside.shop:80"]).await;
     assert_eq!(mesh_name.code, 2, "{mesh_name:?}");
-    assert!(mesh_name.stderr.contains("a name of the mesh"), "{mesh_name:?}");
+    assert!(
+        mesh_name.stderr.contains("a name of the mesh"),
+        "{mesh_name:?}"
+    );
 }
 
 /// The rule that allows, or the reason that refuses.
 async fn explained(world: &World, asked: &[&str]) -> String {
     let told = explain(world, asked).await.json();
-    let why = if told["allowed"] == true { "rule" } else { "reason" };
+    let why = if told["allowed"] == true {
+        "rule"
+    } else {
+        "reason"
+    };
     told[why].as_str().unwrap_or_default().to_owned()
 }
 

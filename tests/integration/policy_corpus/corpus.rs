@@ -40,7 +40,9 @@ pub(super) fn target(case: &Case) -> &ServicePort {
 impl File {
     /// Whether its cases lead out of the mesh, past every sidecar but the caller's.
     pub(super) fn leads_outside(&self) -> bool {
-        self.services.iter().all(|service| service.external.is_some())
+        self.services
+            .iter()
+            .all(|service| service.external.is_some())
     }
 
     fn read(path: PathBuf) -> Self {

@@ -21,7 +21,9 @@ use super::corpus::{File, TRUST_DOMAIN, files, target};
 async fn real_sidecars_judge_every_case_as_the_library_does() {
     let (outside, files): (Vec<_>, Vec<_>) = files().into_iter().partition(File::leads_outside);
     let skipped: usize = outside.iter().map(|file| file.cases.len()).sum();
-    println!("{skipped} cases about destinations outside of the mesh go over no socket here, but in `external`");
+    println!(
+        "{skipped} cases about destinations outside of the mesh go over no socket here, but in `external`"
+    );
     assert!(skipped < 60, "{skipped} cases are not asked");
     let stage = Stage::set_up(&files).await;
     let asked: Vec<Vec<Asked<'_>>> = join_all(
@@ -262,7 +264,10 @@ fn callers(files: &[File]) -> BTreeMap<WorkloadName, BTreeSet<ServicePort>> {
     let mut callers: BTreeMap<WorkloadName, BTreeSet<ServicePort>> = BTreeMap::new();
     for case in files.iter().flat_map(|file| &file.cases) {
         if let Some(workload) = caller(case) {
-            callers.entry(workload).or_default().insert(target(case).clone());
+            callers
+                .entry(workload)
+                .or_default()
+                .insert(target(case).clone());
         }
     }
     callers

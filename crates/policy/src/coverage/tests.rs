@@ -1,4 +1,3 @@
-
 use weft_identity::ServicePort;
 
 use super::*;

@@ -192,7 +192,10 @@ mod tests {
                 upgrades: BTreeSet::new(),
             });
         }
-        asked.into_iter().map(|(at, grants)| (port(at), grants)).collect()
+        asked
+            .into_iter()
+            .map(|(at, grants)| (port(at), grants))
+            .collect()
     }
 
     /// Each port with each method that the groups allow on it.
@@ -200,7 +203,9 @@ mod tests {
         let pairs = groups.iter().flat_map(|(ports, grants)| {
             let pairs = |port: &DnsLabel| {
                 let port = port.clone();
-                grants.iter().map(move |grant| (port.clone(), grant.method.clone()))
+                grants
+                    .iter()
+                    .map(move |grant| (port.clone(), grant.method.clone()))
             };
             ports.iter().flat_map(pairs).collect::<Vec<_>>()
         });
@@ -213,8 +218,13 @@ mod tests {
         let columns: BTreeSet<usize> = cells.iter().map(|(_, column)| *column).collect();
         let blocks: Vec<BTreeSet<Cell>> = (1..1_usize << 5)
             .map(|subset| {
-                let rows: Vec<usize> = rows.iter().copied().filter(|row| subset >> row & 1 == 1).collect();
-                let is_common = |column: &&usize| rows.iter().all(|row| cells.contains(&(*row, **column)));
+                let rows: Vec<usize> = rows
+                    .iter()
+                    .copied()
+                    .filter(|row| subset >> row & 1 == 1)
+                    .collect();
+                let is_common =
+                    |column: &&usize| rows.iter().all(|row| cells.contains(&(*row, **column)));
                 columns
                     .iter()
                     .filter(is_common)

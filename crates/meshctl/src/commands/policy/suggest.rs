@@ -55,7 +55,11 @@ fn tell(proposal: &Proposal, out: Output) {
         ));
     }
     for crowded in proposal.crowded.iter().take(LINES) {
-        let Crowded { source, service, rules } = crowded;
+        let Crowded {
+            source,
+            service,
+            rules,
+        } = crowded;
         out.note(format!(
             "{source} → {service} has {rules} rules: fewer would allow a method on a port where it was not seen"
         ));

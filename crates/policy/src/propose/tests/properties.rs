@@ -16,7 +16,12 @@ fn flows() -> impl Strategy<Value = Vec<Flow>> {
 fn flow() -> impl Strategy<Value = Flow> {
     let source = select(vec!["web", "batch", "cron"]);
     let to = select(vec![
-        "api:http", "api:admin", "api:bytes", "api:more", "api:other", "web:http",
+        "api:http",
+        "api:admin",
+        "api:bytes",
+        "api:more",
+        "api:other",
+        "web:http",
     ]);
     (source, to, recorded(), verdict(), 1..50_u64).prop_map(
         |(source, to, recorded, verdict, count)| {

@@ -169,7 +169,9 @@ fn on_ports(asked: &[(&str, &[&str])]) -> Vec<Flow> {
     let of_port = |(port, methods): &(&str, &[&str])| {
         let target = format!("shop/api:{port}");
         let path = format!("/{port}");
-        let flows = methods.iter().map(|method| request("web", &target, method, &path));
+        let flows = methods
+            .iter()
+            .map(|method| request("web", &target, method, &path));
         flows.collect::<Vec<_>>()
     };
     asked.iter().flat_map(of_port).collect()
