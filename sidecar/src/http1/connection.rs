@@ -136,48 +136,54 @@ impl Connection {
     }
 
     /// Serves it until its end, or until what follows is for another to serve.
-    pub async fn serve(mut self) -> Option<Inside> {
-        loop {
-            let then = match self.next_request().await {
-                Next::End if self.registered.is_cut() => Then::Reset,
-                Next::End => {
-                    self.end().await;
-                    return None;
-                }
-                Next::Malformed(why) => self.refuse_malformed(why).await,
-                Next::Request => match self.judge() {
-                    Ok(Admitted::Permit(permit)) => self.forward(permit).await,
-                    Ok(Admitted::Outside(permit)) => {
-                        self.is_uncounted = true;
-                        self.forward(permit).await
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold the connection twice: as it was given, and where it is used"
+    )]
+    pub fn serve(mut self) -> impl Future<Output = Option<Inside>> + Send {
+        async move {
+            loop {
+                let then = match self.next_request().await {
+                    Next::End if self.registered.is_cut() => Then::Reset,
+                    Next::End => {
+                        self.end().await;
+                        return None;
                     }
-                    Ok(Admitted::Inside(target, host)) => self.step_inside(target, host).await,
-                    Err(refusal) => self.refuse(&refusal).await,
-                },
-            };
-            self.has_served = true;
-            match then {
-                Then::GoOn => self.in_turn.close(),
-                // The request that asked for it stays open.
-                Then::Tunnel(tunnel) => {
-                    Box::pin(self.tunnel(*tunnel)).await;
-                    return None;
-                }
-                Then::Inside(target, host) => {
-                    let down = self.down;
-                    return Some(Inside { down, target, host });
-                }
-                Then::Close => {
-                    self.end().await;
-                    return None;
-                }
-                Then::Linger => {
-                    self.close().await;
-                    return None;
-                }
-                Then::Reset => {
-                    self.down.stream.reset();
-                    return None;
+                    Next::Malformed(why) => self.refuse_malformed(why).await,
+                    Next::Request => match self.judge() {
+                        Ok(Admitted::Permit(permit)) => self.forward(permit).await,
+                        Ok(Admitted::Outside(permit)) => {
+                            self.is_uncounted = true;
+                            self.forward(permit).await
+                        }
+                        Ok(Admitted::Inside(target, host)) => self.step_inside(target, host).await,
+                        Err(refusal) => self.refuse(&refusal).await,
+                    },
+                };
+                self.has_served = true;
+                match then {
+                    Then::GoOn => self.in_turn.close(),
+                    // The request that asked for it stays open.
+                    Then::Tunnel(tunnel) => {
+                        Box::pin(self.tunnel(*tunnel)).await;
+                        return None;
+                    }
+                    Then::Inside(target, host) => {
+                        let down = self.down;
+                        return Some(Inside { down, target, host });
+                    }
+                    Then::Close => {
+                        self.end().await;
+                        return None;
+                    }
+                    Then::Linger => {
+                        self.close().await;
+                        return None;
+                    }
+                    Then::Reset => {
+                        self.down.stream.reset();
+                        return None;
+                    }
                 }
             }
         }
@@ -273,7 +279,7 @@ impl Connection {
     }
 
     /// Ends a connection on which nothing is open.
-    async fn end(mut self) {
+    async fn end(&mut self) {
         // Who has gone needs no end said; on a shared connection it is one word all the same.
         if self.is_half_closed && matches!(self.down.stream, Stream::Tcp(_)) {
             return;
@@ -283,7 +289,7 @@ impl Connection {
 
     /// Sends this side's end, then reads and throws away what still comes, for a moment: unread bytes would make the socket send a reset, and
     /// that would overtake an answer that came before its request was read.
-    async fn close(mut self) {
+    async fn close(&mut self) {
         let down = &mut self.down;
         let lingering = async {
             let _ = poll_fn(|cx| Pin::new(&mut down.stream).poll_shutdown(cx)).await;
