@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use weft_catalog::Protocol;
-use weft_identity::{ServicePort, SpiffeId, TrustDomain, WorkloadName};
-use weft_policy::{Explanation, HttpRequest, Question, Reason, ServiceFacts, World, explain};
+use weft_identity::{ServicePort, TrustDomain, WorkloadName};
+use weft_policy::{
+    Explanation, HttpRequest, Question, Reason, ServiceFacts, Source, World, explain,
+};
 use weft_wire::{Kind, Resource, Spec, encoded_slashes, v1};
 
 use crate::client::{Client, refused};
@@ -55,7 +57,7 @@ pub(crate) fn world<'r>(
 
 /// One question put to a world.
 pub(crate) struct Asked<'a> {
-    pub(crate) source: &'a SpiffeId,
+    pub(crate) source: Source<'a>,
     pub(crate) target: &'a ServicePort,
     pub(crate) http: Option<HttpRequest<'a>>,
     pub(crate) now: Timestamp,

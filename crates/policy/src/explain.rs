@@ -10,12 +10,13 @@ use weft_identity::{RuleName, ServicePort, SpiffeId, TrustDomain, WorkloadName};
 use crate::{
     canonical::EncodedSlashes,
     fold::FoldedPath,
-    hints::hints,
+    hints::{hints, hints_of_source},
     http::{HttpCondition, PARTS},
     lists::Match,
     request::{Condition, Connection, HeaderValue, HttpRequest, Reason, Verdict},
     rule::{Mode, Rule},
     set::PolicySet,
+    sources::Source,
     suggest::suggested_yaml,
 };
 
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     pub trust_domain: &'a TrustDomain,
-    pub source: &'a SpiffeId,
+    pub source: Source<'a>,
     pub target: &'a ServicePort,
     /// Whether either end is under Quarantine.
     pub quarantined: bool,
@@ -76,7 +77,7 @@ pub fn explain(rules: &[Arc<Rule>], question: &Question<'_>) -> Explanation {
     )
     .learning(question.learn_until);
     let (reason, learn_until) = match question.decide(&set) {
-        Verdict::Allow(rule) => return allowed_by(rule),
+        Verdict::Allow(rule) => return allowed_by(rule, question),
         Verdict::Learn(reason) => (reason, question.learn_until),
         Verdict::Deny(reason) => (reason, None),
     };
@@ -96,7 +97,7 @@ pub fn explain(rules: &[Arc<Rule>], question: &Question<'_>) -> Explanation {
     }
 }
 
-fn allowed_by(rule: &Rule) -> Explanation {
+fn allowed_by(rule: &Rule, question: &Question<'_>) -> Explanation {
     Explanation {
         allowed: true,
         rule: Some(rule.name.clone()),
@@ -104,7 +105,7 @@ fn allowed_by(rule: &Rule) -> Explanation {
         learn_until: None,
         nearest: Vec::new(),
         suggested_yaml: None,
-        hints: Vec::new(),
+        hints: hints_of_source(question),
     }
 }
 
@@ -131,9 +132,11 @@ impl Question<'_> {
 
     /// The source as people write it.
     pub(crate) fn source_text(&self) -> String {
-        match self.source.workload() {
-            Some(workload) if self.source.is_in(self.trust_domain) => workload.to_string(),
-            _ => self.source.to_string(),
+        let id = self.source.identity();
+        let local = id.filter(|id| id.is_in(self.trust_domain));
+        match local.and_then(SpiffeId::workload) {
+            Some(workload) => workload.to_string(),
+            None => self.source.to_string(),
         }
     }
 }
@@ -162,7 +165,7 @@ fn nearest<'s>(set: &'s PolicySet, question: &Question<'_>) -> Vec<Judged<'s>> {
 
 fn judge<'s>(rule: &'s Arc<Rule>, question: &Question<'_>) -> Judged<'s> {
     let mut failed = Vec::new();
-    if !rule.matches_source(question.source, question.trust_domain) {
+    if !rule.from.matches(question.source, question.trust_domain) {
         failed.push(Condition::Source);
     }
     if !rule.matches_port(&question.target.port) {
@@ -223,7 +226,10 @@ fn wanted_and_got(
     let nothing = HttpCondition::default();
     let http = judged.http.unwrap_or(&nothing);
     match failed {
-        Condition::Source => (joined(rule.from.as_slice()), question.source_text()),
+        Condition::Source => (
+            rule.from.texts().collect::<Vec<_>>().join(", "),
+            question.source_text(),
+        ),
         Condition::Port => (
             joined(rule.ports.listed()),
             question.target.port.to_string(),

@@ -3,6 +3,7 @@
 //! Invariant: the judge asks the same evaluator as a sidecar does; it has no opinion of its own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::{
     rule::{Quarantine, Rule},
     set::PolicySet,
     source::SourcePattern,
+    sources::{OwnedSource, Source},
 };
 
 /// The kind as documents name it.
@@ -36,11 +38,16 @@ pub struct PolicyTestSpec {
 /// One question with its expected answer. Without any HTTP field it is about a TCP connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["from"]}, {"required": ["fromAddress"]}]))]
 pub struct Case {
     /// For people.
     pub name: String,
-    /// `namespace/name` or a whole SPIFFE ID.
-    pub from: SourcePattern,
+    /// `namespace/name` or a whole SPIFFE ID; this or `fromAddress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<SourcePattern>,
+    /// The address of a plaintext source, which no sidecar accepts yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_address: Option<IpAddr>,
     /// `namespace/service:port`.
     pub to: ServicePort,
     /// `GET` where other HTTP fields are given.
@@ -97,6 +104,26 @@ pub enum Expect {
 }
 
 impl Case {
+    /// Who asks; else what is wrong with how it is named.
+    pub fn source(&self, trust_domain: &TrustDomain) -> Result<OwnedSource, &'static str> {
+        match (&self.from, self.from_address) {
+            (Some(from), None) => {
+                let id = from.exact(trust_domain);
+                id.map(OwnedSource::Identity)
+                    .ok_or("`from` must be one identity")
+            }
+            (None, Some(address)) => Ok(OwnedSource::Address(address)),
+            (Some(_), Some(_)) | (None, None) => Err("a case has either `from` or `fromAddress`"),
+        }
+    }
+
+    /// Who asks, for people.
+    pub fn source_text(&self) -> String {
+        let from = self.from.iter().map(ToString::to_string);
+        let address = self.from_address.iter().map(ToString::to_string);
+        from.chain(address).collect::<Vec<_>>().join(", ")
+    }
+
     pub fn is_http(&self) -> bool {
         self.method.is_some()
             || self.path.is_some()
@@ -183,10 +210,8 @@ impl World {
         set: &'a PolicySet,
         now: Timestamp,
     ) -> Result<Verdict<'a>, String> {
-        let source = case
-            .from
-            .exact(&self.trust_domain)
-            .ok_or("`from` must be one identity")?;
+        let source = case.source(&self.trust_domain)?;
+        let source = source.borrowed();
         if self.is_unknown(&case.to) {
             return Ok(Verdict::Deny(Reason::UnknownTarget));
         }
@@ -211,9 +236,9 @@ impl World {
         };
         let question = Question {
             trust_domain: &self.trust_domain,
-            source: &source,
+            source,
             target: &case.to,
-            quarantined: self.is_quarantined(&source, &case.to.service),
+            quarantined: self.is_quarantined(source, &case.to.service),
             learn_until: self.learn_until(&case.to.service),
             http: case.is_http().then_some(request),
             encoded_slashes: self.encoded_slashes(&case.to.service),
@@ -233,14 +258,18 @@ impl World {
     }
 
     /// Whether a connection between them meets a quarantined end, whichever of the service's workloads it reaches.
-    pub fn is_quarantined(&self, source: &SpiffeId, service: &ServiceName) -> bool {
+    pub fn is_quarantined<'s>(&self, source: impl Into<Source<'s>>, service: &ServiceName) -> bool {
         let cut = |workload: &WorkloadName| {
             self.quarantines
                 .iter()
                 .any(|quarantine| quarantine.workload == *workload)
         };
-        let source_is_cut =
-            source.is_in(&self.trust_domain) && source.workload().is_some_and(|w| cut(&w));
+        // a plaintext source is no workload that could be cut by its name
+        let local = source.into().identity();
+        let local = local.filter(|id| id.is_in(&self.trust_domain));
+        let source_is_cut = local
+            .and_then(SpiffeId::workload)
+            .is_some_and(|workload| cut(&workload));
         let target_is_cut = self
             .services
             .get(service)

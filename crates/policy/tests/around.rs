@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use weft_identity::document::{Origin, read};
 use weft_policy::{
     ALLOW, AllowSpec, Connection, ConnectionVerdict, EncodedSlashes, PolicySet, PolicyTestSpec,
-    QuarantineSpec, Reason, Rule, lint,
+    QuarantineSpec, Reason, Rule, Source, lint,
 };
 
 #[test]
@@ -19,7 +19,7 @@ fn sentence_11_a_matching_audit_rule_is_reported_once_and_grants_nothing() {
     let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
     let port = "http".parse().unwrap();
     let connection = Connection {
-        source: &source,
+        source: Source::Identity(&source),
         port: &port,
         quarantined: false,
     };

@@ -130,7 +130,7 @@ impl Judged {
         Self {
             name: case.name.clone(),
             file: file.to_owned(),
-            from: case.from.to_string(),
+            from: case.source_text(),
             to: case.to.to_string(),
             request,
             verdict: outcome.verdict,

@@ -121,7 +121,7 @@ impl Call<'_> {
         let no_headers: Vec<(String, String)> = Vec::new();
         let passes = |(method, path): &&(String, String)| {
             let asked = Asked {
-                source: &self.source,
+                source: (&self.source).into(),
                 target: &self.target,
                 http: Some(HttpRequest {
                     method,
