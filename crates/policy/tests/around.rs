@@ -89,7 +89,10 @@ fn schemas_refuse_unknown_fields_and_empty_lists() {
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["properties"]["from"]["minItems"], 1);
     assert_eq!(schema["properties"]["http"]["minItems"], 1);
-    assert_eq!(schema["required"], serde_json::json!(["to", "from"]));
+    assert_eq!(schema["properties"]["fromAddresses"]["minItems"], 1);
+    assert_eq!(schema["required"], serde_json::json!(["to"]));
+    let named = serde_json::json!([{"required": ["from"]}, {"required": ["fromAddresses"]}]);
+    assert_eq!(schema["anyOf"], named);
     serde_json::to_value(schemars::schema_for!(QuarantineSpec)).unwrap();
     serde_json::to_value(schemars::schema_for!(PolicyTestSpec)).unwrap();
 }

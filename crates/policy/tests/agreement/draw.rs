@@ -76,7 +76,7 @@ impl Draw {
             } else {
                 port
             },
-            quarantined: self.chance(3),
+            quarantined: self.chance(5),
             now,
             learn_until: self
                 .chance(self.learning)
@@ -266,8 +266,8 @@ impl Draw {
             method: match &condition.methods {
                 _ if connect => "CONNECT",
                 Some(methods) if self.chance(85) => self.pick(methods),
-                None if condition.grpc.is_some() && self.chance(75) => "POST",
-                _ => self.pick(&["GET", "HEAD", "POST", "get", "PURGE"]),
+                None if condition.grpc.is_some() && self.chance(60) => "POST",
+                _ => self.pick(&["GET", "HEAD", "POST", "get", "get", "PURGE"]),
             },
             path: if connect && self.chance(50) {
                 String::new()
@@ -334,12 +334,12 @@ impl Draw {
             0..8 => path.trim_end_matches('/').to_owned(),
             8..16 => path + "/",
             16..20 => path.to_uppercase(),
-            20..24 => path.replace(':', "%3A"),
-            24..28 => path.replace("%3A", ":"),
-            28..30 => path + "/a",
-            30..33 => path + "%2Fc",
-            33..38 if pattern.ends_with("/**") => pattern.replace("/**", "").replace('*', "a"),
-            33..38 if pattern.ends_with("/*") => pattern.replace("/*", "/"),
+            20..28 => path.replace(':', "%3A"),
+            28..36 => path.replace("%3A", ":"),
+            36..38 => path + "/a",
+            38..41 => path + "%2Fc",
+            41..46 if pattern.ends_with("/**") => pattern.replace("/**", "").replace('*', "a"),
+            41..46 if pattern.ends_with("/*") => pattern.replace("/*", "/"),
             _ => path,
         }
     }
@@ -435,8 +435,8 @@ const GRPC: [&str; 6] = [
     "Orders/Get",
 ];
 
-const SEGMENTS: [&str; 14] = [
-    "a", "a", "b", "ab", "A", "*", "*", "a*", "*b", "a*b", "*a*b*", ":", "%3A", "a;v=1",
+const SEGMENTS: [&str; 16] = [
+    "a", "a", "b", "ab", "A", "*", "*", "a*", "*b", "a*b", "*a*b*", ":", ":", "%3A", "%3A", "a;v=1",
 ];
 
 const HOSTS: [&str; 8] = [
