@@ -14,6 +14,7 @@ use weft_wire::v1::decisions_server::{Decisions, DecisionsServer};
 use crate::escape;
 use crate::hub::{Hub, caller_workload, internal};
 use crate::lineages;
+use crate::reporter::Reporter;
 use crate::store::StoreError;
 pub(crate) use report::LIMITS;
 
@@ -37,7 +38,7 @@ impl Decisions for Desk {
         self.hub.decision_reports.admit(&id, decisions.len())?;
         let world = self.hub.views.world();
         let now = Timestamp::now();
-        let reporter = report::Reporter {
+        let reporter = Reporter {
             id: &id,
             workload: &workload,
             world: &world,
@@ -45,7 +46,7 @@ impl Decisions for Desk {
         };
         let taken: Vec<v1::Decision> = decisions
             .into_iter()
-            .filter_map(|decision| reporter.read(decision))
+            .filter_map(|decision| report::read(&reporter, decision))
             .collect();
         if taken.is_empty() {
             return Ok(Response::new(v1::ReportDecisionsResponse { accepted: 0 }));

@@ -141,6 +141,25 @@ pub(crate) fn service(name: &str, workloads: &[&str]) -> v1::Resource {
     resource(name, v1::resource::Spec::Service(spec))
 }
 
+/// `shop/<name>`, outside of the mesh.
+pub(crate) fn outside(name: &str) -> v1::Resource {
+    let port = v1::ServicePort {
+        name: "http".to_owned(),
+        port: 80,
+        target_port: 80,
+        protocol: v1::Protocol::Http.into(),
+    };
+    let spec = v1::ServiceSpec {
+        external: Some(v1::External {
+            hosts: vec![format!("{name}.outside.example")],
+            ..Default::default()
+        }),
+        ports: vec![port],
+        ..Default::default()
+    };
+    resource(name, v1::resource::Spec::Service(spec))
+}
+
 /// `shop/<name>`: opens port `http` of a service to these sources.
 pub(crate) fn allow(name: &str, service: &str, from: &[&str]) -> v1::Resource {
     resource(name, v1::resource::Spec::Allow(allow_spec(service, from)))

@@ -11,6 +11,7 @@ use weft_wire::v1;
 use weft_wire::v1::flows_server::{Flows, FlowsServer};
 
 use crate::hub::{Hub, caller_workload, internal};
+use crate::reporter::Reporter;
 use crate::store::StoreError;
 pub(crate) use report::LIMITS;
 
@@ -37,13 +38,13 @@ impl Flows for Desk {
             .admit(&id, request.flows.len().max(1))?;
         let world = self.hub.views.world();
         let now = Timestamp::now();
-        let reporter = report::Reporter {
+        let reporter = Reporter {
             id: &id,
             workload: &workload,
             world: &world,
             now,
         };
-        let report = reporter.read(&request);
+        let report = report::read(&reporter, &request);
         let written = self
             .hub
             .store

@@ -23,6 +23,7 @@ mod operator_login;
 mod prune;
 mod random;
 pub mod registration;
+mod reporter;
 mod reports;
 pub mod resources;
 mod revocations;

@@ -94,6 +94,7 @@ impl Operations for Desk {
             .into_iter()
             .filter(|(id, _)| request.spiffe_id.is_empty() || *id == request.spiffe_id)
             .filter(|(id, _)| *id > request.page_token)
+            .filter(|(_, identity)| identity.revoked || !request.revoked)
             .map(|(_, identity)| identity)
             .take(size + 1)
             .collect();

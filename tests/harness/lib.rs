@@ -30,6 +30,7 @@ mod process;
 mod recorder;
 mod replica;
 mod sidecar;
+mod terminal;
 mod up;
 mod wait;
 
@@ -49,5 +50,6 @@ pub use process::Process;
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use sidecar::{Sidecar, SidecarSpec};
+pub use terminal::Terminal;
 pub use up::{Up, assert_free};
 pub use wait::{eventually, eventually_within};

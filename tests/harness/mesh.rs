@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Process, binary, eventually};
+use crate::{Process, Terminal, binary, eventually};
 
 /// A running control plane and the folders of everything that joins it.
 #[derive(Debug)]
@@ -140,6 +140,15 @@ impl Mesh {
 
     /// The same, with text on its standard input.
     pub async fn meshctl_with(&self, arguments: &[&str], input: &str) -> Ran {
+        run(self.command(arguments), input).await
+    }
+
+    /// The same, as a person runs it.
+    pub fn meshctl_on_terminal(&self, arguments: &[&str]) -> Terminal {
+        Terminal::start(self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("meshctl"));
         command
             .args(arguments)
@@ -147,7 +156,7 @@ impl Mesh {
             .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
             .env("NO_COLOR", "1")
             .current_dir(self.folder.path());
-        run(command, input).await
+        command
     }
 
     /// Applies documents and waits until every affected sidecar has acknowledged.

@@ -61,8 +61,8 @@ async fn a_refusal_at_the_client_leads_to_the_rule_that_lets_the_same_request_th
     let why = shop.why(&refused.decision(), &[]).await.stdout;
     for part in [
         INTRUDER,
-        // Whoever may not call a service is not told its ports' names: the sidecar knows the number alone.
-        "shop/api:80",
+        // Whoever may not call a service is not told its ports' names: its sidecar told the number alone.
+        "shop/api:http",
         "GET /orders/{number}",
         "on the client side",
         "noRule",
@@ -88,6 +88,38 @@ async fn a_refusal_at_the_client_leads_to_the_rule_that_lets_the_same_request_th
     }
     let again = shop.why(&refused.decision(), &[]).await.stdout;
     assert!(again.contains("It would pass now"), "{again}");
+}
+
+#[tokio::test]
+async fn what_was_refused_at_the_client_is_suggested_where_it_is_asked_for() {
+    let shop = Shop::start().await;
+    for path in ["/orders/1", "/orders/2"] {
+        let refused = shop.ask("shop/intruder", "GET", path).await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    let suggested = eventually("both refusals are in a flow", || async {
+        let line = ["policy", "suggest", "--include-denied", "-n", "shop"];
+        let ran = shop.mesh.meshctl(line).await.ok();
+        match ran.stdout.contains("# Seen 2 times") {
+            true => Ok(ran),
+            false => Err(ran),
+        }
+    })
+    .await;
+    for part in [
+        "to: {service: api, ports: [http]}",
+        "from: [shop/intruder]",
+        "methods: [GET]",
+        "paths: [\"/orders/*\"]",
+    ] {
+        assert!(suggested.stdout.contains(part), "{part}: {suggested:?}");
+    }
+    let without = shop.mesh.meshctl(["policy", "suggest"]).await.ok();
+    assert!(!without.stdout.contains("intruder"), "{without:?}");
+
+    shop.mesh.apply(&suggested.stdout).await;
+    let passed = shop.ask("shop/intruder", "GET", "/orders/3").await;
+    assert_eq!(passed.status, 200, "{}", passed.text());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use weft_tests::backend::Backend;
 use weft_tests::{Mesh, Svid, eventually};
 use weft_wire::v1;
 
-use crate::rows_data_path::shop::{Shop, rule, server_name, target};
+use crate::rows_data_path::shop::{LIMIT, Shop, rule, server_name, target};
 
 const SECRET: &str = "sk4eC39HqLyjWDarjtT1zdp7dc";
 
@@ -74,6 +74,37 @@ async fn allowed_and_denied_traffic_is_recorded_folded_and_survives_a_restart() 
 
     assert_not_persisted(&shop.mesh);
     shop.assert_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_told_yet_is_told_when_a_sidecar_drains() {
+    let backend = Backend::http().await;
+    let ports = [("http", "http", backend.address)];
+    let mut shop = Shop::start(&ports, &rule("reads", "http", "{methods: [GET]}")).await;
+    let host = [("Host", "api.shop")];
+    let mut lines = Vec::new();
+    // What is let in is told by the server's side, what the client's own refuses by that one.
+    for (method, status, verdict) in [
+        ("GET", 200, "allowed shop/reads"),
+        ("POST", 403, "denied noRule"),
+    ] {
+        let line =
+            |path: &str| format!("shop/web shop/api:http {method} api.shop {path} {verdict} 1");
+        assert_eq!(ask(&shop, method, "/first", &host).await, status);
+        lines.push(line("/first"));
+        let expected: Vec<&str> = lines.iter().map(String::as_str).collect();
+        until_told(&shop.mesh, &expected).await;
+        // It has just reported, and would again in some seconds.
+        assert_eq!(ask(&shop, method, "/last", &host).await, status);
+        lines.push(line("/last"));
+        lines.sort_unstable();
+        let draining = match status {
+            200 => &mut shop.api.process,
+            _ => &mut shop.web.process,
+        };
+        draining.terminate(LIMIT);
+        assert_eq!(flows(&shop.mesh, &[]).await, lines);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ use weft_wire::v1::flows_client::FlowsClient;
 use crate::rows_trust::join;
 
 const TARGET: &str = "shop/api:http";
+/// What a terminal takes for it at the beginning of a line.
+const END_OF_INPUT: &str = "\u{4}";
 
 /// A mesh in which shop/web called shop/api, as the latter's sidecar tells.
 async fn with_traffic() -> Mesh {
@@ -100,6 +102,31 @@ async fn an_apply_that_would_cut_live_traffic_changes_nothing_unless_it_is_meant
 }
 
 #[tokio::test]
+async fn a_person_is_asked_before_live_traffic_is_cut_and_only_yes_is_yes() {
+    let mesh = with_traffic().await;
+    let narrower = allow_http("web", TARGET, "shop/web", "{paths: [/health]}");
+    std::fs::write(mesh.folder().join("narrower.yaml"), narrower).expect("written");
+    for (keys, is_yes) in [
+        ("n\n", false),
+        ("\n", false),
+        ("yes please\n", false),
+        (END_OF_INPUT, false),
+        ("y\n", true),
+    ] {
+        let mut terminal = mesh.meshctl_on_terminal(&["apply", "-f", "narrower.yaml"]);
+        terminal.shows("Apply it? [y/N] ").await;
+        assert!(is_allowed(&mesh).await, "{keys:?}: it did not wait");
+        terminal.press(keys);
+        let (code, screen) = terminal.end().await;
+        assert_eq!(code, i32::from(!is_yes), "{keys:?}: {screen}");
+        assert!(screen.contains("NEWLY DENIED: 1 flow, 12"), "{screen}");
+        let told = screen.contains("nothing was changed");
+        assert_eq!(told, !is_yes, "{keys:?}: {screen}");
+        assert_eq!(is_allowed(&mesh).await, !is_yes, "{keys:?}: {screen}");
+    }
+}
+
+#[tokio::test]
 async fn a_removed_member_of_a_set_is_looked_at_too() {
     let mesh = with_traffic().await;
     let documents = service(TARGET, "http") + &allow("web", TARGET, "shop/web");
@@ -133,4 +160,41 @@ async fn quarantine_and_delete_do_not_ask_and_say_what_they_cut() {
     let deleted = mesh.meshctl(["delete", "allow/shop/web"]).await.ok();
     assert!(deleted.stderr.contains("shop/web removed"), "{deleted:?}");
     assert!(!is_allowed(&mesh).await);
+}
+
+#[tokio::test]
+async fn who_is_revoked_already_is_cut_before_and_after() {
+    let mesh = with_traffic().await;
+    let narrower = allow_http("web", TARGET, "shop/web", "{paths: [/health]}");
+    let wider = allow_http("more", TARGET, "shop/web", "{paths: [/health]}");
+    let preview = async |documents: &str, more: &[&str]| {
+        let line = [&["policy", "preview", "-f", "-", "--fail-on-deny"], more].concat();
+        mesh.meshctl_with(&line, documents).await
+    };
+    assert_eq!(preview(&narrower, &[]).await.code, 1);
+
+    mesh.meshctl(["identity", "revoke", "shop/web"]).await.ok();
+    for more in [&[][..], &["--revoke", "shop/web"]] {
+        for documents in [&narrower, &wider] {
+            let told = preview(documents, more).await.ok().stdout;
+            let unchanged = "unchanged: 1 flow (0 allowed, 1 denied)";
+            assert!(told.starts_with(unchanged), "{more:?}: {told}");
+        }
+    }
+    let again = preview(&wider, &["--revoke", "shop/web"]).await.stderr;
+    assert!(again.contains("is revoked already"), "{again}");
+    // nothing live is cut, so nothing is asked
+    mesh.meshctl_with(&["apply", "-f", "-"], &narrower)
+        .await
+        .ok();
+
+    // lifted, it matters again what the rules say
+    mesh.meshctl(["identity", "revoke", "shop/web", "--undo"])
+        .await
+        .ok();
+    let opened = preview(&allow("web", TARGET, "shop/web"), &[]).await.ok();
+    assert!(
+        opened.stdout.starts_with("NEWLY ALLOWED: 1 flow"),
+        "{opened:?}"
+    );
 }

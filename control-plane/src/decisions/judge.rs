@@ -1,16 +1,17 @@
 //! What the mesh would say to a call, judged as the sidecars at both ends judge it: by the same evaluator, with the
 //! rules that each of them has.
 
+use std::net::{AddrParseError, IpAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use weft_catalog::{Port, Service};
 use weft_identity::{NameError, ServiceName, ServicePort, SpiffeId, WorkloadName};
 use weft_policy::{
-    Condition, FoldedPath, HeaderLookup, HeaderValue, HttpRequest, OwnedSource, Question, Rule,
-    Source,
+    Condition, FoldedPath, HeaderLookup, HeaderValue, HostPort, HttpRequest, Leads, MeshName,
+    OwnedSource, Question, Rule, Source, Target, TargetError,
 };
-use weft_wire::{ConversionError, encoded_slashes, read_timestamp, v1};
+use weft_wire::{ConversionError, OutsideServices, encoded_slashes, read_timestamp, v1};
 
 use crate::views::{local_workload, rules_for};
 use crate::world::{Entry, World};
@@ -29,7 +30,11 @@ pub(super) enum QuestionError {
     #[error("source: {0}")]
     Source(NameError),
     #[error("target: {0}")]
-    Target(NameError),
+    Target(TargetError),
+    #[error("target: {0}")]
+    MeshName(#[from] MeshName),
+    #[error("address: {0}")]
+    Address(#[from] AddrParseError),
     #[error("at: {0}")]
     At(ConversionError),
 }
@@ -50,39 +55,37 @@ fn judge(
     folded: Option<&FoldedPath>,
 ) -> Result<v1::Explanation, QuestionError> {
     let world = ground.world;
-    let target: ServicePort = request.target.parse().map_err(QuestionError::Target)?;
+    let target: Target = request.target.parse().map_err(QuestionError::Target)?;
+    let address = Some(request.address.as_str()).filter(|text| !text.is_empty());
+    let address = address.map(str::parse::<IpAddr>).transpose()?;
     let at = request
         .at
         .as_ref()
         .map(read_timestamp)
         .transpose()
         .map_err(QuestionError::At)?;
-    let known = |service: &Arc<Service>| {
-        Some((
-            Arc::clone(service),
-            find_port(service, target.port.as_str())?.clone(),
-        ))
+    let services = world.services().filter_map(|(_, it)| it.service.clone());
+    let asked = Asked {
+        ground,
+        source,
+        outside: &OutsideServices::of(services),
+        host: target.host(),
+        address,
+        now: at.unwrap_or(ground.now),
+        folded,
     };
-    let mut explanation = match world.service(&target.service).map(known) {
-        None => unknown_target(unknown_service(world, &target.service)),
-        Some(None) => unknown_target(unknown_port(world, &target)),
-        Some(Some((service, port))) => {
-            let target = ServicePort {
-                service: target.service.clone(),
-                port: port.name.clone(),
-            };
-            let asked = Asked {
-                ground,
-                source,
-                target: &target,
-                now: at.unwrap_or(ground.now),
-                folded,
-            };
-            asked.judge(&service, &port, request)
-        }
+    let (target, mut explanation) = match &target {
+        Target::Service(target) => asked.explain(target, request),
+        Target::Host(host) => match asked.find(host)? {
+            Some(target) => asked.explain(&target, request),
+            None => {
+                let hint = format!("no external service has {host}");
+                (host.to_string(), unknown_target(hint))
+            }
+        },
     };
     explanation.source = source.to_string();
-    explanation.target = target.to_string();
+    explanation.target = target;
     Ok(explanation)
 }
 
@@ -138,21 +141,81 @@ fn is_about_form(reason: v1::Reason) -> bool {
     )
 }
 
-/// A question whose target exists.
+/// A question, its target apart.
 struct Asked<'a> {
     ground: &'a Ground<'a>,
     source: Source<'a>,
-    target: &'a ServicePort,
+    outside: &'a OutsideServices,
+    /// The host outside that it asks for.
+    host: Option<&'a HostPort>,
+    address: Option<IpAddr>,
     now: Timestamp,
     /// What the path is one instance of.
     folded: Option<&'a FoldedPath>,
 }
 
 impl Asked<'_> {
+    fn find(&self, host: &HostPort) -> Result<Option<ServicePort>, MeshName> {
+        let world = self.ground.world;
+        let is_namespace = |text: &str| {
+            let mut services = world.services();
+            services.any(|(name, _)| name.namespace.as_str() == text)
+        };
+        let is_open = |target: &ServicePort| self.is_open(target);
+        host.find(&world.trust_domain, is_namespace, self.outside, is_open)
+    }
+
+    /// Whether the source has the port in its view.
+    fn is_open(&self, target: &ServicePort) -> bool {
+        let world = self.ground.world;
+        let Some(id) = self.source.identity() else {
+            return false;
+        };
+        let learns = world.learn_until(&target.service.namespace);
+        let by_learning =
+            learns.is_some_and(|until| self.now < until) && local_workload(world, id).is_some();
+        let by_rule = |entry: &Arc<Entry>| {
+            let rules = rules_for(world, entry, id, self.now);
+            rules.iter().any(|rule| rule.matches_port(&target.port))
+        };
+        by_learning || world.entry(&target.service).is_some_and(by_rule)
+    }
+
+    /// What is said about a target, by its name.
+    fn explain(
+        &self,
+        target: &ServicePort,
+        request: &v1::ExplainRequest,
+    ) -> (String, v1::Explanation) {
+        let world = self.ground.world;
+        let known = |service: &Arc<Service>| {
+            let port = service.port_called(target.port.as_str())?;
+            Some((Arc::clone(service), port.clone()))
+        };
+        match world.service(&target.service).map(known) {
+            None => {
+                let hint = unknown_service(world, &target.service);
+                (target.to_string(), unknown_target(hint))
+            }
+            Some(None) => {
+                let hint = unknown_port(world, target);
+                (target.to_string(), unknown_target(hint))
+            }
+            Some(Some((service, port))) => {
+                let target = ServicePort {
+                    service: target.service.clone(),
+                    port: port.name.clone(),
+                };
+                let judged = self.judge((&service, &port), &target, request);
+                (target.to_string(), judged)
+            }
+        }
+    }
+
     fn judge(
         &self,
-        service: &Service,
-        port: &Port,
+        (service, port): (&Service, &Port),
+        target: &ServicePort,
         request: &v1::ExplainRequest,
     ) -> v1::Explanation {
         let distrust = &self.ground.world.distrust;
@@ -170,10 +233,19 @@ impl Asked<'_> {
             .next()
             .filter(|path| !path.is_empty())
             .unwrap_or("/");
-        let http = (port.protocol.is_http() && !request.method.is_empty()).then(|| HttpRequest {
+        let stated = Some(request.host.as_str()).filter(|host| !host.is_empty());
+        let host = self.host.map(|asked| &*asked.host);
+        let outside = Leads::of(self.outside, target, host, stated, self.address);
+        let authority = match stated {
+            Some(stated) => Some(stated.to_owned()),
+            None => outside.authority(target),
+        };
+        // A tunnel to a port that is not HTTP is asked for by CONNECT, outside of the mesh.
+        let is_http = port.protocol.is_http() || service.external.is_some();
+        let http = (is_http && !request.method.is_empty()).then(|| HttpRequest {
             method: &request.method,
             path,
-            authority: Some(request.host.as_str()).filter(|host| !host.is_empty()),
+            authority: authority.as_deref(),
             headers: &headers,
             upgrade: Some(request.upgrade.as_str()).filter(|upgrade| !upgrade.is_empty()),
             connect: request.method == "CONNECT",
@@ -181,20 +253,18 @@ impl Asked<'_> {
         let question = Question {
             trust_domain: &self.ground.world.trust_domain,
             source: self.source,
-            target: self.target,
+            target,
             quarantined: self.is_quarantined(service),
-            learn_until: self
-                .ground
-                .world
-                .learn_until(&self.target.service.namespace),
+            learn_until: self.ground.world.learn_until(&target.service.namespace),
             http,
             encoded_slashes: encoded_slashes(service.encoded_slashes),
             now: self.now,
             folded: self.folded,
+            outside: Some(outside),
             known_workloads: &known_workloads(self.ground),
         };
-        let Some(entry) = self.ground.world.entry(&self.target.service) else {
-            return unknown_target(unknown_service(self.ground.world, &self.target.service));
+        let Some(entry) = self.ground.world.entry(&target.service) else {
+            return unknown_target(unknown_service(self.ground.world, &target.service));
         };
         self.both_sides(entry, &question)
     }
@@ -251,16 +321,6 @@ fn read_source(world: &World, text: &str) -> Result<OwnedSource, NameError> {
     let workload: WorkloadName = text.parse()?;
     let id = SpiffeId::for_workload(&world.trust_domain, &workload);
     Ok(OwnedSource::Identity(id))
-}
-
-/// By its name, or by the number that clients use.
-fn find_port<'a>(service: &'a Service, text: &str) -> Option<&'a Port> {
-    let named = service.ports.iter().find(|port| port.name.as_str() == text);
-    named.or_else(|| {
-        text.parse()
-            .ok()
-            .and_then(|number| service.port_numbered(number))
-    })
 }
 
 /// Whoever offers a service or has joined: only another name is likely to be a typo.

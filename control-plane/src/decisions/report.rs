@@ -1,74 +1,67 @@
 //! What a sidecar may report: refusals to which itself was a party, at a bounded rate, in bounded words.
 
 use jiff::Timestamp;
-use weft_identity::{DnsLabel, ServiceName, SpiffeId, WorkloadName};
+use weft_identity::{DnsLabel, ServiceName, SpiffeId};
 use weft_wire::{read_timestamp, v1, write_timestamp};
 
 use crate::escape;
+use crate::reporter::Reporter;
 use crate::reports::{Limits, Rate};
-use crate::world::World;
 
-/// Who reports, and what is known of the mesh.
-pub(super) struct Reporter<'a> {
-    pub(super) id: &'a SpiffeId,
-    pub(super) workload: &'a WorkloadName,
-    pub(super) world: &'a World,
-    pub(super) now: Timestamp,
+/// The decision as it is stored; `None`: it is not readable, or not the reporter's to tell.
+pub(super) fn read(reporter: &Reporter<'_>, decision: v1::Decision) -> Option<v1::Decision> {
+    let is_readable = is_decision_id(&decision.id)
+        && !matches!(
+            v1::Reason::try_from(decision.reason),
+            Ok(v1::Reason::Unspecified) | Err(_)
+        )
+        && (decision.source.is_empty() || decision.source.parse::<SpiffeId>().is_ok())
+        && (decision.service.is_empty() || decision.service.parse::<ServiceName>().is_ok())
+        && (decision.port.is_empty() || DnsLabel::is_valid(&decision.port));
+    if !is_readable || !is_party(reporter, &decision) {
+        return None;
+    }
+    let last_seen = past(reporter, decision.last_seen);
+    Some(v1::Decision {
+        port: port_name(reporter, &decision).unwrap_or(decision.port),
+        method: escape::line(&decision.method, METHOD_CHARS),
+        path: escape::line(&decision.path, PATH_CHARS),
+        host: escape::line(&decision.host, HOST_CHARS),
+        upgrade: escape::line(&decision.upgrade, METHOD_CHARS),
+        detail: escape::line(&decision.detail, DETAIL_CHARS),
+        count: decision.count.max(1),
+        first_seen: Some(write_timestamp(
+            past(reporter, decision.first_seen).min(last_seen),
+        )),
+        last_seen: Some(write_timestamp(last_seen)),
+        reported_by: reporter.id.to_string(),
+        ..decision
+    })
 }
 
-impl Reporter<'_> {
-    /// The decision as it is stored; `None`: it is not readable, or not the reporter's to tell.
-    pub(super) fn read(&self, decision: v1::Decision) -> Option<v1::Decision> {
-        let is_readable = is_decision_id(&decision.id)
-            && !matches!(
-                v1::Reason::try_from(decision.reason),
-                Ok(v1::Reason::Unspecified) | Err(_)
-            )
-            && (decision.source.is_empty() || decision.source.parse::<SpiffeId>().is_ok())
-            && (decision.service.is_empty() || decision.service.parse::<ServiceName>().is_ok())
-            && (decision.port.is_empty() || DnsLabel::is_valid(&decision.port));
-        if !is_readable || !self.is_party(&decision) {
-            return None;
+/// A client tells of its own calls, a server of calls to what it offers.
+fn is_party(reporter: &Reporter<'_>, decision: &v1::Decision) -> bool {
+    match v1::Side::try_from(decision.side) {
+        Ok(v1::Side::Client) => decision.source == reporter.id.as_str(),
+        Ok(v1::Side::Server) if decision.service.is_empty() => true,
+        Ok(v1::Side::Server) => {
+            let service = decision.service.parse();
+            service.is_ok_and(|service| reporter.may_offer(&service))
         }
-        let last_seen = self.past(decision.last_seen);
-        Some(v1::Decision {
-            method: escape::line(&decision.method, METHOD_CHARS),
-            path: escape::line(&decision.path, PATH_CHARS),
-            host: escape::line(&decision.host, HOST_CHARS),
-            upgrade: escape::line(&decision.upgrade, METHOD_CHARS),
-            detail: escape::line(&decision.detail, DETAIL_CHARS),
-            count: decision.count.max(1),
-            first_seen: Some(write_timestamp(
-                self.past(decision.first_seen).min(last_seen),
-            )),
-            last_seen: Some(write_timestamp(last_seen)),
-            reported_by: self.id.to_string(),
-            ..decision
-        })
+        Ok(v1::Side::Unspecified) | Err(_) => false,
     }
+}
 
-    /// A client tells of its own calls, a server of calls to what it offers.
-    fn is_party(&self, decision: &v1::Decision) -> bool {
-        match v1::Side::try_from(decision.side) {
-            Ok(v1::Side::Client) => decision.source == self.id.as_str(),
-            Ok(v1::Side::Server) if decision.service.is_empty() => true,
-            Ok(v1::Side::Server) => {
-                let service = decision
-                    .service
-                    .parse()
-                    .ok()
-                    .and_then(|name| self.world.service(&name));
-                service.is_some_and(|service| service.may_be_offered_by(self.workload))
-            }
-            Ok(v1::Side::Unspecified) | Err(_) => false,
-        }
-    }
+/// `None`: it is told as it came.
+fn port_name(reporter: &Reporter<'_>, decision: &v1::Decision) -> Option<String> {
+    let service = decision.service.parse().ok()?;
+    let told = decision.port.parse().ok()?;
+    Some(reporter.port_name(&service, &told).to_string())
+}
 
-    /// No refusal lies in the future.
-    fn past(&self, time: Option<prost_types::Timestamp>) -> Timestamp {
-        let time = time.and_then(|time| read_timestamp(&time).ok());
-        time.unwrap_or(self.now).min(self.now)
-    }
+fn past(reporter: &Reporter<'_>, time: Option<prost_types::Timestamp>) -> Timestamp {
+    let time = time.and_then(|time| read_timestamp(&time).ok());
+    reporter.past(time.unwrap_or(reporter.now))
 }
 
 /// 26 characters of Crockford's base32, a ULID.

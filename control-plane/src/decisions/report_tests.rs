@@ -22,7 +22,7 @@ async fn read(workload: &str, decision: v1::Decision) -> Option<v1::Decision> {
         world: &mesh.views.world(),
         now: Timestamp::now(),
     };
-    reporter.read(decision)
+    super::read(&reporter, decision)
 }
 
 #[tokio::test]
@@ -46,6 +46,26 @@ async fn only_a_party_to_a_decision_may_report_it() {
         .await
         .is_none()
     );
+}
+
+#[tokio::test]
+async fn a_port_that_the_client_knows_by_its_number_is_stored_by_its_name() {
+    for (service, told, stored) in [
+        ("shop/orders", "80", "http"),
+        ("shop/orders", "http", "http"),
+        ("shop/orders", "81", "admin"),
+        ("shop/orders", "82", "82"),
+        ("shop/nothing", "80", "80"),
+        ("", "", ""),
+    ] {
+        let decision = v1::Decision {
+            service: service.to_owned(),
+            port: told.to_owned(),
+            ..decision()
+        };
+        let read = read("web", decision).await.unwrap();
+        assert_eq!(read.port, stored, "{service}:{told}");
+    }
 }
 
 #[tokio::test]

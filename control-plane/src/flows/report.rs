@@ -1,79 +1,73 @@
 //! What a sidecar may report: flows to which itself was a party, that say nothing but what rules can ask.
 //!
 //! Invariant: what a workload tells of others' calls to it, it may tell as it likes, for it decides about them; of its own calls it
-//! may tell only that its own sidecar refused them. Who could report that it had been let in could talk an operator into a rule.
+//! may tell only that its own sidecar refused them, or let them out of the mesh where they may go. Who could report that it had been let
+//! in could talk an operator into a rule.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use prost::Message;
-use weft_identity::{SpiffeId, WorkloadName};
 use weft_policy::{Flow, Judged};
 use weft_wire::v1;
 
+use crate::reporter::Reporter;
 use crate::reports::{Limits, Rate};
 use crate::store::{FlowReport, Loss};
-use crate::world::World;
 
-/// Who reports, and what is known of the mesh.
-pub(super) struct Reporter<'a> {
-    pub(super) id: &'a SpiffeId,
-    pub(super) workload: &'a WorkloadName,
-    pub(super) world: &'a World,
-    pub(super) now: Timestamp,
+/// What of a report is stored; the rest is counted.
+pub(super) fn read(reporter: &Reporter<'_>, request: &v1::ReportFlowsRequest) -> FlowReport {
+    let mut refused = 0_u64;
+    let mut flows = Vec::with_capacity(request.flows.len());
+    for message in &request.flows {
+        match flow(reporter, message) {
+            Some(flow) => flows.push(flow),
+            None => refused = refused.saturating_add(message.count),
+        }
+    }
+    let loss = request.loss.unwrap_or_default();
+    FlowReport {
+        reporter: reporter.id.to_string(),
+        run: request.run,
+        sequence: request.sequence,
+        flows,
+        sidecar: Loss {
+            dropped: loss.dropped,
+            folded: loss.folded,
+        },
+        refused,
+    }
 }
 
-impl Reporter<'_> {
-    /// What of a report is stored; the rest is counted.
-    pub(super) fn read(&self, request: &v1::ReportFlowsRequest) -> FlowReport {
-        let mut refused = 0_u64;
-        let mut flows = Vec::with_capacity(request.flows.len());
-        for message in &request.flows {
-            match self.flow(message) {
-                Some(flow) => flows.push(flow),
-                None => refused = refused.saturating_add(message.count),
-            }
-        }
-        let loss = request.loss.unwrap_or_default();
-        FlowReport {
-            reporter: self.id.to_string(),
-            run: request.run,
-            sequence: request.sequence,
-            flows,
-            sidecar: Loss {
-                dropped: loss.dropped,
-                folded: loss.folded,
-            },
-            refused,
-        }
+/// `None`: it cannot be read, or is not the reporter's to tell.
+fn flow(reporter: &Reporter<'_>, message: &v1::Flow) -> Option<Flow> {
+    if message.encoded_len() > FLOW_BYTES {
+        return None;
     }
-
-    /// `None`: it cannot be read, or is not the reporter's to tell.
-    fn flow(&self, message: &v1::Flow) -> Option<Flow> {
-        if message.encoded_len() > FLOW_BYTES {
-            return None;
-        }
-        let flow = Flow::try_from(message).ok()?;
-        if !self.is_party(&flow) {
-            return None;
-        }
-        // No flow lies in the future, or began before what is kept.
-        let last_seen = flow.last_seen.min(self.now);
-        let earliest = last_seen.saturating_sub(LONGEST).unwrap_or(last_seen);
-        Some(Flow {
-            first_seen: flow.first_seen.min(last_seen).max(earliest),
-            last_seen,
-            ..flow
-        })
+    let mut flow = Flow::try_from(message).ok()?;
+    if !is_party(reporter, &flow) {
+        return None;
     }
+    let target = &mut flow.key.target;
+    target.port = reporter.port_name(&target.service, &target.port);
+    // No flow began before what is kept.
+    let last_seen = reporter.past(flow.last_seen);
+    let earliest = last_seen.saturating_sub(LONGEST).unwrap_or(last_seen);
+    Some(Flow {
+        first_seen: flow.first_seen.min(last_seen).max(earliest),
+        last_seen,
+        ..flow
+    })
+}
 
-    fn is_party(&self, flow: &Flow) -> bool {
-        let service = self.world.service(&flow.key.target.service);
-        if service.is_some_and(|service| service.may_be_offered_by(self.workload)) {
-            return true;
-        }
-        // What reaches a server is told by that server.
-        match flow.key.judged {
-            Judged::Denied(_) => flow.key.source == *self.id,
-            Judged::Allowed(_) | Judged::Learned(_) => false,
+fn is_party(reporter: &Reporter<'_>, flow: &Flow) -> bool {
+    if reporter.may_offer(&flow.key.target.service) {
+        return true;
+    }
+    let is_own = flow.key.source == *reporter.id;
+    // What reaches a server is told by that server.
+    match flow.key.judged {
+        Judged::Denied(_) => is_own,
+        Judged::Allowed(_) | Judged::Learned(_) => {
+            is_own && reporter.may_call_outside(&flow.key.target)
         }
     }
 }

@@ -1,8 +1,9 @@
+use jiff::Timestamp;
 use prost_types::Timestamp as Moment;
 use weft_wire::v1::flow::{Judged as Verdict, Traffic};
 
 use super::*;
-use crate::fixture::{Mesh, id};
+use crate::fixture::{Mesh, allow, id, outside};
 use crate::reports::Reports;
 
 fn flow(source: &str, service: &str, judged: Verdict) -> v1::Flow {
@@ -29,7 +30,13 @@ fn denied() -> Verdict {
 }
 
 async fn read(workload: &str, flows: Vec<v1::Flow>) -> FlowReport {
-    let mesh = Mesh::shop().await;
+    let mut mesh = Mesh::shop().await;
+    mesh.put([
+        outside("bank"),
+        allow("web-bank", "bank", &["shop/web"]),
+        outside("shut"),
+    ])
+    .await;
     let id = id(workload);
     let reporter = Reporter {
         id: &id,
@@ -37,12 +44,13 @@ async fn read(workload: &str, flows: Vec<v1::Flow>) -> FlowReport {
         world: &mesh.views.world(),
         now: Timestamp::now(),
     };
-    reporter.read(&v1::ReportFlowsRequest {
+    let request = v1::ReportFlowsRequest {
         run: 1,
         sequence: 1,
         flows,
         loss: None,
-    })
+    };
+    super::read(&reporter, &request)
 }
 
 #[tokio::test]
@@ -60,6 +68,13 @@ async fn row_11_a_workload_tells_flows_to_what_it_offers_and_its_own_refused_cal
             flow("web", "api", Verdict::Learned(v1::Reason::NoRule.into())),
             false,
         ),
+        // Nobody but the caller's sidecar is on the way outside; a rule must open it.
+        ("web", flow("web", "bank", allowed()), true),
+        ("web", flow("web", "bank", denied()), true),
+        ("web", flow("web", "shut", allowed()), false),
+        ("web", flow("web", "shut", denied()), true),
+        ("api", flow("web", "bank", allowed()), false),
+        ("api", flow("api", "bank", allowed()), false),
         // Others' calls to others.
         ("web", flow("api", "orders", denied()), false),
         ("web", flow("api", "orders", allowed()), false),
@@ -70,6 +85,23 @@ async fn row_11_a_workload_tells_flows_to_what_it_offers_and_its_own_refused_cal
         let report = read(reporter, vec![flow.clone()]).await;
         assert_eq!(report.flows.len() == 1, is_taken, "{reporter}: {flow:?}");
         assert_eq!(report.refused, if is_taken { 0 } else { 3 });
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_the_client_knows_by_its_number_is_stored_by_its_name() {
+    for (told, stored) in [
+        ("80", "http"),
+        ("http", "http"),
+        ("81", "admin"),
+        ("82", "82"),
+    ] {
+        let flow = v1::Flow {
+            port: told.to_owned(),
+            ..flow("web", "orders", denied())
+        };
+        let report = read("web", vec![flow]).await;
+        assert_eq!(report.flows[0].key.target.port.as_str(), stored, "{told}");
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weft_identity::TrustDomain;
+use weft_identity::{ServiceName, ServicePort, TrustDomain};
 
 use crate::address::{AddressKind, Cidr, may_dial};
 use crate::host::{HostName, HostPattern};
@@ -93,6 +93,25 @@ impl External {
         }
         Ok(())
     }
+}
+
+/// The port that a host and a number name: of several services the one that names the host most precisely, then the first by name.
+pub fn named<'s>(
+    services: impl Iterator<Item = (&'s ServiceName, &'s External, &'s [Port])>,
+    host: &HostName,
+    number: u16,
+) -> Option<ServicePort> {
+    let naming = services.filter_map(|(service, external, ports)| {
+        let precision = external.precision(host)?;
+        let port = ports.iter().find(|port| port.port == number)?;
+        Some((precision, service, port))
+    });
+    let (_, service, port) = naming
+        .min_by(|(one, first, _), (two, second, _)| two.cmp(one).then_with(|| first.cmp(second)))?;
+    Some(ServicePort {
+        service: service.clone(),
+        port: port.name.clone(),
+    })
 }
 
 /// Hosts and ports that two external services share: at the proxy, the more precise one is meant.

@@ -31,7 +31,7 @@ pub use documents::{
     ServiceSpec, ServiceType, TcpProbeSpec,
 };
 pub use endpoint::{Endpoint, Health, InstanceError, check_address, check_instance};
-pub use external::{External, overlaps};
+pub use external::{External, named, overlaps};
 pub use host::{HostError, HostName, HostPattern};
 pub use invalid::{Invalid, Problem};
 pub use length::{Length, LengthError};

@@ -146,6 +146,16 @@ impl Service {
         self.ports.iter().find(|port| port.port == number)
     }
 
+    /// The port by its name, or by the number that clients use where they know no more of it.
+    pub fn port_called(&self, text: &str) -> Option<&Port> {
+        let named = self.ports.iter().find(|port| port.name.as_str() == text);
+        named.or_else(|| {
+            text.parse()
+                .ok()
+                .and_then(|number| self.port_numbered(number))
+        })
+    }
+
     pub fn may_be_offered_by(&self, workload: &WorkloadName) -> bool {
         self.workloads.binary_search(workload).is_ok()
     }

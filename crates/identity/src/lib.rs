@@ -32,7 +32,7 @@ pub use ca::{CaError, Intermediate, IssuedSvid, Root, RootParts, SvidRequest};
 pub use csr::{CsrError, KeyAndCsr, PublicKey, new_key_and_csr, read_csr};
 pub use name::{
     DnsLabel, NameError, NameKind, Problem, RuleName, ServiceName, ServicePort, WorkloadName,
-    parse_mesh_host, parse_server_name, server_name, split_mesh_host,
+    is_mesh_host, parse_mesh_host, parse_server_name, server_name, split_mesh_host,
 };
 pub use revocation::Revocations;
 pub use seal::{SealError, WrappingKey, WrappingKeyError, open, seal};

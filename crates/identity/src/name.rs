@@ -289,6 +289,24 @@ pub fn split_mesh_host<'h>(
         .or_else(|| short(host))
 }
 
+/// Whether a host can only be a name of the mesh: it lies in the trust domain, or in a namespace that the mesh has. `is_namespace` is
+/// asked in the case in which the host is written.
+pub fn is_mesh_host(
+    host: &str,
+    trust_domain: &TrustDomain,
+    is_namespace: impl Fn(&str) -> bool,
+) -> bool {
+    let Some((name, namespace)) = split_mesh_host(host, trust_domain) else {
+        let domain = trust_domain.as_str();
+        return host.len().checked_sub(domain.len()).is_some_and(|at| {
+            host.get(at..)
+                .is_some_and(|end| end.eq_ignore_ascii_case(domain))
+                && (at == 0 || host.get(..at).is_some_and(|before| before.ends_with('.')))
+        });
+    };
+    name.len() + 1 + namespace.len() < host.len() || is_namespace(namespace)
+}
+
 fn is_label_in_any_case(text: &str) -> bool {
     let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     (1..=LABEL_LIMIT).contains(&text.len())

@@ -3,7 +3,14 @@
 //! Invariant: a value of either type is in the one canonical spelling (lower-case scheme and trust domain, no empty, dot or
 //! trailing segment), so equal text means equal identity.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    num::NonZeroUsize,
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::name::{DnsLabel, NameError, NameKind, Problem, WorkloadName, string_form};
 
@@ -29,11 +36,13 @@ impl FromStr for TrustDomain {
 }
 
 /// One identity, for example `spiffe://weft.local/ns/shop/sa/web`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone)]
 pub struct SpiffeId {
     text: Arc<str>,
-    /// Where the path begins in `text`; equal texts have equal starts.
+    /// Where the path begins in `text`.
     path_start: usize,
+    /// Where the workload's name begins in `text`, if the path has the workloads' layout: decisions ask for it each time.
+    name_start: Option<NonZeroUsize>,
 }
 
 impl SpiffeId {
@@ -54,9 +63,20 @@ impl SpiffeId {
 
     /// `path` comes from this file's layouts only, so it needs no check; the longest (255 + 2 × 63 bytes) is within the limit.
     fn from_parts(trust_domain: &TrustDomain, path: &str) -> Self {
+        Self::new(
+            format!("{SCHEME}{trust_domain}{path}").into(),
+            SCHEME.len() + trust_domain.as_str().len(),
+        )
+    }
+
+    fn new(text: Arc<str>, path_start: usize) -> Self {
+        let path = text.get(path_start..).unwrap_or_default();
+        let name = workload_layout(path).map(|(_, name)| name);
+        let name_start = name.and_then(|name| NonZeroUsize::new(text.len() - name.len()));
         Self {
-            text: format!("{SCHEME}{trust_domain}{path}").into(),
-            path_start: SCHEME.len() + trust_domain.as_str().len(),
+            text,
+            path_start,
+            name_start,
         }
     }
 
@@ -95,10 +115,9 @@ impl SpiffeId {
 
     /// Namespace and name of a workload without an allocation; both are DNS labels.
     pub fn workload_parts(&self) -> Option<(&str, &str)> {
-        // no label holds a `/`
-        let (namespace, rest) = self.path().strip_prefix("/ns/")?.split_once('/')?;
-        let name = rest.strip_prefix("sa/")?;
-        (DnsLabel::is_valid(namespace) && DnsLabel::is_valid(name)).then_some((namespace, name))
+        let name_start = self.name_start?.get();
+        let namespace = self.path_start + NAMESPACE.len()..name_start - SERVICE_ACCOUNT.len();
+        Some((self.text.get(namespace)?, self.text.get(name_start..)?))
     }
 
     pub fn operator(&self) -> Option<DnsLabel> {
@@ -130,11 +149,43 @@ impl FromStr for SpiffeId {
         if let Some(problem) = trust_domain_problem(trust_domain).or_else(|| path_problem(path)) {
             return Err(error(problem));
         }
-        Ok(Self {
-            text: text.into(),
-            path_start: SCHEME.len() + trust_domain.len(),
-        })
+        Ok(Self::new(text.into(), SCHEME.len() + trust_domain.len()))
     }
+}
+
+// Equal texts have equal parts, so the text is all that is compared.
+
+impl PartialEq for SpiffeId {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for SpiffeId {}
+
+impl Hash for SpiffeId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl PartialOrd for SpiffeId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SpiffeId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+/// Namespace and name, of a path with the workloads' layout.
+fn workload_layout(path: &str) -> Option<(&str, &str)> {
+    // no label holds a `/`
+    let (namespace, name) = path.strip_prefix(NAMESPACE)?.split_once(SERVICE_ACCOUNT)?;
+    (DnsLabel::is_valid(namespace) && DnsLabel::is_valid(name)).then_some((namespace, name))
 }
 
 /// SPIFFE-ID §2.1.
@@ -182,6 +233,8 @@ impl fmt::Display for SpiffeId {
 }
 
 const SCHEME: &str = "spiffe://";
+const NAMESPACE: &str = "/ns/";
+const SERVICE_ACCOUNT: &str = "/sa/";
 const CONTROL_PLANE_PATH: &str = "/ns/weft/sa/control-plane";
 const OPERATOR_PREFIX: &str = "/operator/";
 /// SPIFFE-ID §2.3: at most this many bytes need be supported, and more must not be made.

@@ -2,15 +2,16 @@
 //!
 //! Invariant: the judge is `policy`'s own; here its inputs are gathered and nothing is decided.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_catalog::Protocol;
 use weft_identity::{ServicePort, TrustDomain, WorkloadName};
 use weft_policy::{
-    Explanation, HttpRequest, Question, Reason, ServiceFacts, Source, World, explain,
+    Explanation, HttpRequest, Leads, MeshName, Near, Question, Reason, Source, Target, World,
+    explain,
 };
-use weft_wire::{Kind, Resource, Spec, encoded_slashes, v1};
+use weft_wire::{Kind, OutsideServices, Resource, Spec, service_facts, v1};
 
 use crate::client::{Client, refused};
 
@@ -19,31 +20,17 @@ pub(crate) fn world<'r>(
     trust_domain: &TrustDomain,
     resources: impl IntoIterator<Item = &'r Resource>,
 ) -> World {
-    let mut world = World {
-        trust_domain: trust_domain.clone(),
-        rules: Vec::new(),
-        quarantines: Vec::new(),
-        learning: BTreeMap::new(),
-        services: BTreeMap::new(),
-    };
+    let mut world = World::empty(trust_domain.clone());
+    let mut services = Vec::new();
     for resource in resources {
         match &resource.spec {
             Spec::Mesh(_) => {}
             Spec::Service(service) => {
-                let facts = ServiceFacts {
-                    workloads: service.workloads.clone(),
-                    ports: service.ports.iter().map(|port| port.name.clone()).collect(),
-                    opaque_ports: service
-                        .ports
-                        .iter()
-                        .filter(|port| port.protocol == Protocol::Tcp)
-                        .map(|port| port.name.clone())
-                        .collect(),
-                    encoded_slashes: encoded_slashes(service.encoded_slashes),
-                };
+                let facts = service_facts(service);
                 world.services.insert(service.name.clone(), facts);
+                services.push(Arc::new(service.clone()));
             }
-            Spec::Allow(rule) => world.rules.push(std::sync::Arc::clone(rule)),
+            Spec::Allow(rule) => world.rules.push(Arc::clone(rule)),
             Spec::Quarantine(quarantine) => world.quarantines.push(quarantine.clone()),
             Spec::NamespaceSettings(settings) => {
                 let until = settings.learn_until();
@@ -52,20 +39,30 @@ pub(crate) fn world<'r>(
             }
         }
     }
+    world.outside = Some(Arc::new(OutsideServices::of(services)));
     world
 }
 
 /// One question put to a world.
 pub(crate) struct Asked<'a> {
     pub(crate) source: Source<'a>,
-    pub(crate) target: &'a ServicePort,
+    pub(crate) target: &'a Target,
     pub(crate) http: Option<HttpRequest<'a>>,
+    /// What a host outside leads to.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) now: Timestamp,
 }
 
-/// Explains what a world says, as a sidecar in it would decide.
-pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
-    let service = &asked.target.service;
+/// Explains what a world says, as a sidecar in it would decide; and which port it was about, if there is one.
+pub(crate) fn explain_in(
+    world: &World,
+    asked: &Asked<'_>,
+) -> Result<(Option<ServicePort>, Explanation), MeshName> {
+    let Some(target) = world.find(asked.source, asked.target, asked.now)? else {
+        let hint = format!("no external service has {}", asked.target);
+        return Ok((None, unknown(Vec::new(), hint)));
+    };
+    let service = &target.service;
     let facts = world.services.get(service);
     let mut known: Vec<WorkloadName> = world
         .services
@@ -74,32 +71,49 @@ pub(crate) fn explain_in(world: &World, asked: &Asked<'_>) -> Explanation {
         .collect();
     known.sort();
     known.dedup();
+    let stated = asked.http.as_ref().and_then(|http| http.authority);
+    let outside = world.outside.as_deref().map(|services| {
+        let host = asked.target.host().map(|asked| &*asked.host);
+        Leads::of(services, &target, host, stated, asked.address)
+    });
+    let authority = match (&outside, stated) {
+        (Some(outside), None) => outside.authority(&target),
+        (_, stated) => stated.map(str::to_owned),
+    };
+    let http = asked.http.map(|http| HttpRequest {
+        authority: authority.as_deref(),
+        ..http
+    });
     let question = Question {
         trust_domain: &world.trust_domain,
         source: asked.source,
-        target: asked.target,
+        target: &target,
         quarantined: world.is_quarantined(asked.source, service),
         learn_until: world.learn_until(service),
-        http: asked.http,
+        http,
         encoded_slashes: facts.map(|facts| facts.encoded_slashes).unwrap_or_default(),
         now: asked.now,
         folded: None,
+        outside,
         known_workloads: &known,
     };
     let explanation = explain(&world.rules, &question);
-    let is_served = world.services.is_empty()
-        || facts.is_some_and(|facts| facts.ports.contains(&asked.target.port));
-    if is_served {
-        return explanation;
+    if world.has_port(&target) {
+        return Ok((Some(target), explanation));
     }
+    let hint = format!("no service offers {target}");
+    Ok((Some(target), unknown(explanation.nearest, hint)))
+}
+
+fn unknown(nearest: Vec<Near>, hint: String) -> Explanation {
     Explanation {
         allowed: false,
         rule: None,
         reason: Some(Reason::UnknownTarget),
         learn_until: None,
+        nearest,
         suggested_yaml: None,
-        hints: vec![format!("no service offers {}", asked.target)],
-        ..explanation
+        hints: vec![hint],
     }
 }
 

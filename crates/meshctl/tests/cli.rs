@@ -108,6 +108,21 @@ spec:
   http: [{methods: [GET], paths: [\"/orders/**\"]}]
 ";
 
+const OUTSIDE: &str = "\
+apiVersion: weft.dev/v1
+kind: Service
+metadata: {name: payments, namespace: shop}
+spec:
+  type: External
+  hosts: [api.pay.example, \"*.files.example\"]
+  ports: [{name: https, port: 443, protocol: tls}]
+---
+apiVersion: weft.dev/v1
+kind: Allow
+metadata: {name: web-pays, namespace: shop}
+spec: {to: {service: payments, ports: [https]}, from: [shop/web]}
+";
+
 fn test_document(expect: &str) -> String {
     format!(
         "---\napiVersion: weft.dev/v1\nkind: PolicyTest\nmetadata: {{name: t}}\nspec:\n  cases:\n  - {{name: web reads, \
@@ -419,6 +434,37 @@ fn policy_explain_takes_an_address_and_says_that_no_sidecar_accepts_it() {
     }
     // Whoever has an identity is not matched by addresses.
     assert_eq!(code(&explain("shop/web")), 1);
+}
+
+#[test]
+fn policy_explain_finds_the_service_of_a_host_outside_and_judges_where_it_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "world.yaml", OUTSIDE);
+    let explain = |arguments: &[&str]| {
+        let line = ["policy", "explain", "-f", "world.yaml", "-o", "json"];
+        let output = meshctl(folder.path(), &[&line[..], arguments].concat());
+        let verdict: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        (code(&output), verdict)
+    };
+    let (exit, allowed) = explain(&["shop/web", "API.pay.example:443"]);
+    assert_eq!((exit, &allowed["rule"]), (0, &"shop/web-pays".into()));
+    assert_eq!(allowed["target"], "shop/payments:https");
+    let private = ["shop/web", "api.pay.example:443", "--address", "10.0.0.1"];
+    let (exit, refused) = explain(&private);
+    assert_eq!((exit, &refused["reason"]), (1, &"forbiddenAddress".into()));
+    let hints = refused["hints"].to_string();
+    assert!(hints.contains("allowAddresses of shop/payments"), "{hints}");
+    let (exit, refused) = explain(&["shop/batch", "api.pay.example:443"]);
+    assert_eq!((exit, &refused["reason"]), (1, &"noRule".into()));
+    assert_eq!(refused["nearest"][0]["rule"], "shop/web-pays");
+    assert!(refused["suggestedYaml"].to_string().contains("shop/batch"));
+    let (exit, unknown) = explain(&["shop/web", "api.pay.example:80", "GET"]);
+    assert_eq!((exit, &unknown["reason"]), (1, &"unknownTarget".into()));
+    for wrong in ["payments.shop:443", "api.pay.example", "api.pay.example:x"] {
+        let line = ["policy", "explain", "-f", "world.yaml", "shop/web", wrong];
+        assert_eq!(code(&meshctl(folder.path(), &line)), 2, "{wrong}");
+    }
 }
 
 #[test]

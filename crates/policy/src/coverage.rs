@@ -19,7 +19,7 @@ use crate::flow::{Flow, Judged};
 use crate::propose::{Basis, LeftOut, Lesson, Proposed, propose, set_of, verdict_of};
 use crate::rule::{Mode, Rule};
 use crate::set::PolicySet;
-use crate::table::World;
+use crate::world::World;
 
 /// One rule and what used it. Rules come by name.
 #[derive(Debug, Clone)]

@@ -13,7 +13,10 @@ use crate::{
     hints::{hints, hints_of_source},
     http::{HttpCondition, PARTS},
     lists::Match,
-    request::{Condition, Connection, HeaderValue, HttpRequest, Reason, Verdict},
+    outside::Leads,
+    request::{
+        Condition, Connection, ConnectionVerdict, HeaderValue, HttpRequest, Reason, Verdict,
+    },
     rule::{Mode, Rule},
     set::PolicySet,
     sources::Source,
@@ -34,6 +37,8 @@ pub struct Question<'a> {
     pub http: Option<HttpRequest<'a>>,
     /// What the request's path is one instance of, where only that is known; it is shown and suggested in its place.
     pub folded: Option<&'a FoldedPath>,
+    /// Where it leads, if it may be outside of the mesh.
+    pub outside: Option<Leads<'a>>,
     pub encoded_slashes: EncodedSlashes,
     pub now: Timestamp,
     /// The workloads that exist, to find typos; empty: not known.
@@ -116,10 +121,33 @@ impl Question<'_> {
             port: &self.target.port,
             quarantined: self.quarantined,
         };
-        let Some(request) = &self.http else {
-            return set.decide_bytes(&connection, self.now);
+        let by_rules = |http: Option<HttpRequest<'_>>| match http {
+            Some(request) => set.decide_request(&connection, &request, self.now),
+            None => set.decide_bytes(&connection, self.now),
         };
-        set.decide_request(&connection, request, self.now)
+        let Some(outside) = &self.outside else {
+            return by_rules(self.http);
+        };
+        let is_outside = outside.services.port(self.target).is_some();
+        if is_outside && self.source.identity().is_none() {
+            // its caller's own sidecar is the only one there is, and knows who it is (sentence 77)
+            return Verdict::Deny(Reason::NoRule);
+        }
+        if let Some(reason) = outside.misleads(self.target, self.http) {
+            // Who may not call at all is told the same whatever was asked.
+            return match set.decide_connection(&connection, self.now) {
+                ConnectionVerdict::Deny(reason) => Verdict::Deny(reason),
+                ConnectionVerdict::Allow(_)
+                | ConnectionVerdict::NeedsHttp
+                | ConnectionVerdict::Learn(_) => Verdict::Deny(reason),
+            };
+        }
+        match by_rules(outside.seen(self.target, self.http)) {
+            Verdict::Allow(_) | Verdict::Learn(_) if outside.leads_astray(self.target) => {
+                Verdict::Deny(Reason::ForbiddenAddress)
+            }
+            verdict => verdict,
+        }
     }
 
     /// The path as far as it is known.

@@ -9,9 +9,8 @@ use crate::{
 
 pub(crate) fn hints(judged: &[Judged<'_>], question: &Question<'_>, reason: Reason) -> Vec<String> {
     let mut hints = Vec::new();
-    if let Some(hint) = hint_of_reason(reason) {
-        hints.push(hint.to_owned());
-    }
+    hints.extend(hint_of_reason(reason).map(str::to_owned));
+    hints.extend(hint_of_outside(question, reason));
     if judged.is_empty() && reason == Reason::NoRule {
         hints.push(format!("no rule is about {}", question.target.service));
     }
@@ -51,6 +50,36 @@ pub(crate) fn hints_of_source(question: &Question<'_>) -> Vec<String> {
     match question.source {
         Source::Identity(_) => Vec::new(),
         Source::Address(_) => vec![NO_PLAINTEXT.to_owned()],
+    }
+}
+
+/// What of a destination outside of the mesh refuses it.
+fn hint_of_outside(question: &Question<'_>, reason: Reason) -> Option<String> {
+    let service = &question.target.service;
+    question.outside?.services.port(question.target)?;
+    match reason {
+        Reason::Misdirected => Some(format!(
+            "spec.hosts of {service} do not name that host, or it is not the one that was asked for"
+        )),
+        Reason::WrongProtocol => Some(format!(
+            "port {} of {service} is declared for another protocol",
+            question.target.port
+        )),
+        Reason::UnknownTarget => Some(format!(
+            "bytes name no host, and {service} has no single exact one"
+        )),
+        Reason::ForbiddenAddress => Some(format!(
+            "the host may not lead there unless spec.allowAddresses of {service} lists it"
+        )),
+        Reason::NoRule
+        | Reason::Quarantined
+        | Reason::Revoked
+        | Reason::PathNotCanonical
+        | Reason::Malformed
+        | Reason::UpgradeNotAllowed
+        | Reason::PolicyUnreadable
+        | Reason::Stale
+        | Reason::Unauthenticated => None,
     }
 }
 

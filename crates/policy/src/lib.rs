@@ -26,6 +26,7 @@ pub mod import;
 mod learn;
 mod lint;
 mod lists;
+mod outside;
 mod path;
 mod pattern;
 mod preview;
@@ -39,6 +40,7 @@ mod sources;
 mod suggest;
 mod table;
 mod terms;
+mod world;
 
 pub use address::AddressRange;
 pub use canonical::{EncodedSlashes, is_canonical};
@@ -55,11 +57,12 @@ pub use header::{HeaderCondition, HeaderName, HeaderTest};
 pub use http::{HostPattern, HttpCondition, Method, Upgrade, host_of};
 pub use lint::{Warning, WarningKind, lint};
 pub use lists::{Match, NonEmpty};
+pub use outside::{Carries, HostPort, Leads, MeshName, Outside, OutsidePort, Target, TargetError};
 pub use path::PathPattern;
 pub use pattern::PatternError;
 pub use preview::{Cause, Change, Changed, Preview, Ruling, Side, Unchanged, Why, preview};
 pub use propose::{
-    Basis, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
+    Basis, Crowded, Evidence, Example, LeftOut, Lesson, NotProposed, Proposal, Proposed, propose,
 };
 pub use recorded::{
     FlowDocument, FlowDocumentError, HeaderDocument, RequestDocument, SeenDocument,
@@ -74,7 +77,6 @@ pub use rule::{
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
 pub use sources::{OwnedSource, Source, Sources};
-pub use table::{
-    Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec, ServiceFacts, World,
-};
+pub use table::{Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec};
 pub use terms::FlowTerms;
+pub use world::{ServiceFacts, World};

@@ -4,24 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_identity::{
-    DnsLabel, RuleName, ServiceName, ServicePort, SpiffeId, TrustDomain, WorkloadName,
-};
+use weft_identity::{RuleName, ServicePort, TrustDomain};
 
 use crate::{
-    canonical::EncodedSlashes,
     explain::Question,
     lists::NonEmpty,
+    outside::{Carries, Leads, MeshName, Target},
     request::{HttpRequest, Reason, Verdict},
-    rule::{Quarantine, Rule},
     set::PolicySet,
     source::SourcePattern,
-    sources::{OwnedSource, Source},
+    sources::OwnedSource,
+    world::World,
 };
 
 /// The kind as documents name it.
@@ -48,17 +45,21 @@ pub struct Case {
     /// The address of a plaintext source, which no sidecar accepts yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_address: Option<IpAddr>,
-    /// `namespace/service:port`.
-    pub to: ServicePort,
+    /// `namespace/service:port`, or `host:port` outside of the mesh as the HTTP proxy is asked for it.
+    pub to: Target,
     /// `GET` where other HTTP fields are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// As on the wire; `/` where other HTTP fields are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The request's `Host`.
+    /// The request's `Host`; on a port of `tls` the server name. Absent: the host of `to`, or the only one of its service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// An address that the host of an external service leads to; absent: none is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub address: Option<IpAddr>,
     /// In order; a name may come twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<CaseHeader>,
@@ -124,39 +125,21 @@ impl Case {
         from.chain(address).collect::<Vec<_>>().join(", ")
     }
 
-    pub fn is_http(&self) -> bool {
+    /// Whether it is about a request whatever it is asked of: a host alone may be the server name of TLS.
+    fn says_a_request(&self) -> bool {
         self.method.is_some()
             || self.path.is_some()
-            || self.host.is_some()
             || !self.headers.is_empty()
             || self.upgrade.is_some()
     }
 }
 
-/// What the cases are judged against.
-#[derive(Debug, Clone)]
-pub struct World {
-    pub trust_domain: TrustDomain,
-    pub rules: Vec<Arc<Rule>>,
-    pub quarantines: Vec<Quarantine>,
-    /// Namespaces that learn, each with the end of it.
-    pub learning: BTreeMap<DnsLabel, Timestamp>,
-    /// Empty: services are not known, so that each target is taken to exist.
-    pub services: BTreeMap<ServiceName, ServiceFacts>,
-}
-
-/// What a verdict needs to know of a `Service`.
-#[derive(Debug, Clone, Default)]
-pub struct ServiceFacts {
-    pub workloads: Vec<WorkloadName>,
-    pub ports: Vec<DnsLabel>,
-    /// Those of them that are declared to carry bytes, never HTTP.
-    pub opaque_ports: Vec<DnsLabel>,
-    pub encoded_slashes: EncodedSlashes,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// The port of a service that it was judged as; `None`: none was found.
+    pub target: Option<ServicePort>,
+    /// Whether it was judged as a request.
+    pub is_request: bool,
     pub verdict: Expect,
     pub rule: Option<RuleName>,
     pub reason: Option<Reason>,
@@ -175,46 +158,68 @@ impl World {
         cases
             .into_iter()
             .map(|case| {
-                let service = &case.to.service;
-                let set = sets.entry(service).or_insert_with(|| self.compile(service));
-                outcome(case, self.answer(case, set, case.at.unwrap_or(now)))
+                let asked = match Asked::of(case, self, case.at.unwrap_or(now)) {
+                    Ok(asked) => asked,
+                    Err(problem) => return Outcome::unanswered(&problem),
+                };
+                let Some(target) = asked.target.as_ref().filter(|target| self.has_port(target))
+                else {
+                    return asked.outcome(Verdict::Deny(Reason::UnknownTarget));
+                };
+                let set = sets.entry(target.service.clone());
+                let set = set.or_insert_with(|| self.compile(&target.service));
+                asked.outcome(asked.judge(self, set, target))
             })
             .collect()
     }
+}
 
-    fn compile(&self, service: &ServiceName) -> PolicySet {
-        PolicySet::compile(
-            self.trust_domain.clone(),
-            service,
-            self.rules.iter().cloned(),
-            self.encoded_slashes(service),
-        )
-        .learning(self.learn_until(service))
+/// Why a case cannot be judged.
+#[derive(Debug, thiserror::Error)]
+enum Unanswerable {
+    #[error("{0}")]
+    Source(&'static str),
+    #[error("to: {0}")]
+    MeshName(#[from] MeshName),
+}
+
+/// A case as it is put to the evaluator.
+struct Asked<'c> {
+    case: &'c Case,
+    source: OwnedSource,
+    /// `None`: no service outside has that host and port.
+    target: Option<ServicePort>,
+    is_request: bool,
+    now: Timestamp,
+}
+
+impl<'c> Asked<'c> {
+    fn of(case: &'c Case, world: &World, now: Timestamp) -> Result<Self, Unanswerable> {
+        let source = case.source(&world.trust_domain);
+        let source = source.map_err(Unanswerable::Source)?;
+        let target = world.find(source.borrowed(), &case.to, now)?;
+        let outside = world.outside.as_deref().zip(target.as_ref());
+        let port = outside.and_then(|(outside, target)| outside.port(target));
+        let is_opaque = port.is_some_and(|port| port.carries != Carries::Http);
+        Ok(Self {
+            is_request: case.says_a_request() || case.host.is_some() && !is_opaque,
+            case,
+            source,
+            target,
+            now,
+        })
     }
 
-    /// Until when the namespace of a service learns.
-    pub fn learn_until(&self, service: &ServiceName) -> Option<Timestamp> {
-        self.learning.get(&service.namespace).copied()
-    }
-
-    fn encoded_slashes(&self, service: &ServiceName) -> EncodedSlashes {
-        self.services
-            .get(service)
-            .map(|facts| facts.encoded_slashes)
-            .unwrap_or_default()
-    }
-
-    fn answer<'a>(
-        &self,
-        case: &Case,
-        set: &'a PolicySet,
-        now: Timestamp,
-    ) -> Result<Verdict<'a>, String> {
-        let source = case.source(&self.trust_domain)?;
-        let source = source.borrowed();
-        if self.is_unknown(&case.to) {
-            return Ok(Verdict::Deny(Reason::UnknownTarget));
-        }
+    fn judge<'s>(&self, world: &World, set: &'s PolicySet, target: &ServicePort) -> Verdict<'s> {
+        let case = self.case;
+        let outside = world.outside.as_deref().map(|services| {
+            let asked = case.to.host().map(|asked| &*asked.host);
+            Leads::of(services, target, asked, case.host.as_deref(), case.address)
+        });
+        let authority = match (&outside, &case.host) {
+            (Some(leads), None) => leads.authority(target),
+            (_, stated) => stated.clone(),
+        };
         let headers: Vec<_> = case
             .headers
             .iter()
@@ -229,82 +234,68 @@ impl World {
         let request = HttpRequest {
             method,
             path: whole_path.split('?').next().unwrap_or_default(),
-            authority: case.host.as_deref(),
+            authority: authority.as_deref(),
             headers: &headers,
             upgrade: case.upgrade.as_deref(),
             connect,
         };
         let question = Question {
-            trust_domain: &self.trust_domain,
-            source,
-            target: &case.to,
-            quarantined: self.is_quarantined(source, &case.to.service),
-            learn_until: self.learn_until(&case.to.service),
-            http: case.is_http().then_some(request),
-            encoded_slashes: self.encoded_slashes(&case.to.service),
-            now,
+            trust_domain: &world.trust_domain,
+            source: self.source.borrowed(),
+            target,
+            quarantined: world.is_quarantined(self.source.borrowed(), &target.service),
+            learn_until: world.learn_until(&target.service),
+            http: self.is_request.then_some(request),
+            encoded_slashes: world.encoded_slashes(&target.service),
+            now: self.now,
             folded: None,
+            outside,
             known_workloads: &[],
         };
-        Ok(question.decide(set))
+        question.decide(set)
     }
 
-    fn is_unknown(&self, target: &ServicePort) -> bool {
-        !self.services.is_empty()
-            && self
-                .services
-                .get(&target.service)
-                .is_none_or(|facts| !facts.ports.contains(&target.port))
-    }
-
-    /// Whether a connection between them meets a quarantined end, whichever of the service's workloads it reaches.
-    pub fn is_quarantined<'s>(&self, source: impl Into<Source<'s>>, service: &ServiceName) -> bool {
-        let cut = |workload: &WorkloadName| {
-            self.quarantines
-                .iter()
-                .any(|quarantine| quarantine.workload == *workload)
+    fn outcome(&self, answer: Verdict<'_>) -> Outcome {
+        let case = self.case;
+        let (verdict, rule, reason) = match answer {
+            Verdict::Allow(rule) => (Expect::Allow, Some(rule.name.clone()), None),
+            Verdict::Learn(reason) => (Expect::Learn, None, Some(reason)),
+            Verdict::Deny(reason) if reason.is_bad_request() => {
+                (Expect::Error400, None, Some(reason))
+            }
+            Verdict::Deny(reason) => (Expect::Deny, None, Some(reason)),
         };
-        // a plaintext source is no workload that could be cut by its name
-        let local = source.into().identity();
-        let local = local.filter(|id| id.is_in(&self.trust_domain));
-        let source_is_cut = local
-            .and_then(SpiffeId::workload)
-            .is_some_and(|workload| cut(&workload));
-        let target_is_cut = self
-            .services
-            .get(service)
-            .is_some_and(|facts| !facts.workloads.is_empty() && facts.workloads.iter().all(cut));
-        source_is_cut || target_is_cut
-    }
-}
-
-fn outcome(case: &Case, answer: Result<Verdict<'_>, String>) -> Outcome {
-    let (verdict, rule, reason, problem) = match answer {
-        Ok(Verdict::Allow(rule)) => (Expect::Allow, Some(rule.name.clone()), None, None),
-        Ok(Verdict::Learn(reason)) => (Expect::Learn, None, Some(reason), None),
-        Ok(Verdict::Deny(reason)) if reason.is_bad_request() => {
-            (Expect::Error400, None, Some(reason), None)
-        }
-        Ok(Verdict::Deny(reason)) => (Expect::Deny, None, Some(reason), None),
-        Err(problem) => (Expect::Deny, None, None, Some(problem)),
-    };
-    let matches = verdict == case.expect
-        && (case.rule.is_none() || case.rule == rule)
-        && (case.reason.is_none() || case.reason == reason);
-    let mismatch = problem.or_else(|| {
-        (!matches).then(|| {
+        let matches = verdict == case.expect
+            && (case.rule.is_none() || case.rule == rule)
+            && (case.reason.is_none() || case.reason == reason);
+        let mismatch = (!matches).then(|| {
             let wanted = shown(case.expect, case.rule.as_ref(), case.reason);
             format!(
                 "expected {wanted}, got {}",
                 shown(verdict, rule.as_ref(), reason)
             )
-        })
-    });
-    Outcome {
-        verdict,
-        rule,
-        reason,
-        mismatch,
+        });
+        Outcome {
+            target: self.target.clone(),
+            is_request: self.is_request,
+            verdict,
+            rule,
+            reason,
+            mismatch,
+        }
+    }
+}
+
+impl Outcome {
+    fn unanswered(problem: &Unanswerable) -> Self {
+        Self {
+            target: None,
+            is_request: false,
+            verdict: Expect::Deny,
+            rule: None,
+            reason: None,
+            mismatch: Some(problem.to_string()),
+        }
     }
 }
 

@@ -1,16 +1,16 @@
 //! The library judges the corpus that `meshctl policy test` and a real sidecar judge too.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use weft_identity::{
-    DnsLabel, ServiceName, WorkloadName,
+    DnsLabel, ServiceName, ServicePort, WorkloadName,
     document::{Origin, read, read_envelope},
 };
 use weft_policy::{
-    ALLOW, AllowSpec, Case, EncodedSlashes, POLICY_TEST, PolicyTestSpec, QUARANTINE, Quarantine,
-    QuarantineSpec, Rule, ServiceFacts, World,
+    ALLOW, AllowSpec, Carries, Case, EncodedSlashes, Outside, OutsidePort, POLICY_TEST,
+    PolicyTestSpec, QUARANTINE, Quarantine, QuarantineSpec, Rule, ServiceFacts, World,
 };
 
 #[test]
@@ -52,6 +52,7 @@ fn one_mesh_can_hold_all_files_together() {
     let mut files = corpus().into_iter();
     let (_, mut world, mut cases) = files.next().unwrap();
     for (file, other, more) in files {
+        world.outside = world.outside.or(other.outside);
         let before = world.services.len();
         let added = other.services.len();
         world.services.extend(other.services);
@@ -79,14 +80,9 @@ fn corpus() -> Vec<(String, World, Vec<Case>)> {
 
 fn read_file(path: &Path) -> (String, World, Vec<Case>) {
     let file = path.file_name().unwrap().to_str().unwrap().to_owned();
-    let mut world = World {
-        trust_domain: "weft.local".parse().unwrap(),
-        rules: Vec::new(),
-        quarantines: Vec::new(),
-        learning: BTreeMap::new(),
-        services: BTreeMap::new(),
-    };
+    let mut world = World::empty("weft.local".parse().unwrap());
     let mut cases = Vec::new();
+    let mut outside = Elsewhere::default();
     for (first_line, text) in documents(&fs::read_to_string(path).unwrap()) {
         let origin = Origin {
             file: file.clone(),
@@ -115,6 +111,9 @@ fn read_file(path: &Path) -> (String, World, Vec<Case>) {
                     namespace: document.metadata.namespace.unwrap(),
                     name: document.metadata.name,
                 };
+                if !document.spec.hosts.is_empty() {
+                    outside.0.insert(name.clone(), document.spec.elsewhere());
+                }
                 world.services.insert(name, document.spec.facts());
             }
             "NamespaceSettings" => {
@@ -126,6 +125,9 @@ fn read_file(path: &Path) -> (String, World, Vec<Case>) {
             }
             other => panic!("{file}: kind {other}"),
         }
+    }
+    if !outside.0.is_empty() {
+        world.outside = Some(Arc::new(outside));
     }
     (file, world, cases)
 }
@@ -157,18 +159,33 @@ struct Settings {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ServiceSpec {
+    #[serde(default)]
     workloads: Vec<WorkloadName>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    allow_addresses: Vec<String>,
     ports: Vec<Port>,
     #[serde(default)]
     encoded_slashes: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Port {
     name: DnsLabel,
+    port: u16,
+    protocol: String,
 }
 
 impl ServiceSpec {
+    fn elsewhere(&self) -> External {
+        External {
+            hosts: self.hosts.clone(),
+            ranges: self.allow_addresses.clone(),
+            ports: self.ports.clone(),
+        }
+    }
+
     fn facts(self) -> ServiceFacts {
         ServiceFacts {
             workloads: self.workloads,
@@ -179,5 +196,90 @@ impl ServiceSpec {
                 _ => EncodedSlashes::Refuse,
             },
         }
+    }
+}
+
+/// External services as simply as the corpus needs them; the catalog, which this crate must not know, has the whole of it.
+#[derive(Debug, Default)]
+struct Elsewhere(BTreeMap<ServiceName, External>);
+
+#[derive(Debug)]
+struct External {
+    hosts: Vec<String>,
+    ranges: Vec<String>,
+    ports: Vec<Port>,
+}
+
+impl External {
+    fn precision(&self, host: &str) -> Option<usize> {
+        let host = host.to_ascii_lowercase();
+        let of = |pattern: &String| match pattern.strip_prefix('*') {
+            None => (*pattern == host).then_some(usize::MAX),
+            Some(below) => host.ends_with(below).then_some(below.len()),
+        };
+        self.hosts.iter().filter_map(of).max()
+    }
+}
+
+impl Outside for Elsewhere {
+    fn named(
+        &self,
+        host: &str,
+        number: u16,
+        is_open: &dyn Fn(&ServicePort) -> bool,
+    ) -> Option<ServicePort> {
+        let mut named: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(service, external)| {
+                let port = external.ports.iter().find(|port| port.port == number)?;
+                let target = ServicePort {
+                    service: service.clone(),
+                    port: port.name.clone(),
+                };
+                Some((external.precision(host)?, target))
+            })
+            .filter(|(_, target)| is_open(target))
+            .collect();
+        // stable, and the services come by name
+        named.sort_by_key(|(precision, _)| std::cmp::Reverse(*precision));
+        named.into_iter().next().map(|(_, target)| target)
+    }
+
+    fn port(&self, target: &ServicePort) -> Option<OutsidePort> {
+        let ports = &self.0.get(&target.service)?.ports;
+        let port = ports.iter().find(|port| port.name == target.port)?;
+        Some(OutsidePort {
+            number: port.port,
+            carries: match port.protocol.as_str() {
+                "http" => Carries::Http,
+                "tls" => Carries::Tls,
+                "tcp" => Carries::Bytes,
+                other => panic!("protocol {other}"),
+            },
+        })
+    }
+
+    fn names(&self, target: &ServicePort, host: &str) -> bool {
+        self.0[&target.service].precision(host).is_some()
+    }
+
+    fn only_host(&self, target: &ServicePort) -> Option<String> {
+        match self.0.get(&target.service)?.hosts.as_slice() {
+            [host] if !host.contains('*') => Some(host.clone()),
+            _ => None,
+        }
+    }
+
+    fn may_dial(&self, target: &ServicePort, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address.to_canonical() else {
+            return false;
+        };
+        let is_listed = |range: &String| match range.strip_suffix(".0.0/16") {
+            Some(beginning) => address.to_string().starts_with(&format!("{beginning}.")),
+            None => *range == format!("{address}/32"),
+        };
+        let is_public = !address.is_private() && !address.is_link_local() && !address.is_loopback();
+        is_public || self.0[&target.service].ranges.iter().any(is_listed)
     }
 }

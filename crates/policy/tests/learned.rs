@@ -292,13 +292,7 @@ fn recorded(corpus: &[Made]) -> Vec<Flow> {
 }
 
 fn learned(corpus: &[Made]) -> Proposal {
-    let world = World {
-        trust_domain: trust_domain(),
-        rules: Vec::new(),
-        quarantines: Vec::new(),
-        learning: BTreeMap::new(),
-        services: BTreeMap::new(),
-    };
+    let world = World::empty(trust_domain());
     let basis = Basis {
         world: &world,
         lesson: Lesson::default(),

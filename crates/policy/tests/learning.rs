@@ -166,6 +166,7 @@ fn explained(rule: &Arc<Rule>, now: &str) -> Explanation {
         learn_until: Some(time(END)),
         http: Some(request("GET", "/b")),
         folded: None,
+        outside: None,
         encoded_slashes: EncodedSlashes::Refuse,
         now: time(now),
         known_workloads: &[],

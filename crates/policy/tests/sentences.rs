@@ -407,6 +407,7 @@ proptest! {
             encoded_slashes: EncodedSlashes::Refuse,
             now: asked.now,
             folded: None,
+ outside: None,
             known_workloads: &[],
         };
         let explanation = explain(&rules, &question);
@@ -501,6 +502,7 @@ fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
         encoded_slashes: EncodedSlashes::Refuse,
         now: time(0),
         folded: None,
+        outside: None,
         known_workloads: &[
             "shop/intruder".parse().unwrap(),
             "shop/web".parse().unwrap(),

@@ -13,6 +13,7 @@
 )]
 
 mod error;
+mod facts;
 mod flow;
 mod key;
 mod mesh;
@@ -31,6 +32,7 @@ mod verdict;
 mod view;
 
 pub use error::{ConversionError, Problem};
+pub use facts::{OutsideServices, service_facts};
 pub use key::{KeyError, Kind, ResourceKey};
 pub use packed::{Packed, pack, resource_name, type_url, unpack};
 pub use refusal::refusal_details;

@@ -67,21 +67,15 @@ pub fn port<'e>(enforced: &'e Enforced, target: &ServicePort) -> Option<OutsideP
 
 /// The port that a host and a number name to the proxy; of several services the one that names it most precisely.
 pub fn named(enforced: &Enforced, host: &HostName, number: u16) -> Option<ServicePort> {
-    let named = enforced.external.iter().filter_map(|service| {
+    let services = enforced.external.iter().filter_map(|service| {
         let view = &service.view;
-        let precision = view.external.as_ref()?.precision(host)?;
-        let port = view.ports.iter().find(|port| port.port == number)?;
-        Some((precision, view, port))
+        Some((
+            &view.service,
+            view.external.as_ref()?,
+            view.ports.as_slice(),
+        ))
     });
-    // The first by name among equals.
-    let (_, view, port) = named.min_by(|(one, first, _), (two, second, _)| {
-        two.cmp(one)
-            .then_with(|| first.service.cmp(&second.service))
-    })?;
-    Some(ServicePort {
-        service: view.service.clone(),
-        port: port.name.clone(),
-    })
+    weft_catalog::named(services, host, number)
 }
 
 /// The host that an authority names, and its port.

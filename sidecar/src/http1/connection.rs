@@ -52,6 +52,8 @@ pub struct Connection {
     known: Known,
     /// What the last request was counted as.
     recent: Recent,
+    /// The open request leads outside and is counted when all of it was judged.
+    is_uncounted: bool,
     has_served: bool,
     /// The whole of the last request was read.
     is_all_read: bool,
@@ -126,6 +128,7 @@ impl Connection {
             head: Vec::new(),
             known: Known::default(),
             recent: Recent::default(),
+            is_uncounted: false,
             has_served: false,
             is_all_read: false,
             is_half_closed: false,
@@ -144,6 +147,10 @@ impl Connection {
                 Next::Malformed(why) => self.refuse_malformed(why).await,
                 Next::Request => match self.judge() {
                     Ok(Admitted::Permit(permit)) => self.forward(permit).await,
+                    Ok(Admitted::Outside(permit)) => {
+                        self.is_uncounted = true;
+                        self.forward(permit).await
+                    }
                     Ok(Admitted::Inside(target, host)) => self.step_inside(target, host).await,
                     Err(refusal) => self.refuse(&refusal).await,
                 },

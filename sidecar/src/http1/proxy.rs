@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weft_catalog::{Port, Protocol};
-use weft_identity::{DnsLabel, ServiceName, ServicePort, parse_mesh_host, split_mesh_host};
+use weft_identity::{DnsLabel, ServiceName, ServicePort, is_mesh_host, parse_mesh_host};
 use weft_policy::{Reason, host_of};
 
 use super::request::Way;
@@ -56,16 +56,9 @@ fn named(enforced: &Enforced, authority: &str) -> Option<ServicePort> {
 
 /// What can only be a name of the mesh never leads out of it.
 fn is_mesh_name(enforced: &Enforced, host: &str) -> bool {
-    let Some((name, namespace)) = split_mesh_host(host, &enforced.trust_domain) else {
-        let domain = enforced.trust_domain.as_str();
-        return host.len().checked_sub(domain.len()).is_some_and(|at| {
-            host.get(at..)
-                .is_some_and(|end| end.eq_ignore_ascii_case(domain))
-                && (at == 0 || host.get(..at).is_some_and(|before| before.ends_with('.')))
-        });
-    };
-    name.len() + 1 + namespace.len() < host.len()
-        || enforced.knows_namespace(|known| known.as_str().eq_ignore_ascii_case(namespace))
+    let is_namespace =
+        |text: &str| enforced.knows_namespace(|known| known.as_str().eq_ignore_ascii_case(text));
+    is_mesh_host(host, &enforced.trust_domain, is_namespace)
 }
 
 fn mesh_named(enforced: &Enforced, authority: &str) -> Option<ServicePort> {

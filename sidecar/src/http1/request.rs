@@ -48,6 +48,8 @@ pub struct Way {
 /// How a request may go on.
 pub enum Admitted {
     Permit(Permit),
+    /// The rules allow it, and it leads outside: it is counted when the address of its host was judged too.
+    Outside(Permit),
     /// It is a CONNECT, and requests to this host follow.
     Inside(ServicePort, HostName),
 }
@@ -209,7 +211,7 @@ impl Way {
         })
     }
 
-    /// The verdict, counted among the flows of its target. The request is registered already.
+    /// The verdict, counted among the flows of its target where nobody judges after it. The request is registered already.
     pub fn admit(
         &self,
         request: &RequestHead,
@@ -236,27 +238,57 @@ impl Way {
                     .map(Admitted::Permit),
             }
         });
+        let is_outside = self.is_outside(&enforced, target);
         let judged = match &verdict {
-            Ok(Admitted::Permit(permit)) => Some(Judged::of(Ok(permit))),
-            // The requests that follow are counted.
-            Ok(Admitted::Inside(..)) => None,
+            // What reaches a server is counted there.
+            Ok(Admitted::Permit(permit)) if self.side == Side::Server => {
+                Some(Judged::of(Ok(permit)))
+            }
+            // Of what goes inside, the requests that follow are counted.
+            Ok(Admitted::Permit(_) | Admitted::Outside(_) | Admitted::Inside(..)) => None,
             Err(refusal) => Some(Judged::of(Err(refusal))),
         };
-        // What reaches a server is counted there; what leads outside, here.
-        let counts =
-            self.side == Side::Server || verdict.is_err() || self.is_outside(&enforced, target);
-        if let Some(judged) = judged.filter(|_| counts) {
-            let flow = Asked {
-                source: &self.source,
-                target,
-                request: &asked,
-                judged,
-                enforced: &enforced,
-                side: self.side,
-            };
-            self.shared.flows.request(recent, &flow, now);
+        if let Some(judged) = judged {
+            self.count(&enforced, (target, &asked), judged, recent, now);
         }
-        verdict
+        match verdict? {
+            Admitted::Permit(permit) if is_outside => Ok(Admitted::Outside(permit)),
+            admitted => Ok(admitted),
+        }
+    }
+
+    /// Counts a request that leads outside among the flows of its target, now that all of it was judged.
+    pub fn count_outside(
+        &self,
+        (request, head): (&RequestHead, &[u8]),
+        judged: Judged<'_>,
+        recent: &mut Recent,
+        now: Timestamp,
+    ) {
+        let Ok(target) = &self.target else { return };
+        let headers = request.headers(head);
+        let asked = request.asked(head, &headers);
+        let enforced = self.shared.current.load();
+        self.count(&enforced, (target, &asked), judged, recent, now);
+    }
+
+    fn count(
+        &self,
+        enforced: &Enforced,
+        (target, request): (&ServicePort, &HttpRequest<'_>),
+        judged: Judged<'_>,
+        recent: &mut Recent,
+        now: Timestamp,
+    ) {
+        let flow = Asked {
+            source: &self.source,
+            target,
+            request,
+            judged,
+            enforced,
+            side: self.side,
+        };
+        self.shared.flows.request(recent, &flow, now);
     }
 
     /// Whether the target is outside of the mesh: then nobody judges after this sidecar.

@@ -1,6 +1,6 @@
 //! Whatever DNS says, an external host never leads into the mesh, to this host or to a cloud's metadata, unless the service lists it.
 
-use super::{HOST, World, free, rule};
+use super::{HOST, OTHER, World, echoes, free, rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_13_a_host_that_comes_to_lead_somewhere_else_is_judged_by_its_address() {
@@ -85,4 +85,72 @@ async fn row_13_the_mesh_itself_is_never_outside_whatever_is_listed() {
         .get(&world.at("metadata.outside.test", &world.http), "/")
         .await;
     assert_eq!(refused.status, 403, "{}", refused.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_after_its_host_was_resolved_is_recorded_as_refused() {
+    let world = World::open().await;
+    let (http, tls) = (world.at(HOST, &world.http), world.at(HOST, &world.tls));
+    world.dns.set(HOST, &["10.0.0.1"], 0);
+    assert_eq!(world.get(&http, "/").await.status, 403);
+    let (_, head) = world.connect(&tls).await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+
+    world.dns.set(HOST, &["127.0.0.1"], 0);
+    assert_eq!(world.get(&http, "/").await.status, 200);
+    let (stream, _) = world.connect(&tls).await;
+    let mut passed = world.handshake(stream, HOST).await.expect("a handshake");
+    assert!(echoes(&mut passed).await);
+    // The CONNECT was answered, and then its TLS was for another host.
+    let (stream, head) = world.connect(&tls).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(world.handshake(stream, OTHER).await.is_err());
+    // That nobody answers is no verdict: the rules let it pass.
+    world.dns.set(HOST, &[], 0);
+    assert_eq!(world.get(&http, "/").await.status, 503);
+
+    let expected = [
+        "CONNECT shop/outside:tls allowed shop/web-outside 1",
+        "CONNECT shop/outside:tls denied forbiddenAddress 1",
+        "CONNECT shop/outside:tls denied misdirected 1",
+        "GET shop/outside:http allowed shop/web-outside 2",
+        "GET shop/outside:http denied forbiddenAddress 1",
+    ];
+    weft_tests::eventually("all of it is recorded", || async {
+        let told = flows(&world).await;
+        if told == expected { Ok(()) } else { Err(told) }
+    })
+    .await;
+}
+
+/// Each flow on a line, in order.
+async fn flows(world: &World) -> Vec<String> {
+    let listed = world
+        .mesh
+        .meshctl(["flows", "-o", "json"])
+        .await
+        .ok()
+        .json();
+    let line = |flow: &serde_json::Value| {
+        let verdicts = [("allowedBy", "allowed"), ("denied", "denied")];
+        let verdict = verdicts
+            .iter()
+            .find_map(|(field, word)| Some(format!("{word} {}", flow[field].as_str()?)));
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        format!(
+            "{} {} {} {}",
+            text(&flow["request"]["method"]),
+            text(&flow["target"]),
+            verdict.unwrap_or_default(),
+            flow["count"]
+        )
+    };
+    let mut lines: Vec<String> = listed["flows"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(line)
+        .collect();
+    lines.sort_unstable();
+    lines
 }

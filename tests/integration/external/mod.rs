@@ -1,6 +1,7 @@
 //! Services outside of the mesh: a name server, an HTTP server, a TLS server and an echo that a web may call through its sidecar.
 
 mod addresses;
+mod asked;
 mod connect;
 mod hosts;
 mod names;

@@ -12,7 +12,7 @@ use weft_identity::{ServicePort, server_name};
 use weft_policy::{Case, Expect};
 use weft_tests::{KeepAlive, Svid};
 
-use super::corpus::TRUST_DOMAIN;
+use super::corpus::{TRUST_DOMAIN, target};
 
 /// What came back.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Client {
         if !protocol.is_http() {
             return echo(TcpStream::connect(listener).await).await;
         }
-        let mut connection = match self.plain.remove(&case.to) {
+        let mut connection = match self.plain.remove(target(case)) {
             Some(connection) => connection,
             None => match TcpStream::connect(listener).await {
                 Ok(stream) => KeepAlive::new(stream),
@@ -58,7 +58,7 @@ impl Client {
         };
         let answer = ask(&mut connection, case).await;
         if !connection.is_closed() {
-            self.plain.insert(case.to.clone(), connection);
+            self.plain.insert(target(case).clone(), connection);
         }
         answer
     }
@@ -70,11 +70,11 @@ impl Client {
         case: &Case,
     ) -> Answer {
         let trust_domain = TRUST_DOMAIN.parse().expect("a trust domain");
-        let name = server_name(&case.to, &trust_domain).expect("a server name");
+        let name = server_name(target(case), &trust_domain).expect("a server name");
         if !protocol.is_http() {
             return echo(self.svid.connect(inbound, &name, "weft-tcp").await).await;
         }
-        let mut connection = match self.mutual.remove(&case.to) {
+        let mut connection = match self.mutual.remove(target(case)) {
             Some(connection) => connection,
             None => match self.svid.connect(inbound, &name, "http/1.1").await {
                 Ok(stream) => KeepAlive::new(stream),
@@ -83,7 +83,7 @@ impl Client {
         };
         let answer = ask(&mut connection, case).await;
         if !connection.is_closed() {
-            self.mutual.insert(case.to.clone(), connection);
+            self.mutual.insert(target(case).clone(), connection);
         }
         answer
     }
@@ -104,7 +104,8 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut KeepAlive<S>,
     case: &Case,
 ) -> Answer {
-    let mesh_name = format!("{}.{}", case.to.service.name, case.to.service.namespace);
+    let service = &target(case).service;
+    let mesh_name = format!("{}.{}", service.name, service.namespace);
     let mut headers = vec![("Host", case.host.as_deref().unwrap_or(&mesh_name))];
     if let Some(protocol) = &case.upgrade {
         headers.extend([("Connection", "Upgrade"), ("Upgrade", protocol)]);

@@ -1,13 +1,13 @@
 //! The corpus as the library reads it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weft_catalog::Service;
+use weft_identity::ServicePort;
 use weft_identity::document::{Origin, read, read_envelope};
-use weft_policy::{Case, POLICY_TEST, PolicyTestSpec, ServiceFacts, World};
-use weft_wire::{Spec, encoded_slashes};
+use weft_policy::{Case, POLICY_TEST, PolicyTestSpec, World};
+use weft_wire::{OutsideServices, Spec, service_facts};
 
 pub(super) const TRUST_DOMAIN: &str = "weft.local";
 
@@ -32,26 +32,34 @@ pub(super) fn files() -> Vec<File> {
     paths.into_iter().map(File::read).collect()
 }
 
+/// What a case that stays in the mesh is asked of.
+pub(super) fn target(case: &Case) -> &ServicePort {
+    case.to.service().expect("a service of the mesh")
+}
+
 impl File {
+    /// Whether its cases lead out of the mesh, past every sidecar but the caller's.
+    pub(super) fn leads_outside(&self) -> bool {
+        self.services
+            .iter()
+            .all(|service| service.external.is_some())
+    }
+
     fn read(path: PathBuf) -> Self {
         let text = std::fs::read_to_string(&path).expect("a file");
         let mut file = Self {
             text: text.clone(),
             resources: String::new(),
             services: Vec::new(),
-            world: World {
-                trust_domain: TRUST_DOMAIN.parse().expect("a trust domain"),
-                rules: Vec::new(),
-                quarantines: Vec::new(),
-                learning: BTreeMap::new(),
-                services: BTreeMap::new(),
-            },
+            world: World::empty(TRUST_DOMAIN.parse().expect("a trust domain")),
             cases: Vec::new(),
             path,
         };
         for document in text.split("\n---\n") {
             file.add(document);
         }
+        let services = file.services.iter().cloned().map(Arc::new);
+        file.world.outside = Some(Arc::new(OutsideServices::of(services)));
         file
     }
 
@@ -73,12 +81,7 @@ impl File {
         match resource.spec {
             Spec::Mesh(_) => {}
             Spec::Service(service) => {
-                let facts = ServiceFacts {
-                    workloads: service.workloads.clone(),
-                    ports: service.ports.iter().map(|port| port.name.clone()).collect(),
-                    opaque_ports: Vec::new(),
-                    encoded_slashes: encoded_slashes(service.encoded_slashes),
-                };
+                let facts = service_facts(&service);
                 self.world.services.insert(service.name.clone(), facts);
                 self.services.push(service);
             }

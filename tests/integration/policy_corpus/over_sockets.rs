@@ -15,11 +15,16 @@ use weft_tests::backend::Backend;
 use weft_tests::{Mesh, MeshOptions, Sidecar, SidecarSpec, Svid, eventually, get};
 
 use super::asking::{Answer, Client};
-use super::corpus::{File, TRUST_DOMAIN, files};
+use super::corpus::{File, TRUST_DOMAIN, files, target};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_sidecars_judge_every_case_as_the_library_does() {
-    let files = files();
+    let (outside, files): (Vec<_>, Vec<_>) = files().into_iter().partition(File::leads_outside);
+    let skipped: usize = outside.iter().map(|file| file.cases.len()).sum();
+    println!(
+        "{skipped} cases about destinations outside of the mesh go over no socket here, but in `external`"
+    );
+    assert!(skipped < 60, "{skipped} cases are not asked");
     tell_left_out(&files);
     let stage = Stage::set_up(&files).await;
     let asked: Vec<Vec<Asked<'_>>> = join_all(
@@ -194,7 +199,7 @@ impl Source {
             let outcomes = file.world.judge(&file.cases, Timestamp::now());
             for (case, outcome) in file.cases.iter().zip(outcomes) {
                 if caller(case).as_ref() == Some(&self.workload) {
-                    let (target, server) = stage.target(&case.to);
+                    let (target, server) = stage.target(target(case));
                     let own = self.sidecar.upstream(&case.to.to_string());
                     all.push(Asked {
                         through_own: client.through_own(own, target.protocol, case).await,
@@ -271,7 +276,10 @@ fn callers(files: &[File]) -> BTreeMap<WorkloadName, BTreeSet<ServicePort>> {
     let mut callers: BTreeMap<WorkloadName, BTreeSet<ServicePort>> = BTreeMap::new();
     for case in files.iter().flat_map(|file| &file.cases) {
         if let Some(workload) = caller(case) {
-            callers.entry(workload).or_default().insert(case.to.clone());
+            callers
+                .entry(workload)
+                .or_default()
+                .insert(target(case).clone());
         }
     }
     callers

@@ -166,6 +166,7 @@ async fn fetch(client: &Client, spiffe_id: &str) -> anyhow::Result<Vec<Identity>
             spiffe_id: spiffe_id.to_owned(),
             page_size: 0,
             page_token,
+            revoked: false,
         };
         let page = client
             .operations()

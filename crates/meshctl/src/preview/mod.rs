@@ -14,7 +14,7 @@ use weft_wire::{Kind, Resource, ResourceKey, v1};
 
 pub(crate) use report::Report;
 
-use crate::client::Client;
+use crate::client::{Client, refused};
 use crate::documents::{Documents, Placed};
 use crate::traffic::{self, Scope, Traffic};
 use crate::world::{live, world};
@@ -113,6 +113,14 @@ impl Edit {
     }
 }
 
+/// The mesh as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) resources: Vec<Resource>,
+    /// Files tell of nobody.
+    pub(crate) revoked: BTreeSet<SpiffeId>,
+}
+
 /// The preview of an edit of the live mesh; `None`: its control plane records no traffic.
 pub(crate) async fn of_live(
     client: &Client,
@@ -125,8 +133,40 @@ pub(crate) async fn of_live(
     let Some(traffic) = traffic::recorded(client, since, &scope).await? else {
         return Ok(None);
     };
-    let resources = resources_of(client, &scope).await?;
-    Ok(Some(of_traffic(trust_domain, &resources, edit, &traffic)))
+    let standing = Standing {
+        resources: resources_of(client, &scope).await?,
+        revoked: revoked(client).await?,
+    };
+    Ok(Some(of_traffic(trust_domain, &standing, edit, &traffic)))
+}
+
+/// The whole mesh as it is.
+pub(crate) async fn standing(client: &Client) -> anyhow::Result<Standing> {
+    Ok(Standing {
+        resources: resources_of(client, &Scope::Mesh).await?,
+        revoked: revoked(client).await?,
+    })
+}
+
+/// Who is revoked, wherever it belongs.
+pub(crate) async fn revoked(client: &Client) -> anyhow::Result<BTreeSet<SpiffeId>> {
+    let mut request = v1::ListIdentitiesRequest {
+        revoked: true,
+        ..Default::default()
+    };
+    let mut revoked = BTreeSet::new();
+    loop {
+        let page = client.operations().list_identities(request.clone()).await;
+        let page = page.map_err(refused)?.into_inner();
+        // a control plane that knows no such filter answers with everybody
+        for identity in page.identities.iter().filter(|identity| identity.revoked) {
+            revoked.insert(identity.spiffe_id.parse()?);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(revoked);
+        }
+        request.page_token = page.next_page_token;
+    }
 }
 
 /// What the verdicts about that traffic rest on.
@@ -145,24 +185,26 @@ async fn resources_of(client: &Client, scope: &Scope) -> anyhow::Result<Vec<Reso
 /// The same with everything at hand.
 pub(crate) fn of_traffic(
     trust_domain: &TrustDomain,
-    resources: &[Resource],
+    standing: &Standing,
     edit: &Edit,
     traffic: &Traffic,
 ) -> Report {
     let now = Timestamp::now();
-    let resources: Vec<_> = resources
+    let resources: Vec<_> = standing
+        .resources
         .iter()
         .filter(|it| !edit.made.contains(&it.key()))
         .cloned()
         .collect();
     let edited = edit.applied_to(&resources);
-    let side = |resources: &[Resource], revoked: &BTreeSet<SpiffeId>, at| Side {
+    let side = |resources: &[Resource], revoked: BTreeSet<SpiffeId>, at| Side {
         world: world(trust_domain, resources),
-        revoked: revoked.clone(),
+        revoked,
         at,
     };
-    let before = side(&resources, &BTreeSet::new(), now);
-    let after = side(&edited, &edit.revoke, edit.at.unwrap_or(now));
+    let before = side(&resources, standing.revoked.clone(), now);
+    let revoked = standing.revoked.union(&edit.revoke).cloned().collect();
+    let after = side(&edited, revoked, edit.at.unwrap_or(now));
     let concerned = |flow: &&weft_policy::Flow| match edit.scope() {
         Scope::Mesh => true,
         Scope::Namespace(namespace) => flow.key.target.service.namespace == namespace,

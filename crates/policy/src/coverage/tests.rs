@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use weft_identity::ServicePort;
 
 use super::*;
@@ -58,11 +56,8 @@ fn rule(name: &str, from: &str, paths: Option<&[&str]>) -> Rule {
 
 fn covered(rules: Vec<Rule>, flows: &[Flow]) -> Vec<RuleUse> {
     let world = World {
-        trust_domain: "weft.local".parse().unwrap(),
         rules: rules.into_iter().map(Arc::new).collect(),
-        quarantines: Vec::new(),
-        learning: BTreeMap::new(),
-        services: BTreeMap::new(),
+        ..World::empty("weft.local".parse().unwrap())
     };
     coverage(flows, &world, time(24), time(48))
 }

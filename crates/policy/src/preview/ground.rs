@@ -12,7 +12,7 @@ use crate::header::HeaderName;
 use crate::request::Reason;
 use crate::rule::{Mode, Rule};
 use crate::source::SourcePattern;
-use crate::table::World;
+use crate::world::World;
 
 /// A mesh as it is, or as an edit would make it, at a time.
 #[derive(Debug, Clone)]
@@ -45,9 +45,9 @@ impl<'s> Indexed<'s> {
 
     pub(super) fn ground(&self, source: &SpiffeId, target: &ServicePort) -> Ground<'s> {
         let mut ground = Ground {
-            lacks_target: self.side.lacks(target),
-            opaque: self.side.is_opaque(target),
-            slashes: self.side.encoded_slashes(&target.service),
+            lacks_target: !self.side.world.has_port(target),
+            opaque: self.side.world.is_opaque(target),
+            slashes: self.side.world.encoded_slashes(&target.service),
             cut: self.side.cut(source, &target.service),
             learns: self.side.learns(source, &target.service),
             rules: Vec::new(),
@@ -142,24 +142,6 @@ impl Cut {
 }
 
 impl Side {
-    fn lacks(&self, target: &ServicePort) -> bool {
-        let services = &self.world.services;
-        !services.is_empty()
-            && services
-                .get(&target.service)
-                .is_none_or(|facts| !facts.ports.contains(&target.port))
-    }
-
-    fn is_opaque(&self, target: &ServicePort) -> bool {
-        let facts = self.world.services.get(&target.service);
-        facts.is_some_and(|facts| facts.opaque_ports.contains(&target.port))
-    }
-
-    pub(super) fn encoded_slashes(&self, service: &ServiceName) -> EncodedSlashes {
-        let facts = self.world.services.get(service);
-        facts.map(|facts| facts.encoded_slashes).unwrap_or_default()
-    }
-
     fn learns(&self, source: &SpiffeId, service: &ServiceName) -> bool {
         let until = self.world.learn_until(service);
         until.is_some_and(|until| self.at < until)

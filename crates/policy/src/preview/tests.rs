@@ -28,11 +28,9 @@ fn side(rules: &[(&str, &str)]) -> Side {
     };
     Side {
         world: World {
-            trust_domain: "weft.local".parse().unwrap(),
             rules: rules.iter().map(|(name, spec)| rule(name, spec)).collect(),
-            quarantines: Vec::new(),
-            learning: Default::default(),
             services: [("shop/api".parse().unwrap(), facts)].into(),
+            ..World::empty("weft.local".parse().unwrap())
         },
         revoked: BTreeSet::new(),
         at: "2026-11-29T00:00:00Z".parse().unwrap(),

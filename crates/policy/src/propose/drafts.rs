@@ -7,6 +7,7 @@ use weft_identity::{DnsLabel, ServiceName, SpiffeId};
 use super::NotProposed;
 use super::conditions::{Conditions, Grant, VirtualHosts, conditions, grants, is_read};
 use super::gather::{Pairs, pairs};
+use super::groups::groups;
 use super::instance::path_of;
 use crate::flow::Flow;
 use crate::path::PathPattern;
@@ -147,12 +148,8 @@ fn of_pair(
         ports,
         http,
     };
-    let mut groups = grouped(asked);
-    while groups.len() + usize::from(!whole.is_empty()) > RULES_OF_A_PAIR {
-        if !join_two(&mut groups) {
-            break;
-        }
-    }
+    let room = RULES_OF_A_PAIR - usize::from(!whole.is_empty());
+    let groups = groups(asked, room);
     let mut drafts = Vec::new();
     if let [(ports, grants)] = groups.as_slice() {
         let (reads, writes): (Vec<_>, Vec<_>) =
@@ -181,48 +178,6 @@ fn of_pair(
     drafts
 }
 
-type Groups = Vec<(BTreeSet<DnsLabel>, BTreeSet<Grant>)>;
-
-/// Ports of which the same is asked stand together.
-fn grouped(asked: Vec<(DnsLabel, Vec<Grant>)>) -> Groups {
-    let mut groups = BTreeMap::<BTreeSet<Grant>, BTreeSet<DnsLabel>>::new();
-    for (port, grants) in asked {
-        if !grants.is_empty() {
-            let ports = groups.entry(grants.into_iter().collect()).or_default();
-            ports.insert(port);
-        }
-    }
-    let mut groups: Groups = groups
-        .into_iter()
-        .map(|(grants, ports)| (ports, grants))
-        .collect();
-    groups.sort();
-    groups
-}
-
-/// Joins two groups with the same methods: a port then has paths of the other, but no method that was not seen on it.
-fn join_two(groups: &mut Groups) -> bool {
-    let methods = |grants: &BTreeSet<Grant>| -> BTreeSet<Box<str>> {
-        grants.iter().map(|grant| grant.method.clone()).collect()
-    };
-    for first in 0..groups.len() {
-        let same = |other: &usize| match (groups.get(first), groups.get(*other)) {
-            (Some((_, one)), Some((_, other))) => methods(one) == methods(other),
-            _ => false,
-        };
-        let Some(second) = (first + 1..groups.len()).find(same) else {
-            continue;
-        };
-        let (ports, grants) = groups.remove(second);
-        if let Some(group) = groups.get_mut(first) {
-            group.0.extend(ports);
-            group.1.extend(grants);
-        }
-        return true;
-    }
-    false
-}
-
 fn port_ending(ports: &BTreeSet<DnsLabel>) -> String {
     ports
         .iter()
@@ -230,6 +185,7 @@ fn port_ending(ports: &BTreeSet<DnsLabel>) -> String {
         .collect()
 }
 
-const RULES_OF_A_PAIR: usize = 3;
+/// What a reader takes in at once.
+pub(super) const RULES_OF_A_PAIR: usize = 3;
 /// What one can still read in a review.
 const PATTERNS_LIMIT: usize = 100;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_identity::{ServiceName, ServicePort};
+use weft_identity::ServiceName;
 
 use super::gather::{Gathered, still_granted};
 use super::{Basis, NotProposed, verdict_of};
@@ -11,7 +11,7 @@ use crate::flow::{Flow, Judged};
 use crate::request::Reason;
 use crate::rule::Rule;
 use crate::set::PolicySet;
-use crate::table::World;
+use crate::world::World;
 
 /// Flows that the rules, as they would be with the proposal, refuse although they are taught, or pass now.
 pub(super) fn refused<'f>(
@@ -99,25 +99,10 @@ impl<'a> Sets<'a> {
 }
 
 pub(crate) fn set_of(world: &World, service: &ServiceName, rules: &[Arc<Rule>]) -> PolicySet {
-    let facts = world.services.get(service);
     PolicySet::compile(
         world.trust_domain.clone(),
         service,
         rules.iter().cloned(),
-        facts.map(|facts| facts.encoded_slashes).unwrap_or_default(),
+        world.encoded_slashes(service),
     )
-}
-
-impl World {
-    /// Whether the target exists, as far as services are known.
-    pub(super) fn has_port(&self, target: &ServicePort) -> bool {
-        let facts = self.services.get(&target.service);
-        self.services.is_empty() || facts.is_some_and(|facts| facts.ports.contains(&target.port))
-    }
-
-    /// Whether the port is declared to carry bytes, never HTTP.
-    pub(crate) fn is_opaque(&self, target: &ServicePort) -> bool {
-        let facts = self.services.get(&target.service);
-        facts.is_some_and(|facts| facts.opaque_ports.contains(&target.port))
-    }
 }

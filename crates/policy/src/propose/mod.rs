@@ -8,6 +8,7 @@ mod conditions;
 mod drafts;
 mod evidence;
 mod gather;
+mod groups;
 mod instance;
 mod judge;
 mod names;
@@ -18,13 +19,16 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use weft_identity::ServiceName;
 
 use crate::flow::Flow;
 use crate::rule::Rule;
-use crate::table::World;
+use crate::source::SourcePattern;
+use crate::world::World;
 
 pub use evidence::{Evidence, Example};
 pub(crate) use instance::verdict_of;
@@ -57,6 +61,8 @@ pub struct Proposal {
     pub left_out: Vec<LeftOut>,
     /// What was refused, was not asked for, and would pass: it looks like what is proposed.
     pub opened: Vec<Flow>,
+    /// Who needs more rules than a reader takes in at once.
+    pub crowded: Vec<Crowded>,
     /// Flows that the rules allow already.
     pub already_allowed: usize,
     /// Flows that were refused and not asked for.
@@ -74,6 +80,15 @@ pub struct Proposed {
 pub struct LeftOut {
     pub flow: Flow,
     pub why: NotProposed,
+}
+
+/// A source and a service for which fewer rules would allow a method on a port where it was not observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowded {
+    pub source: SourcePattern,
+    pub service: ServiceName,
+    /// How many it has.
+    pub rules: usize,
 }
 
 impl Proposed {
@@ -101,6 +116,7 @@ pub fn propose(flows: &[Flow], basis: &Basis<'_>) -> Proposal {
 
 fn concluded(rules: Vec<Arc<Rule>>, gathered: gather::Gathered<'_>, basis: &Basis<'_>) -> Proposal {
     let opened = judge::opened(&rules, &gathered.denied, basis);
+    let crowded = crowded(&rules);
     let rules = rules
         .into_iter()
         .map(|rule| Proposed {
@@ -114,9 +130,29 @@ fn concluded(rules: Vec<Arc<Rule>>, gathered: gather::Gathered<'_>, basis: &Basi
         rules,
         left_out,
         opened,
+        crowded,
         already_allowed: gathered.allowed.len(),
         denied: gathered.denied.len(),
     }
+}
+
+fn crowded(rules: &[Arc<Rule>]) -> Vec<Crowded> {
+    let mut counts = BTreeMap::<(String, &ServiceName), (&SourcePattern, usize)>::new();
+    for rule in rules {
+        for source in rule.from.identities() {
+            let pair = (source.to_string(), &rule.service);
+            counts.entry(pair).or_insert((source, 0)).1 += 1;
+        }
+    }
+    let counts = counts.into_iter();
+    let crowded = counts.filter(|(_, (_, count))| *count > drafts::RULES_OF_A_PAIR);
+    crowded
+        .map(|((_, service), (source, rules))| Crowded {
+            source: source.clone(),
+            service: service.clone(),
+            rules,
+        })
+        .collect()
 }
 
 /// A total order of flows, whatever order they came in.

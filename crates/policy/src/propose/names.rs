@@ -9,7 +9,7 @@ use super::drafts::{Draft, Shared};
 use crate::lists::{Match, NonEmpty};
 use crate::rule::{Mode, Rule};
 use crate::source::SourcePattern;
-use crate::table::World;
+use crate::world::World;
 
 /// A rule of the mesh never loses its name to a proposed one, which `apply` would put in its place.
 pub(super) fn named(drafts: BTreeMap<Draft, Shared>, world: &World) -> Vec<Arc<Rule>> {

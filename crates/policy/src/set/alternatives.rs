@@ -26,8 +26,15 @@ pub(super) struct Alternative {
 pub(super) struct Methods {
     /// Conditions that state no method.
     any: Alternatives,
-    /// Sorted by method.
-    named: Vec<(Method, Alternatives)>,
+    /// In no order: they are few.
+    named: Vec<Named>,
+}
+
+#[derive(Debug)]
+struct Named {
+    key: MethodKey,
+    method: Method,
+    alternatives: Alternatives,
 }
 
 #[derive(Debug, Default)]
@@ -51,19 +58,53 @@ impl Methods {
     }
 
     fn add_named(&mut self, method: &Method, is_plain: bool, alternative: Alternative) {
-        let place = self.find(method.as_str()).unwrap_or_else(|place| {
-            let new = (method.clone(), Alternatives::default());
-            self.named.insert(place, new);
-            place
+        let known = self.named.iter().position(|named| named.method == *method);
+        let place = known.unwrap_or_else(|| {
+            self.named.push(Named {
+                key: MethodKey::of(method.as_str()),
+                method: method.clone(),
+                alternatives: Alternatives::default(),
+            });
+            self.named.len() - 1
         });
-        if let Some((_, alternatives)) = self.named.get_mut(place) {
-            alternatives.add(is_plain, alternative);
+        if let Some(named) = self.named.get_mut(place) {
+            named.alternatives.add(is_plain, alternative);
         }
     }
 
-    fn find(&self, method: &str) -> Result<usize, usize> {
-        let named = &self.named;
-        named.binary_search_by(|(named, _)| named.as_str().cmp(method))
+    fn find(&self, key: MethodKey, method: &str) -> Option<&Alternatives> {
+        let is_it = |named: &&Named| {
+            named.key == key && (key.is_whole() || named.method.as_str() == method)
+        };
+        self.named
+            .iter()
+            .find(is_it)
+            .map(|named| &named.alternatives)
+    }
+}
+
+/// What tells most methods apart at one comparison, and short ones for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MethodKey {
+    length: usize,
+    head: [u8; 8],
+}
+
+impl MethodKey {
+    pub(super) fn of(method: &str) -> Self {
+        let mut head = [0; 8];
+        for (to, from) in head.iter_mut().zip(method.bytes()) {
+            *to = from;
+        }
+        Self {
+            length: method.len(),
+            head,
+        }
+    }
+
+    /// Whether two methods with this key are equal.
+    fn is_whole(self) -> bool {
+        self.length <= self.head.len()
     }
 }
 
@@ -93,6 +134,8 @@ fn is_plain(condition: &HttpCondition) -> bool {
 pub(super) struct Search<'a> {
     pub(super) rules: &'a [Arc<Rule>],
     pub(super) request: &'a HttpRequest<'a>,
+    /// The request's.
+    pub(super) method: MethodKey,
     pub(super) now: Timestamp,
     /// The place of the first rule so far that allows the request.
     pub(super) first: Option<usize>,
@@ -104,8 +147,7 @@ impl Search<'_> {
     /// Tries the conditions of a path that the request has.
     pub(super) fn methods(&mut self, methods: &Methods) {
         self.alternatives(&methods.any);
-        let found = methods.find(self.request.method).ok();
-        if let Some((_, named)) = found.and_then(|place| methods.named.get(place)) {
+        if let Some(named) = methods.find(self.method, self.request.method) {
             self.alternatives(named);
         }
     }

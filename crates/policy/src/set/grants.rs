@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    alternatives::Search,
+    alternatives::{MethodKey, Search},
     form::Form,
     lasting::{Earliest, Lasting},
     paths::Paths,
@@ -73,6 +73,7 @@ impl Grants {
         let mut search = Search {
             rules: &self.rules,
             request,
+            method: MethodKey::of(request.method),
             now,
             first: self.whole.in_force(now),
             but_upgrade: false,

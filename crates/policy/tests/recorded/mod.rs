@@ -247,6 +247,7 @@ fn side(
                 .into_iter()
                 .collect(),
             services: BTreeMap::from([("shop/api".parse().unwrap(), facts)]),
+            outside: None,
         },
         revoked: BTreeSet::new(),
         at: time(at),

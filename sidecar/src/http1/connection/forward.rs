@@ -35,6 +35,7 @@ impl Connection {
         let over_http2 = matches!(self.down.stream, Stream::Http2(_));
         let upgrade = &self.request.upgrade;
         if *upgrade != Upgrade::None && over_http2 || !self.way.can_become(upgrade) {
+            self.count_outside(Ok(&permit));
             let why = "the upgrade is not possible over HTTP/2";
             return self.fail(NOT_IMPLEMENTED, why, &mut record).await;
         }
@@ -44,7 +45,13 @@ impl Connection {
         let mut sends = 0;
         loop {
             sends += 1;
-            let lease = match self.lease().await {
+            let leased = self.lease().await;
+            self.count_outside(match &leased {
+                Err(Missed::Refused(refusal)) => Err(refusal),
+                // That nobody answers is no verdict.
+                Ok(_) | Err(Missed::Failed(_)) => Ok(&permit),
+            });
+            let lease = match leased {
                 Ok(lease) => lease,
                 Err(Missed::Failed(why)) => {
                     return self.fail(UNAVAILABLE, why, &mut record).await;

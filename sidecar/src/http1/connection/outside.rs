@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use weft_catalog::{HostName, Protocol};
 use weft_identity::ServicePort;
 use weft_policy::Reason;
@@ -11,6 +12,7 @@ use super::{Connection, Then, Tunnel};
 use crate::access_log::Record;
 use crate::enforce::{Permit, Refusal, Side as End};
 use crate::external::{self, Hello, MISDIRECTED_ALERT, Undialled, first_of};
+use crate::flows::Judged;
 use crate::http1::Side;
 use crate::http1::content::Content;
 use crate::http1::flow::{Flow, Framed};
@@ -30,6 +32,17 @@ impl Connection {
             external::port(&self.way.shared.current.load(), target).is_some()
         };
         self.way.side == End::Client && self.way.target.as_ref().is_ok_and(is_outside)
+    }
+
+    /// Counts what became of the open request, if it leads outside and was not counted yet.
+    pub(super) fn count_outside(&mut self, verdict: Result<&Permit, &Refusal>) {
+        if !std::mem::take(&mut self.is_uncounted) {
+            return;
+        }
+        let request = (&self.request, self.head.as_slice());
+        let judged = Judged::of(verdict);
+        self.way
+            .count_outside(request, judged, &mut self.recent, Timestamp::now());
     }
 
     /// A connection to one of the host's addresses for one exchange.
@@ -57,10 +70,17 @@ impl Connection {
     ) -> Then {
         let (target, up) = match self.dial_outside().await {
             Ok(dialled) => dialled,
-            Err(Missed::Failed(why)) => return self.fail(UNAVAILABLE, why, &mut record).await,
-            Err(Missed::Refused(refusal)) => return self.refuse_recorded(&refusal, record).await,
+            Err(Missed::Failed(why)) => {
+                self.count_outside(Ok(&permit));
+                return self.fail(UNAVAILABLE, why, &mut record).await;
+            }
+            Err(Missed::Refused(refusal)) => {
+                self.count_outside(Err(&refusal));
+                return self.refuse_recorded(&refusal, record).await;
+            }
         };
         if self.say_connected().await.is_err() {
+            self.count_outside(Ok(&permit));
             return Then::Reset;
         }
         if let Some(record) = &mut record {
@@ -70,12 +90,17 @@ impl Connection {
             let limit = self.way.shared.head_limits().time;
             let hello = tokio::select! {
                 hello = Hello::read(&mut self.down, limit) => hello,
-                _ = self.registered.cut() => return Then::Reset,
+                refusal = self.registered.cut() => {
+                    self.count_outside(Err(&refusal));
+                    return Then::Reset;
+                }
             };
             if let Err(refusal) = hello.named(|host| *host == target.host) {
+                self.count_outside(Err(&refusal));
                 return self.refuse_tls(&refusal, record).await;
             }
         }
+        self.count_outside(Ok(&permit));
         Then::Tunnel(Box::new(Tunnel {
             up,
             permit,

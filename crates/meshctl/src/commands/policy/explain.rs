@@ -1,9 +1,11 @@
 //! `meshctl policy explain`: one question, judged by the control plane or offline against files.
 
+use std::net::IpAddr;
+
 use anyhow::bail;
 use jiff::Timestamp;
-use weft_identity::{ServicePort, TrustDomain};
-use weft_policy::{HttpRequest, OwnedSource};
+use weft_identity::TrustDomain;
+use weft_policy::{HttpRequest, OwnedSource, Target};
 use weft_wire::{v1, write_timestamp};
 
 use super::DEFAULT_TRUST_DOMAIN;
@@ -21,10 +23,10 @@ pub(super) struct ExplainArgs {
     /// Who asks: `namespace/name`, a SPIFFE ID, or the address of a plaintext source.
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// What is asked of: `namespace/service:port`.
+    /// What is asked of: `namespace/service:port`, or `host:port` outside of the mesh.
     #[arg(value_name = "TARGET")]
-    target: ServicePort,
-    /// The HTTP method; without one it is about a TCP connection.
+    target: Target,
+    /// The HTTP method; without one it is about a TCP connection, or TLS for the host.
     method: Option<String>,
     /// The path, as on the wire.
     #[arg(requires = "method")]
@@ -32,6 +34,9 @@ pub(super) struct ExplainArgs {
     /// The request's `Host`.
     #[arg(long, requires = "method")]
     host: Option<String>,
+    /// Judge the address too that a host outside leads to.
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
     /// A header, `name: value`; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE", requires = "method", value_parser = parse_header)]
     headers: Vec<(String, String)>,
@@ -80,6 +85,7 @@ async fn ask(args: &ExplainArgs, session: &Session) -> anyhow::Result<v1::Explan
         headers: headers.collect(),
         upgrade: args.upgrade.clone().unwrap_or_default(),
         at: args.at.map(write_timestamp),
+        address: args.address.map(|it| it.to_string()).unwrap_or_default(),
     };
     let client = session.connect().await?;
     Ok(client
@@ -114,18 +120,20 @@ fn judge(args: &ExplainArgs) -> anyhow::Result<v1::Explanation> {
         &args.trust_domain,
         documents.resources.iter().map(|resource| &resource.value),
     );
-    let explanation = explain_in(
+    let (target, explanation) = explain_in(
         &world,
         &Asked {
             source,
             target: &args.target,
             http,
+            address: args.address,
             now,
         },
-    );
+    )?;
+    let target = target.map_or_else(|| args.target.to_string(), |target| target.to_string());
     Ok(v1::Explanation {
         source: source.to_string(),
-        target: args.target.to_string(),
+        target,
         ..v1::Explanation::from(&explanation)
     })
 }

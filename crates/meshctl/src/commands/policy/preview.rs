@@ -4,20 +4,18 @@
 use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
 use weft_identity::TrustDomain;
-use weft_wire::v1;
 
 use super::DEFAULT_TRUST_DOMAIN;
-use crate::client::{Client, refused};
+use crate::client::Client;
 use crate::commands::identity::parse_identity;
 use crate::commands::named::parse_key;
 use crate::documents;
 use crate::failure::{Answer, SaysNo};
 use crate::moments::parse_length;
 use crate::output::{Format, FormatArg};
-use crate::preview::{self, Edit, Report};
+use crate::preview::{self, Edit, Report, Standing};
 use crate::session::Session;
 use crate::traffic;
-use crate::world::live;
 
 #[derive(Debug, clap::Args)]
 #[group(id = "edit", required = true, multiple = true, args = ["files", "delete", "revoke", "at"])]
@@ -72,18 +70,20 @@ pub(super) async fn run(args: PreviewArgs, session: &Session) -> anyhow::Result<
 async fn online(args: &PreviewArgs, session: &Session) -> anyhow::Result<Report> {
     let context = session.context().await?;
     let trust_domain = &context.settings.trust_domain;
-    let mut edit = args.edit(trust_domain)?;
+    let edit = args.edit(trust_domain)?;
     let client = Client::connect(&context).await?;
-    for revoked in revoked_already(&client, &edit).await? {
-        session.out.note(format!("{revoked} is revoked already"));
-        edit.revoke.remove(&revoked);
+    if !edit.revoke.is_empty() {
+        let already = preview::revoked(&client).await?;
+        for revoked in edit.revoke.intersection(&already) {
+            session.out.note(format!("{revoked} is revoked already"));
+        }
     }
     if let Some(file) = &args.flows {
         let traffic = traffic::from_file(file)?;
-        let resources = live(&client, None, "").await?;
+        let standing = preview::standing(&client).await?;
         return Ok(preview::of_traffic(
             trust_domain,
-            &resources,
+            &standing,
             &edit,
             &traffic,
         ));
@@ -99,34 +99,17 @@ fn offline(args: &PreviewArgs) -> anyhow::Result<Report> {
     if resources.is_empty() {
         bail!("no resources in {}", args.against.join(", "));
     }
-    let resources: Vec<_> = resources.into_iter().map(|placed| placed.value).collect();
+    let standing = Standing {
+        resources: resources.into_iter().map(|placed| placed.value).collect(),
+        ..Standing::default()
+    };
     let traffic = traffic::from_file(args.flows.as_deref().unwrap_or("-"))?;
     Ok(preview::of_traffic(
         &args.trust_domain,
-        &resources,
+        &standing,
         &edit,
         &traffic,
     ))
-}
-
-/// Revoking them again changes nothing.
-async fn revoked_already(
-    client: &Client,
-    edit: &Edit,
-) -> anyhow::Result<Vec<weft_identity::SpiffeId>> {
-    let mut revoked = Vec::new();
-    for id in &edit.revoke {
-        let request = v1::ListIdentitiesRequest {
-            spiffe_id: id.to_string(),
-            ..Default::default()
-        };
-        let page = client.operations().list_identities(request).await;
-        let identities = page.map_err(refused)?.into_inner().identities;
-        if identities.iter().any(|identity| identity.revoked) {
-            revoked.push(id.clone());
-        }
-    }
-    Ok(revoked)
 }
 
 impl PreviewArgs {

@@ -2,7 +2,7 @@
 //! it could not say stands on standard error.
 
 use jiff::Timestamp;
-use weft_policy::{Basis, Flow, LeftOut, Lesson, Proposal, Proposed, propose};
+use weft_policy::{Basis, Crowded, Flow, LeftOut, Lesson, Proposal, Proposed, propose};
 
 use super::evidence::{EvidenceArgs, Reach};
 use crate::failure::Answer;
@@ -54,6 +54,17 @@ fn tell(proposal: &Proposal, out: Output) {
             proposal.denied
         ));
     }
+    for crowded in proposal.crowded.iter().take(LINES) {
+        let Crowded {
+            source,
+            service,
+            rules,
+        } = crowded;
+        out.note(format!(
+            "{source} → {service} has {rules} rules: fewer would allow a method on a port where it was not seen"
+        ));
+    }
+    tell_rest(proposal.crowded.len(), out);
     tell_left_out(&proposal.left_out, out);
     for flow in proposal.opened.iter().take(LINES) {
         out.warn(format!("was refused and would pass: {}", line(flow)));

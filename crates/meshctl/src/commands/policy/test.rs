@@ -44,6 +44,9 @@ struct Judged {
     file: String,
     from: String,
     to: String,
+    /// The port of a service that a host outside was judged as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
     request: String,
     verdict: Expect,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +124,7 @@ fn judge(world: &World, documents: &Documents) -> Report {
 impl Judged {
     fn new(file: &str, case: &Case, outcome: Outcome) -> Self {
         let request = match (&case.method, &case.path) {
-            _ if !case.is_http() => String::new(),
+            _ if !outcome.is_request => String::new(),
             (method, path) => {
                 let method = method.as_deref().unwrap_or("GET");
                 format!("{method} {}", path.as_deref().unwrap_or("/"))
@@ -132,6 +135,10 @@ impl Judged {
             file: file.to_owned(),
             from: case.source_text(),
             to: case.to.to_string(),
+            service: outcome
+                .target
+                .filter(|_| case.to.host().is_some())
+                .map(|target| target.to_string()),
             request,
             verdict: outcome.verdict,
             rule: outcome.rule.map(|rule| rule.to_string()),

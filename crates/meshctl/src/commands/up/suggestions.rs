@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use weft_catalog::{Probe, Protocol, Service};
 use weft_identity::{ServicePort, SpiffeId, WorkloadName};
-use weft_policy::{HttpRequest, World};
+use weft_policy::{HttpRequest, Target, World};
 
 use super::mesh_file::{MeshFile, TryLine};
 use crate::world::{Asked, explain_in};
@@ -119,10 +119,11 @@ impl Call<'_> {
     /// The first request that passes.
     fn allowed(&self, world: &World) -> Option<TryLine> {
         let no_headers: Vec<(String, String)> = Vec::new();
+        let target = Target::Service(self.target.clone());
         let passes = |(method, path): &&(String, String)| {
             let asked = Asked {
                 source: (&self.source).into(),
-                target: &self.target,
+                target: &target,
                 http: Some(HttpRequest {
                     method,
                     path,
@@ -131,9 +132,10 @@ impl Call<'_> {
                     upgrade: None,
                     connect: false,
                 }),
+                address: None,
                 now: Timestamp::now(),
             };
-            explain_in(world, &asked).allowed
+            explain_in(world, &asked).is_ok_and(|(_, explained)| explained.allowed)
         };
         let (method, path) = self.requests.iter().find(passes)?;
         Some(self.line(method, path, OK))

@@ -15,7 +15,7 @@ use crate::header::{HeaderCondition, HeaderTest};
 use crate::request::Reason;
 use crate::rule::{Mode, Quarantine};
 use crate::source::SourcePattern;
-use crate::table::ServiceFacts;
+use crate::world::ServiceFacts;
 use crate::{FoldedPath, HttpCondition, Match, NonEmpty};
 
 fn time(minute: i64) -> Timestamp {
@@ -78,11 +78,8 @@ fn connect(source: &str, to: &str) -> Flow {
 
 fn world(rules: Vec<Rule>) -> World {
     World {
-        trust_domain: "weft.local".parse().unwrap(),
         rules: rules.into_iter().map(Arc::new).collect(),
-        quarantines: Vec::new(),
-        learning: BTreeMap::new(),
-        services: BTreeMap::new(),
+        ..World::empty("weft.local".parse().unwrap())
     }
 }
 

@@ -164,6 +164,59 @@ fn a_pair_needs_at_most_three_rules_also_with_many_ports() {
     assert!(proposal.left_out.is_empty());
 }
 
+/// A request of each method on each port.
+fn on_ports(asked: &[(&str, &[&str])]) -> Vec<Flow> {
+    let of_port = |(port, methods): &(&str, &[&str])| {
+        let target = format!("shop/api:{port}");
+        let path = format!("/{port}");
+        let flows = methods
+            .iter()
+            .map(|method| request("web", &target, method, &path));
+        flows.collect::<Vec<_>>()
+    };
+    asked.iter().flat_map(of_port).collect()
+}
+
+#[test]
+fn sentence_83_ports_share_a_rule_for_the_methods_that_they_have_in_common() {
+    let flows = on_ports(&[
+        ("a", &["GET"]),
+        ("b", &["GET", "POST"]),
+        ("c", &["POST"]),
+        ("d", &["GET", "POST", "PUT"]),
+    ]);
+    let proposal = propose_in(&world(Vec::new()), &flows);
+    assert_eq!(
+        lines(&proposal),
+        [
+            "web-to-api-a-b-d api:a,b,d shop/web | GET /a,/b,/d",
+            "web-to-api-b-c-d api:b,c,d shop/web | POST /b,/c,/d",
+            "web-to-api-d api:d shop/web | PUT /d",
+        ]
+    );
+    assert!(proposal.crowded.is_empty() && proposal.left_out.is_empty());
+}
+
+#[test]
+fn sentence_83_what_three_rules_cannot_say_has_more_and_is_told() {
+    let mut flows = on_ports(&[
+        ("a", &["GET"]),
+        ("b", &["POST"]),
+        ("c", &["PUT"]),
+        ("d", &["DELETE"]),
+    ]);
+    flows.push(bytes("web", "shop/api:e"));
+    let proposal = propose_in(&world(Vec::new()), &flows);
+    assert_eq!(proposal.rules.len(), 5, "{:?}", lines(&proposal));
+    let crowded = Crowded {
+        source: "shop/web".parse().unwrap(),
+        service: "shop/api".parse().unwrap(),
+        rules: 5,
+    };
+    assert_eq!(proposal.crowded, [crowded]);
+    assert!(proposal.left_out.is_empty());
+}
+
 #[test]
 fn a_name_that_is_too_long_is_cut_and_stays_one_of_its_own() {
     let long = "a".repeat(63);
