@@ -176,6 +176,7 @@ pub(crate) fn allow_spec(service: &str, from: &[&str]) -> v1::AllowSpec {
             r#match: Some(v1::port_match::Match::Names(names)),
         }),
         from: from.iter().map(ToString::to_string).collect(),
+        from_addresses: Vec::new(),
         http: Some(v1::HttpMatch {
             r#match: Some(v1::http_match::Match::Any(v1::Any {})),
         }),

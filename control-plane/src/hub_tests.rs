@@ -476,6 +476,69 @@ async fn an_external_service_that_a_connected_sidecar_could_not_read_is_refused_
     apply(vec![external("stripe")]).await.unwrap();
 }
 
+#[tokio::test]
+async fn addresses_that_a_connected_server_could_not_read_are_refused_and_name_it() {
+    let plane = Plane::start().await;
+    let connect = |name: &str| {
+        let key = rollout::SidecarKey {
+            id: id(name),
+            instance: format!("{name}-of-yesterday"),
+        };
+        let announced = rollout::Announced {
+            version: String::new(),
+            policy_schema: weft_policy::ADDRESSES_SCHEMA - 1,
+        };
+        let view = plane.hub.views.subscribe(&key.id);
+        plane.hub.rollouts.connect(key, announced, view).unwrap()
+    };
+    let apply = async |resources: Vec<v1::Resource>| {
+        let request = v1::ApplyRequest {
+            resources,
+            ..Default::default()
+        };
+        let mut client = ResourcesClient::new(plane.channel.clone());
+        let applied = client.apply(by("spiffe://weft.local/operator/ada", request));
+        applied.await.map(|answer| answer.into_inner().warnings)
+    };
+    let refused = |applied: Result<Vec<String>, tonic::Status>| {
+        let status = applied.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("api-of-yesterday"), "{status}");
+    };
+    let by_address = |from: &[&str]| {
+        let mut resource = allow("scraped", "api", from);
+        if let Some(v1::resource::Spec::Allow(spec)) = &mut resource.spec {
+            spec.schema = weft_policy::ADDRESSES_SCHEMA;
+            spec.from_addresses = vec!["10.1.0.0/16".to_owned()];
+        }
+        resource
+    };
+    // A caller is not told the addresses, so that it need not read them.
+    let _caller = connect("web");
+    let warnings = apply(vec![
+        service("api", &["shop/other"]),
+        by_address(&["shop/web"]),
+    ])
+    .await
+    .unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let warnings = apply(vec![by_address(&[])]).await.unwrap();
+    assert!(
+        warnings[0].contains("no sidecar accepts plaintext yet"),
+        "{warnings:?}"
+    );
+    let server = connect("api");
+    // A service that an old sidecar would offer from now on, under a rule that is there already.
+    refused(apply(vec![service("api", &["shop/api"])]).await);
+    drop(server);
+    apply(vec![service("api", &["shop/api"])]).await.unwrap();
+    let _server = connect("api");
+    refused(apply(vec![by_address(&["shop/batch"])]).await);
+    apply(vec![allow("scraped", "api", &["shop/batch"])])
+        .await
+        .unwrap();
+}
+
 fn external(name: &str) -> v1::Resource {
     let mut resource = service(name, &[]);
     if let Some(v1::resource::Spec::Service(spec)) = &mut resource.spec {

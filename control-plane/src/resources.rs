@@ -7,6 +7,7 @@ mod apply;
 mod list;
 mod outside;
 mod read;
+mod readers;
 mod watch;
 
 use std::sync::Arc;
@@ -215,13 +216,21 @@ impl Catalog {
     /// A rule, a service under one, or a learn mode that a connected sidecar could not read would leave the service closed there.
     fn check_readers(&self, edit: &Edit) -> Result<(), Status> {
         let world = self.hub.views.world();
-        for (rule, schema) in edit.schemas(&world) {
-            let concerned = self.hub.views.concerned_by(rule);
-            if let Some(sidecar) = self.hub.rollouts.cannot_read(schema, &concerned) {
-                return Err(Status::failed_precondition(format!(
-                    "Allow/{}: needs policy schema {schema}, which sidecar {} of {} cannot read; upgrade it first",
-                    rule.name, sidecar.instance, sidecar.id
-                )));
+        for read in edit.read(&world) {
+            let rule = read.rule;
+            let callers = self.hub.views.sources_of(rule);
+            let servers = self.hub.views.offering(&rule.service, read.servers());
+            let sides = [
+                (read.callers_schema(), callers),
+                (read.servers_schema(), servers),
+            ];
+            for (schema, readers) in sides {
+                if let Some(sidecar) = self.hub.rollouts.cannot_read(schema, &readers) {
+                    return Err(Status::failed_precondition(format!(
+                        "Allow/{}: needs policy schema {schema}, which sidecar {} of {} cannot read; upgrade it first",
+                        rule.name, sidecar.instance, sidecar.id
+                    )));
+                }
             }
         }
         for settings in edit.namespaces().filter(|it| it.learn_until().is_some()) {

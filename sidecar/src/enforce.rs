@@ -12,7 +12,7 @@ use weft_identity::{
     split_mesh_host,
 };
 use weft_policy::{
-    Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Verdict, host_of,
+    Connection, ConnectionVerdict, HttpRequest, PolicySet, Reason, Rule, Source, Verdict, host_of,
 };
 
 use crate::config::Config;
@@ -335,7 +335,7 @@ fn prepare<'a>(
         || revocations.is_quarantined(&enforced.own_id)
         || (side == Side::Client && is_cut_off(enforced, &target.service));
     let connection = Connection {
-        source,
+        source: Source::Identity(source),
         port: &target.port,
         quarantined,
     };

@@ -64,6 +64,7 @@ pub fn inbound(service: &str, from: &str, schema: u32) -> xds::Resource {
                     r#match: Some(v1::port_match::Match::Any(v1::Any {})),
                 }),
                 from: vec![from.to_owned()],
+                from_addresses: Vec::new(),
                 http: Some(v1::HttpMatch {
                     r#match: Some(v1::http_match::Match::Any(v1::Any {})),
                 }),

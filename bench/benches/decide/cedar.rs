@@ -108,7 +108,7 @@ pub(crate) fn policy(name: &str, text: &str) -> Policy {
 /// A rule in Cedar's language. What its scope can say stands there, since Cedar looks at the scope first.
 pub(crate) fn written(rule: &Rule) -> String {
     let mut conditions = Vec::new();
-    let principal = match rule.from.as_slice() {
+    let principal = match rule.from.identities() {
         [SourcePattern::Exact(id)] => format!("principal == Workload::\"{id}\""),
         [one] => match one.exact(&trust_domain()) {
             Some(id) => format!("principal == Workload::\"{id}\""),

@@ -135,7 +135,7 @@ fn rule(draw: &mut Draw, service: &ServiceName, number: usize, crowded: bool) ->
         name: parsed(&format!("{}/rule-{number:05}", service.namespace)),
         service: service.clone(),
         ports: ports.map_or(Match::Any, |port| Match::OneOf(NonEmpty::one(port))),
-        from: NonEmpty::new(from).expect("one or more"),
+        from: NonEmpty::new(from).expect("one or more").into(),
         http: http.map_or(Match::Any, Match::OneOf),
         expires: match draw.below(20) {
             0 => Some(parsed("2026-11-01T00:00:00Z")),
@@ -178,7 +178,8 @@ fn condition(draw: &mut Draw) -> HttpCondition {
 /// Often what the rule allows, seldom wide of it.
 fn asked(draw: &mut Draw, like: &Rule) -> Asked {
     let source = if draw.chance(70) {
-        let pattern = &like.from.as_slice()[draw.below(like.from.as_slice().len())];
+        let named = like.from.identities();
+        let pattern = &named[draw.below(named.len())];
         let exact = pattern.exact(&trust_domain());
         exact.unwrap_or_else(|| local(&some_identity(draw)))
     } else {

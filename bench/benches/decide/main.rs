@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use weft_identity::ServiceName;
 use weft_policy::{
-    Connection, EncodedSlashes, HttpRequest, Match, NonEmpty, PolicySet, Rule, Verdict,
+    Connection, EncodedSlashes, HttpRequest, Match, NonEmpty, PolicySet, Rule, Source,
+    SourcePattern, Sources, Verdict,
 };
 
 use crate::{
@@ -101,7 +102,7 @@ fn compiled(corpus: &Corpus) -> BTreeMap<ServiceName, PolicySet> {
 
 fn decide<'s>(set: &'s PolicySet, asked: &Asked) -> Option<&'s Arc<Rule>> {
     let connection = Connection {
-        source: &asked.source,
+        source: Source::Identity(&asked.source),
         port: &asked.port,
         quarantined: false,
     };
@@ -172,7 +173,7 @@ fn edits(corpus: &Corpus, sets: &BTreeMap<ServiceName, PolicySet>, cedar: &Cedar
     );
     let changed = rules.last_mut().expect("it is crowded");
     let mut rule = (**changed).clone();
-    rule.from = NonEmpty::one("ns1/w1".parse().expect("a source"));
+    rule.from = Sources::from("ns1/w1".parse::<SourcePattern>().expect("a source"));
     rule.ports = Match::OneOf(NonEmpty::one("http".parse().expect("a port")));
     let (name, text) = (rule.name.to_string(), written(&rule));
     *changed = Arc::new(rule);

@@ -9,7 +9,7 @@ use weft_catalog::{Port, Service};
 use weft_identity::{NameError, ServiceName, ServicePort, SpiffeId, WorkloadName};
 use weft_policy::{
     Condition, FoldedPath, HeaderLookup, HeaderValue, HostPort, HttpRequest, Leads, MeshName,
-    Question, Rule, Target, TargetError,
+    OwnedSource, Question, Rule, Source, Target, TargetError,
 };
 use weft_wire::{ConversionError, OutsideServices, encoded_slashes, read_timestamp, v1};
 
@@ -44,16 +44,17 @@ pub(super) fn explain(
     ground: &Ground<'_>,
     request: &v1::ExplainRequest,
 ) -> Result<v1::Explanation, QuestionError> {
-    judge(ground, request, None)
+    let read = read_source(ground.world, &request.source).map_err(QuestionError::Source)?;
+    judge(ground, read.borrowed(), request, None)
 }
 
 fn judge(
     ground: &Ground<'_>,
+    source: Source<'_>,
     request: &v1::ExplainRequest,
     folded: Option<&FoldedPath>,
 ) -> Result<v1::Explanation, QuestionError> {
     let world = ground.world;
-    let source = read_source(world, &request.source).map_err(QuestionError::Source)?;
     let target: Target = request.target.parse().map_err(QuestionError::Target)?;
     let address = Some(request.address.as_str()).filter(|text| !text.is_empty());
     let address = address.map(str::parse::<IpAddr>).transpose()?;
@@ -66,7 +67,7 @@ fn judge(
     let services = world.services().filter_map(|(_, it)| it.service.clone());
     let asked = Asked {
         ground,
-        source: &source,
+        source,
         outside: &OutsideServices::of(services),
         host: target.host(),
         address,
@@ -93,14 +94,15 @@ pub(super) fn explain_decision(
     ground: &Ground<'_>,
     decision: &v1::Decision,
 ) -> Option<v1::Explanation> {
-    if decision.source.is_empty() || decision.service.is_empty() || decision.port.is_empty() {
+    if decision.service.is_empty() || decision.port.is_empty() {
         return None;
     }
+    // Whoever was not verified is in no decision as a source: that its handshake failed is no matter of rules.
+    let source: SpiffeId = decision.source.parse().ok()?;
     // Only the shape of the path was recorded: an instance of it is judged, the shape shown and suggested.
     let folded: Option<FoldedPath> = decision.path.parse().ok();
     let instance = folded.as_ref().and_then(FoldedPath::instance);
     let request = v1::ExplainRequest {
-        source: decision.source.clone(),
         target: format!("{}:{}", decision.service, decision.port),
         method: decision.method.clone(),
         path: instance.unwrap_or_else(|| decision.path.clone()),
@@ -108,7 +110,8 @@ pub(super) fn explain_decision(
         upgrade: decision.upgrade.clone(),
         ..v1::ExplainRequest::default()
     };
-    let mut explanation = judge(ground, &request, folded.as_ref()).ok()?;
+    let mut explanation =
+        judge(ground, Source::Identity(&source), &request, folded.as_ref()).ok()?;
     for near in &mut explanation.nearest {
         if near.failed_condition == Condition::Header.as_str() {
             near.got = "headers are not part of a decision".to_owned();
@@ -141,7 +144,7 @@ fn is_about_form(reason: v1::Reason) -> bool {
 /// A question, its target apart.
 struct Asked<'a> {
     ground: &'a Ground<'a>,
-    source: &'a SpiffeId,
+    source: Source<'a>,
     outside: &'a OutsideServices,
     /// The host outside that it asks for.
     host: Option<&'a HostPort>,
@@ -165,11 +168,14 @@ impl Asked<'_> {
     /// Whether the source has the port in its view.
     fn is_open(&self, target: &ServicePort) -> bool {
         let world = self.ground.world;
+        let Some(id) = self.source.identity() else {
+            return false;
+        };
         let learns = world.learn_until(&target.service.namespace);
-        let by_learning = learns.is_some_and(|until| self.now < until)
-            && local_workload(world, self.source).is_some();
+        let by_learning =
+            learns.is_some_and(|until| self.now < until) && local_workload(world, id).is_some();
         let by_rule = |entry: &Arc<Entry>| {
-            let rules = rules_for(world, entry, self.source, self.now);
+            let rules = rules_for(world, entry, id, self.now);
             rules.iter().any(|rule| rule.matches_port(&target.port))
         };
         by_learning || world.entry(&target.service).is_some_and(by_rule)
@@ -213,7 +219,8 @@ impl Asked<'_> {
         request: &v1::ExplainRequest,
     ) -> v1::Explanation {
         let distrust = &self.ground.world.distrust;
-        if distrust.identities.contains(self.source) {
+        let identity = self.source.identity();
+        if identity.is_some_and(|id| distrust.identities.contains(id)) {
             return refused(
                 v1::Reason::Revoked,
                 vec![format!("{} is revoked", self.source)],
@@ -266,8 +273,11 @@ impl Asked<'_> {
     fn both_sides(&self, entry: &Entry, question: &Question<'_>) -> v1::Explanation {
         let inbound: Vec<Arc<Rule>> = entry.rules.values().cloned().collect();
         let judged = weft_policy::explain(&inbound, question);
-        if judged.allowed && local_workload(self.ground.world, self.source).is_some() {
-            let outbound = rules_for(self.ground.world, entry, self.source, self.now);
+        let world = self.ground.world;
+        let identity = self.source.identity();
+        let local = identity.filter(|id| local_workload(world, id).is_some());
+        if let Some(caller) = local.filter(|_| judged.allowed) {
+            let outbound = rules_for(world, entry, caller, self.now);
             let client = weft_policy::explain(&outbound, question);
             if (client.allowed, &client.rule) != (judged.allowed, &judged.rule) {
                 return (&client).into();
@@ -280,7 +290,8 @@ impl Asked<'_> {
     fn is_quarantined(&self, service: &Service) -> bool {
         let world = self.ground.world;
         let quarantined = &world.distrust.quarantined;
-        if quarantined.contains(self.source) {
+        let identity = self.source.identity();
+        if identity.is_some_and(|id| quarantined.contains(id)) {
             return true;
         }
         if service.external.is_some() {
@@ -299,12 +310,17 @@ impl Asked<'_> {
     }
 }
 
-fn read_source(world: &World, text: &str) -> Result<SpiffeId, NameError> {
+/// No identity can be read as an address: each has a `/`.
+fn read_source(world: &World, text: &str) -> Result<OwnedSource, NameError> {
+    if let Ok(address) = text.parse() {
+        return Ok(OwnedSource::Address(address));
+    }
     if text.starts_with("spiffe://") {
-        return text.parse();
+        return text.parse().map(OwnedSource::Identity);
     }
     let workload: WorkloadName = text.parse()?;
-    Ok(SpiffeId::for_workload(&world.trust_domain, &workload))
+    let id = SpiffeId::for_workload(&world.trust_domain, &workload);
+    Ok(OwnedSource::Identity(id))
 }
 
 /// Whoever offers a service or has joined: only another name is likely to be a typo.

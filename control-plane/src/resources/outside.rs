@@ -1,4 +1,4 @@
-//! What an edit means for services outside of the mesh: names that they may not have, readers that must know them, and advice.
+//! What an edit means for services outside of the mesh: names that they may not have, and advice.
 
 use std::sync::Arc;
 
@@ -38,21 +38,11 @@ impl Edit {
         Ok(())
     }
 
-    /// The rules that bring a service to its callers with the schema that they must read then: those of this edit, and the stored ones
-    /// of its services.
-    pub(super) fn schemas<'a>(
-        &'a self,
-        world: &'a World,
-    ) -> impl Iterator<Item = (&'a Arc<Rule>, u32)> {
-        self.rules_with_services(world).map(|(rule, service)| {
-            let of_service = service.map_or(1, weft_catalog::required_schema);
-            (rule, weft_policy::required_schema(rule).max(of_service))
-        })
-    }
-
-    /// Hosts that several services claim, and conditions that nobody can judge.
+    /// Hosts that several services claim, conditions that nobody can judge, and addresses that nobody asks for.
     pub(super) fn advice<'a>(&'a self, world: &'a World) -> impl Iterator<Item = String> + 'a {
-        self.overlaps(world).chain(self.unjudged(world))
+        self.overlaps(world)
+            .chain(self.unjudged(world))
+            .chain(self.unasked(world))
     }
 
     fn overlaps<'a>(&'a self, world: &'a World) -> impl Iterator<Item = String> + 'a {
@@ -88,7 +78,22 @@ impl Edit {
         })
     }
 
-    fn rules_with_services<'a>(
+    /// Whoever calls the world outside does so through a sidecar of its own, and that one knows who it is.
+    fn unasked<'a>(&'a self, world: &'a World) -> impl Iterator<Item = String> + 'a {
+        let outside = self.rules_with_services(world).filter(|(rule, service)| {
+            let is_outside = service.is_some_and(|service| service.external.is_some());
+            is_outside && !rule.from.addresses().is_empty()
+        });
+        outside.map(|(rule, _)| {
+            format!(
+                "Allow/{}: has `fromAddresses`, but {} is outside: every caller has an identity there, and none is matched by its address",
+                rule.name, rule.service
+            )
+        })
+    }
+
+    /// The rules of this edit, and the stored ones of its services, each with its service as it will be.
+    pub(super) fn rules_with_services<'a>(
         &'a self,
         world: &'a World,
     ) -> impl Iterator<Item = (&'a Arc<Rule>, Option<&'a Service>)> {

@@ -56,7 +56,8 @@ impl Index {
     }
 
     pub(super) fn put_rule(&mut self, rule: &Arc<Rule>) {
-        for pattern in rule.from.iter() {
+        // addresses are nobody's view: a plaintext source has no sidecar
+        for pattern in rule.from.identities() {
             match pattern.exact(&self.trust_domain) {
                 Some(id) => {
                     let rules = self.exact.entry(id).or_default();
@@ -74,6 +75,7 @@ impl Index {
         let trust_domain = self.trust_domain.clone();
         for id in rule
             .from
+            .identities()
             .iter()
             .filter_map(|pattern| pattern.exact(&trust_domain))
         {
@@ -204,6 +206,7 @@ impl Index {
     ) -> BTreeSet<SpiffeId> {
         let exact: Option<Vec<SpiffeId>> = rule
             .from
+            .identities()
             .iter()
             .map(|pattern| pattern.exact(&self.trust_domain))
             .collect();

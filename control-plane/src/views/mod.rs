@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use weft_identity::{DnsLabel, RuleName, ServiceName, SpiffeId};
+use weft_identity::{DnsLabel, RuleName, ServiceName, SpiffeId, WorkloadName};
 use weft_policy::Rule;
 
 pub(crate) use compute::{local_workload, rules_for};
@@ -197,12 +197,21 @@ impl Views {
             .collect()
     }
 
-    /// Connected identities that a rule concerns: its sources, and whoever offers its service.
-    pub fn concerned_by(&self, rule: &Rule) -> BTreeSet<SpiffeId> {
+    /// Connected identities that a rule names as its sources.
+    pub fn sources_of(&self, rule: &Rule) -> BTreeSet<SpiffeId> {
         let state = self.shared.lock();
-        let mut ids = state.index.sources_among(rule, &state.connected);
-        ids.extend(state.offering(&rule.service));
-        ids
+        state.index.sources_among(rule, &state.connected)
+    }
+
+    /// Connected identities that may offer a service now, or that an edit lets offer it.
+    pub fn offering(&self, service: &ServiceName, also: &[WorkloadName]) -> BTreeSet<SpiffeId> {
+        let state = self.shared.lock();
+        let trust_domain = &state.world.trust_domain;
+        let also = also
+            .iter()
+            .map(|workload| SpiffeId::for_workload(trust_domain, workload))
+            .filter(|id| state.connected.contains_key(id));
+        also.chain(state.offering(service)).collect()
     }
 
     /// Connected identities that a namespace in learn mode is open to.

@@ -60,6 +60,49 @@ async fn an_outbound_resource_has_only_opened_ports_and_the_rules_that_match() {
 }
 
 #[tokio::test]
+async fn addresses_of_a_rule_are_told_to_whom_it_protects_and_to_no_caller() {
+    let mut mesh = Mesh::shop().await;
+    let by_address = |name: &str, from: &[&str]| {
+        let mut resource = allow(name, "api", from);
+        if let Some(v1::resource::Spec::Allow(spec)) = &mut resource.spec {
+            spec.schema = weft_policy::ADDRESSES_SCHEMA;
+            spec.from_addresses = vec!["10.1.0.0/16".to_owned()];
+        }
+        resource
+    };
+    mesh.put([
+        by_address("both", &["shop/batch"]),
+        by_address("plain", &[]),
+    ])
+    .await;
+    mesh.offer("api", Some("api")).await;
+    let rules = |rules: Vec<v1::NamedRule>| {
+        let told = rules.into_iter().map(|rule| {
+            let allow = rule.allow.unwrap();
+            (rule.name, allow.schema, allow.from_addresses.len())
+        });
+        told.filter(|(name, ..)| name.ends_with("both") || name.ends_with("plain"))
+            .collect::<Vec<_>>()
+    };
+    let caller = outbound(&mesh.view("batch"), "shop/api");
+    assert_eq!(rules(caller.rules), [("shop/both".to_owned(), 1, 0)]);
+    let inbound: v1::Inbound = unpack(&mesh.view("api").of(Kind::Inbound)["shop/api"].any).unwrap();
+    let whole = [
+        ("shop/both".to_owned(), 4, 1),
+        ("shop/plain".to_owned(), 4, 1),
+    ];
+    assert_eq!(rules(inbound.rules), whole);
+    // An address is no identity that the rule would open the service to.
+    mesh.put([by_address("both", &[])]).await;
+    assert!(
+        !mesh
+            .view("batch")
+            .of(Kind::Outbound)
+            .contains_key("shop/api")
+    );
+}
+
+#[tokio::test]
 async fn one_rule_edit_among_500_identities_touches_only_those_that_it_concerns() {
     let mut mesh = Mesh::shop().await;
     for i in 0..250 {

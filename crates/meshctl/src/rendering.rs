@@ -105,7 +105,7 @@ pub(crate) fn summary(resource: &Resource) -> String {
 
 fn rule_summary(rule: &Rule) -> String {
     let ports = listed(rule.ports.listed());
-    let mut text = format!("{} → {}", listed(rule.from.iter()), rule.service.name);
+    let mut text = format!("{} → {}", listed(rule.from.texts()), rule.service.name);
     if !ports.is_empty() {
         text.push_str(&format!(":{ports}"));
     }

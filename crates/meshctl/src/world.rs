@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use weft_identity::{ServicePort, SpiffeId, TrustDomain, WorkloadName};
+use weft_identity::{ServicePort, TrustDomain, WorkloadName};
 use weft_policy::{
-    Explanation, HttpRequest, Leads, MeshName, Near, Question, Reason, Target, World, explain,
+    Explanation, HttpRequest, Leads, MeshName, Near, Question, Reason, Source, Target, World,
+    explain,
 };
 use weft_wire::{Kind, OutsideServices, Resource, Spec, service_facts, v1};
 
@@ -44,7 +45,7 @@ pub(crate) fn world<'r>(
 
 /// One question put to a world.
 pub(crate) struct Asked<'a> {
-    pub(crate) source: &'a SpiffeId,
+    pub(crate) source: Source<'a>,
     pub(crate) target: &'a Target,
     pub(crate) http: Option<HttpRequest<'a>>,
     /// What a host outside leads to.

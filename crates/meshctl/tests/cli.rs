@@ -398,6 +398,45 @@ fn policy_explain_names_the_rule_or_what_is_missing() {
 }
 
 #[test]
+fn policy_explain_takes_an_address_and_says_that_no_sidecar_accepts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = WORLD.replace("from: [shop/web]", "fromAddresses: [10.1.0.0/16]");
+    write(folder.path(), "world.yaml", &rule);
+    let explain = |source: &str| {
+        let asked = [source, "shop/api:http", "GET", "/orders/1"];
+        meshctl(
+            folder.path(),
+            &[&["policy", "explain", "-f", "world.yaml"][..], &asked].concat(),
+        )
+    };
+    for (source, expected, says) in [
+        (
+            "10.1.2.3",
+            0,
+            "allowed: 10.1.2.3 → shop/api:http by shop/web-reads-orders",
+        ),
+        ("10.2.0.1", 1, "fromAddresses: [\"10.2.0.1\"]"),
+        ("::1", 1, "plaintext-to-api"),
+    ] {
+        let output = explain(source);
+        let shown = text(&output.stdout);
+        assert_eq!(
+            code(&output),
+            expected,
+            "{source}: {shown}{}",
+            text(&output.stderr)
+        );
+        assert!(shown.contains(says), "{source}: {shown}");
+        assert!(
+            shown.contains("hint: no sidecar accepts plaintext yet"),
+            "{source}: {shown}"
+        );
+    }
+    // Whoever has an identity is not matched by addresses.
+    assert_eq!(code(&explain("shop/web")), 1);
+}
+
+#[test]
 fn policy_explain_finds_the_service_of_a_host_outside_and_judges_where_it_leads() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "world.yaml", OUTSIDE);

@@ -213,7 +213,9 @@ impl Counted<'_> {
         let proposal = propose(&flows, basis);
         let is_same = |proposed: &Proposed| {
             let (rule, old) = (&proposed.rule, &found.rule);
-            rule.from == old.from && rule.ports == old.ports && rule.http == old.http
+            // flows are of verified sources: addresses cover none of them
+            let is_same = rule.from.identities() == old.from.identities();
+            is_same && rule.ports == old.ports && rule.http == old.http
         };
         if !proposal.rules.iter().any(is_same) {
             found.narrower = proposal.rules;

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use weft_identity::{DnsLabel, WorkloadName};
 
 use crate::{
+    address::AddressRange,
     http::HttpCondition,
     lists::{Match, NonEmpty},
     rule::Mode,
@@ -16,14 +17,30 @@ use crate::{
 pub const ALLOW: &str = "Allow";
 pub const QUARANTINE: &str = "Quarantine";
 
-/// Lets named sources reach a service. Rules only add.
+/// Lets named sources reach a service: `from`, `fromAddresses` or both say which. Rules only add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["from"]}, {"required": ["fromAddresses"]}]))]
 pub struct AllowSpec {
     /// What may be reached.
     pub to: Destination,
-    /// Who may reach it.
-    pub from: NonEmpty<SourcePattern>,
+    /// Workloads that may reach it, as the handshake verifies them.
+    #[serde(
+        default,
+        deserialize_with = "stated",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "NonEmpty<SourcePattern>")]
+    pub from: Option<NonEmpty<SourcePattern>>,
+    /// Where plaintext may come from that may reach it: ranges, `10.1.0.0/16`, or single addresses. Never matches a workload with a
+    /// verified identity. No sidecar accepts plaintext yet, so that this lets nothing in.
+    #[serde(
+        default,
+        deserialize_with = "stated",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "NonEmpty<AddressRange>")]
+    pub from_addresses: Option<NonEmpty<AddressRange>>,
     /// Conditions on requests, of which one must match; absent: everything on those ports.
     #[serde(default, skip_serializing_if = "Match::is_any")]
     pub http: Match<HttpCondition>,
@@ -55,4 +72,13 @@ pub struct QuarantineSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+/// A list that is named is there: `from:` with nothing behind it is an error, as an empty list is.
+fn stated<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }

@@ -10,7 +10,7 @@ use weft_identity::{RuleName, ServicePort, SpiffeId, TrustDomain, WorkloadName};
 use crate::{
     canonical::EncodedSlashes,
     fold::FoldedPath,
-    hints::hints,
+    hints::{hints, hints_of_source},
     http::{HttpCondition, PARTS},
     lists::Match,
     outside::Leads,
@@ -19,6 +19,7 @@ use crate::{
     },
     rule::{Mode, Rule},
     set::PolicySet,
+    sources::Source,
     suggest::suggested_yaml,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     pub trust_domain: &'a TrustDomain,
-    pub source: &'a SpiffeId,
+    pub source: Source<'a>,
     pub target: &'a ServicePort,
     /// Whether either end is under Quarantine.
     pub quarantined: bool,
@@ -81,7 +82,7 @@ pub fn explain(rules: &[Arc<Rule>], question: &Question<'_>) -> Explanation {
     )
     .learning(question.learn_until);
     let (reason, learn_until) = match question.decide(&set) {
-        Verdict::Allow(rule) => return allowed_by(rule),
+        Verdict::Allow(rule) => return allowed_by(rule, question),
         Verdict::Learn(reason) => (reason, question.learn_until),
         Verdict::Deny(reason) => (reason, None),
     };
@@ -101,7 +102,7 @@ pub fn explain(rules: &[Arc<Rule>], question: &Question<'_>) -> Explanation {
     }
 }
 
-fn allowed_by(rule: &Rule) -> Explanation {
+fn allowed_by(rule: &Rule, question: &Question<'_>) -> Explanation {
     Explanation {
         allowed: true,
         rule: Some(rule.name.clone()),
@@ -109,7 +110,7 @@ fn allowed_by(rule: &Rule) -> Explanation {
         learn_until: None,
         nearest: Vec::new(),
         suggested_yaml: None,
-        hints: Vec::new(),
+        hints: hints_of_source(question),
     }
 }
 
@@ -127,6 +128,11 @@ impl Question<'_> {
         let Some(outside) = &self.outside else {
             return by_rules(self.http);
         };
+        let is_outside = outside.services.port(self.target).is_some();
+        if is_outside && self.source.identity().is_none() {
+            // its caller's own sidecar is the only one there is, and knows who it is (sentence 77)
+            return Verdict::Deny(Reason::NoRule);
+        }
         if let Some(reason) = outside.misleads(self.target, self.http) {
             // Who may not call at all is told the same whatever was asked.
             return match set.decide_connection(&connection, self.now) {
@@ -154,9 +160,11 @@ impl Question<'_> {
 
     /// The source as people write it.
     pub(crate) fn source_text(&self) -> String {
-        match self.source.workload() {
-            Some(workload) if self.source.is_in(self.trust_domain) => workload.to_string(),
-            _ => self.source.to_string(),
+        let id = self.source.identity();
+        let local = id.filter(|id| id.is_in(self.trust_domain));
+        match local.and_then(SpiffeId::workload) {
+            Some(workload) => workload.to_string(),
+            None => self.source.to_string(),
         }
     }
 }
@@ -185,7 +193,7 @@ fn nearest<'s>(set: &'s PolicySet, question: &Question<'_>) -> Vec<Judged<'s>> {
 
 fn judge<'s>(rule: &'s Arc<Rule>, question: &Question<'_>) -> Judged<'s> {
     let mut failed = Vec::new();
-    if !rule.matches_source(question.source, question.trust_domain) {
+    if !rule.from.matches(question.source, question.trust_domain) {
         failed.push(Condition::Source);
     }
     if !rule.matches_port(&question.target.port) {
@@ -246,7 +254,10 @@ fn wanted_and_got(
     let nothing = HttpCondition::default();
     let http = judged.http.unwrap_or(&nothing);
     match failed {
-        Condition::Source => (joined(rule.from.as_slice()), question.source_text()),
+        Condition::Source => (
+            rule.from.texts().collect::<Vec<_>>().join(", "),
+            question.source_text(),
+        ),
         Condition::Port => (
             joined(rule.ports.listed()),
             question.target.port.to_string(),

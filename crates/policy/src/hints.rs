@@ -4,6 +4,7 @@ use crate::{
     explain::{Judged, Question},
     request::{Condition, Reason},
     source::SourcePattern,
+    sources::Source,
 };
 
 pub(crate) fn hints(judged: &[Judged<'_>], question: &Question<'_>, reason: Reason) -> Vec<String> {
@@ -13,6 +14,7 @@ pub(crate) fn hints(judged: &[Judged<'_>], question: &Question<'_>, reason: Reas
     if judged.is_empty() && reason == Reason::NoRule {
         hints.push(format!("no rule is about {}", question.target.service));
     }
+    hints.extend(hints_of_source(question));
     hints.extend(unknown_source(question));
     for judged in judged.iter().take(RULES_LIMIT) {
         hints.extend(hint_of_rule(judged, question));
@@ -40,6 +42,14 @@ fn hint_of_reason(reason: Reason) -> Option<&'static str> {
         | Reason::Stale
         | Reason::Unauthenticated
         | Reason::ForbiddenAddress => None,
+    }
+}
+
+/// What is so of the source whatever the verdict.
+pub(crate) fn hints_of_source(question: &Question<'_>) -> Vec<String> {
+    match question.source {
+        Source::Identity(_) => Vec::new(),
+        Source::Address(_) => vec![NO_PLAINTEXT.to_owned()],
     }
 }
 
@@ -74,10 +84,10 @@ fn hint_of_outside(question: &Question<'_>, reason: Reason) -> Option<String> {
 }
 
 fn unknown_source(question: &Question<'_>) -> Option<String> {
-    let source = question.source.workload()?;
+    let id = question.source.identity()?;
+    let source = id.workload()?;
     let known = question.known_workloads;
-    if known.is_empty() || known.contains(&source) || !question.source.is_in(question.trust_domain)
-    {
+    if known.is_empty() || known.contains(&source) || !id.is_in(question.trust_domain) {
         return None;
     }
     let nearest = nearest_of(&source.to_string(), known.iter().map(ToString::to_string));
@@ -113,6 +123,7 @@ fn hint_of_rule(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> 
 
 /// A source that differs by a letter or two, and that no workload has as far as is known.
 fn source_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
+    question.source.identity()?;
     let source = question.source_text();
     let is_unknown = |pattern: &&SourcePattern| {
         pattern
@@ -122,7 +133,7 @@ fn source_hint(judged: &Judged<'_>, question: &Question<'_>) -> Option<String> {
                 None => true,
             })
     };
-    let candidates = judged.rule.from.iter().filter(is_unknown);
+    let candidates = judged.rule.from.identities().iter().filter(is_unknown);
     let nearest = nearest_of(&source, candidates.map(ToString::to_string))?;
     let name = &judged.rule.name;
     Some(if question.known_workloads.is_empty() {
@@ -166,6 +177,8 @@ pub(crate) fn nearest_of(text: &str, candidates: impl Iterator<Item = String>) -
         .map(|(_, candidate)| candidate)
 }
 
+/// Nothing is promised that does not exist: see sentences 58 and 71 of docs/POLICY.md.
+const NO_PLAINTEXT: &str = "no sidecar accepts plaintext yet: this is what the rules say, and such a connection is refused before they are asked";
 const TYPO_DISTANCE: usize = 2;
 const RULES_LIMIT: usize = 50;
 const HINTS_LIMIT: usize = 10;

@@ -73,7 +73,10 @@ impl PolicySet {
     fn learns(&self, connection: &Connection<'_>, reason: Reason, now: Timestamp) -> bool {
         self.learn_until().is_some_and(|until| now < until)
             && is_lifted(reason)
-            && SourcePattern::AnyLocal.matches(connection.source, self.trust_domain())
+            && connection
+                .source
+                .identity()
+                .is_some_and(|id| SourcePattern::AnyLocal.matches(id, self.trust_domain()))
     }
 }
 

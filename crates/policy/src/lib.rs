@@ -11,6 +11,7 @@
     )
 )]
 
+mod address;
 mod canonical;
 mod coverage;
 mod documents;
@@ -35,11 +36,13 @@ mod request;
 mod rule;
 mod set;
 mod source;
+mod sources;
 mod suggest;
 mod table;
 mod terms;
 mod world;
 
+pub use address::AddressRange;
 pub use canonical::{EncodedSlashes, is_canonical};
 pub use coverage::{Breadth, Life, RuleUse, coverage};
 pub use documents::{ALLOW, AllowSpec, Destination, QUARANTINE, QuarantineSpec};
@@ -68,9 +71,12 @@ pub use request::{
     Condition, Connection, ConnectionVerdict, HeaderLookup, HeaderValue, HttpRequest, NoHeaders,
     Reason, Verdict,
 };
-pub use rule::{LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema};
+pub use rule::{
+    ADDRESSES_SCHEMA, LEARN_SCHEMA, Mode, Quarantine, Rule, RuleError, SCHEMA, required_schema,
+};
 pub use set::PolicySet;
 pub use source::{NamePattern, SourcePattern};
+pub use sources::{OwnedSource, Source, Sources};
 pub use table::{Case, CaseHeader, Expect, Outcome, POLICY_TEST, PolicyTestSpec};
 pub use terms::FlowTerms;
 pub use world::{ServiceFacts, World};

@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use weft_identity::{RuleName, ServiceName};
 
 use crate::{
+    address::AddressRange,
     hints::nearest_of,
-    lists::{Match, NonEmpty},
+    lists::Match,
     rule::{Mode, Rule},
     source::{NamePattern, SourcePattern},
+    sources::Sources,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,12 @@ pub enum WarningKind {
     },
     #[error("`from: [\"*\"]` lets every workload of this trust domain in")]
     AnySource,
+    #[error("`fromAddresses: [\"{range}\"]` stands for every plaintext source of that family")]
+    AnyAddress { range: AddressRange },
+    #[error(
+        "has `fromAddresses` and no `from`: no sidecar accepts plaintext yet, so that it lets nothing in"
+    )]
+    PlaintextOnly,
 }
 
 /// `services`: those that exist, `None` when the caller does not know them.
@@ -53,12 +61,15 @@ pub fn lint(rules: &[Arc<Rule>], services: Option<&[ServiceName]>, now: Timestam
         if let Some(kind) = unknown_service(rule, services) {
             warn(kind);
         }
-        if rule
-            .from
-            .iter()
-            .any(|from| *from == SourcePattern::AnyLocal)
-        {
+        if rule.from.identities().contains(&SourcePattern::AnyLocal) {
             warn(WarningKind::AnySource);
+        }
+        if rule.from.are_addresses_only() {
+            warn(WarningKind::PlaintextOnly);
+        }
+        let addresses = rule.from.addresses().iter();
+        for range in addresses.filter(|range| range.is_everything()) {
+            warn(WarningKind::AnyAddress { range: *range });
         }
         match rule.expires {
             Some(at) if at <= now => warn(WarningKind::Expired { at }),
@@ -112,7 +123,7 @@ fn covers(wide: &Rule, narrow: &Rule) -> bool {
     };
     lasts
         && listed_in(&narrow.ports, &wide.ports)
-        && narrow.from.iter().all(|n| source_in(n, &wide.from))
+        && sources_in(&narrow.from, &wide.from)
         && listed_in(&narrow.http, &wide.http)
 }
 
@@ -126,7 +137,14 @@ fn listed_in<T: PartialEq>(narrow: &Match<T>, wide: &Match<T>) -> bool {
     }
 }
 
-fn source_in(narrow: &SourcePattern, wide: &NonEmpty<SourcePattern>) -> bool {
+fn sources_in(narrow: &Sources, wide: &Sources) -> bool {
+    let (identities, addresses) = (wide.identities(), wide.addresses());
+    let is_in = |range: &AddressRange| addresses.iter().any(|wide| wide.contains(range));
+    narrow.identities().iter().all(|n| source_in(n, identities))
+        && narrow.addresses().iter().all(is_in)
+}
+
+fn source_in(narrow: &SourcePattern, wide: &[SourcePattern]) -> bool {
     wide.iter().any(|wide| match (wide, narrow) {
         (SourcePattern::AnyLocal, SourcePattern::Local { .. }) => true,
         (

@@ -4,14 +4,14 @@ use std::{fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_identity::{DnsLabel, SpiffeId};
+use weft_identity::DnsLabel;
 
-use crate::rule::Rule;
+use crate::{rule::Rule, sources::Source};
 
-/// A connection by a verified source to a port of the set's service.
+/// A connection to a port of the set's service.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection<'a> {
-    pub source: &'a SpiffeId,
+    pub source: Source<'a>,
     pub port: &'a DnsLabel,
     /// Whether either end is under Quarantine.
     pub quarantined: bool,

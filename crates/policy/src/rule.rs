@@ -12,7 +12,7 @@ use crate::{
     documents::{AllowSpec, Destination, QuarantineSpec},
     http::HttpCondition,
     lists::{Match, NonEmpty},
-    source::SourcePattern,
+    sources::{Source, Sources},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Rule {
     /// In the rule's own namespace.
     pub service: ServiceName,
     pub ports: Match<DnsLabel>,
-    pub from: NonEmpty<SourcePattern>,
+    pub from: Sources,
     pub http: Match<HttpCondition>,
     pub expires: Option<Timestamp>,
     pub mode: Mode,
@@ -50,6 +50,8 @@ pub enum RuleError {
         "spec.http[{index}]: a condition must state something; leave `http` out where it means everything"
     )]
     EmptyCondition { index: usize },
+    #[error("spec.from: missing; a rule names who may call, in `from` or `fromAddresses`")]
+    NoSource,
     #[error("spec.to.service: `{service}` is not in the rule's own namespace")]
     ForeignNamespace { service: ServiceName },
 }
@@ -68,7 +70,8 @@ impl Rule {
                 name: spec.to.service.clone(),
             },
             ports: spec.to.ports.clone(),
-            from: spec.from.clone(),
+            from: Sources::new(in_full(&spec.from), in_full(&spec.from_addresses))
+                .ok_or(RuleError::NoSource)?,
             http: spec.http.clone(),
             expires: spec.expires,
             mode: spec.mode,
@@ -103,7 +106,8 @@ impl Rule {
                     service: self.service.name.clone(),
                     ports: self.ports.clone(),
                 },
-                from: self.from.clone(),
+                from: NonEmpty::new(self.from.identities().to_vec()),
+                from_addresses: NonEmpty::new(self.from.addresses().to_vec()),
                 http: self.http.clone(),
                 expires: self.expires,
                 mode: self.mode,
@@ -111,26 +115,26 @@ impl Rule {
         }
     }
 
+    /// Whether it names this verified identity.
     pub fn matches_source(&self, source: &SpiffeId, trust_domain: &TrustDomain) -> bool {
-        self.from
-            .iter()
-            .any(|pattern| pattern.matches(source, trust_domain))
+        self.from.matches(Source::Identity(source), trust_domain)
     }
 
     pub fn matches_port(&self, port: &DnsLabel) -> bool {
         self.ports.admits(|listed| listed == port)
     }
 
-    /// The rule with only those source patterns that match `source`: all that its sidecar needs to know.
+    /// The rule with only those source patterns that match `source`, and no addresses: all that its sidecar needs to know.
     pub fn narrowed_to(&self, source: &SpiffeId, trust_domain: &TrustDomain) -> Option<Self> {
         let from = self
             .from
+            .identities()
             .iter()
             .filter(|pattern| pattern.matches(source, trust_domain))
             .cloned()
             .collect();
         Some(Self {
-            from: NonEmpty::new(from)?,
+            from: Sources::new(from, Vec::new())?,
             ..self.clone()
         })
     }
@@ -188,13 +192,26 @@ fn namespace_of(metadata: &Metadata, kind: &'static str) -> Result<DnsLabel, Rul
         .ok_or(RuleError::NoNamespace { kind })
 }
 
-/// The newest schema of security messages that this code understands: 2 knows learn mode, 3 external services.
-pub const SCHEMA: u32 = 3;
+/// A list that is absent names nobody.
+fn in_full<T: Clone>(list: &Option<NonEmpty<T>>) -> Vec<T> {
+    list.iter().flatten().cloned().collect()
+}
+
+/// The newest schema of security messages that this code understands: 2 knows learn mode, 3 external services, 4 addresses of
+/// plaintext sources.
+pub const SCHEMA: u32 = 4;
 
 /// The schema that a reader must understand to let a namespace learn.
 pub const LEARN_SCHEMA: u32 = 2;
 
+/// The schema that a reader must understand to tell a rule's addresses from nobody.
+pub const ADDRESSES_SCHEMA: u32 = 4;
+
 /// The schema that a reader must understand to enforce this rule.
-pub fn required_schema(_rule: &Rule) -> u32 {
-    1
+pub fn required_schema(rule: &Rule) -> u32 {
+    if rule.from.addresses().is_empty() {
+        1
+    } else {
+        ADDRESSES_SCHEMA
+    }
 }

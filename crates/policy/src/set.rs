@@ -3,12 +3,14 @@
 //! Invariants: immutable; a decision allocates nothing; among several rules that match, the first by name is the one named, so
 //! that every evaluator names the same. Parts that an edit does not touch are shared with the set before it.
 
+mod addresses;
 mod alternatives;
 mod edit;
 mod form;
 mod grants;
 mod lasting;
 mod paths;
+mod peers;
 mod port;
 mod sources;
 #[cfg(test)]
@@ -22,12 +24,7 @@ use std::{
 use jiff::Timestamp;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
 
-use self::{
-    edit::Edit,
-    grants::Grants,
-    port::Port,
-    sources::{Matching, Part},
-};
+use self::{edit::Edit, grants::Grants, peers::Matched, port::Port, sources::Part};
 use crate::{
     canonical::EncodedSlashes,
     lists::Match,
@@ -239,7 +236,7 @@ impl PolicySet {
             .min()
     }
 
-    fn grants(&self, connection: &Connection<'_>) -> (&Port, Matching<'_, Grants>) {
+    fn grants(&self, connection: &Connection<'_>) -> (&Port, Matched<'_, Grants>) {
         let port = self.port(connection.port);
         let matching = port
             .enforced

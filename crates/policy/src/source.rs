@@ -6,7 +6,10 @@ use std::{fmt, str::FromStr};
 
 use weft_identity::{DnsLabel, SpiffeId, TrustDomain, WorkloadName};
 
-use crate::pattern::{PatternError, string_form};
+use crate::{
+    address::AddressRange,
+    pattern::{PatternError, string_form},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SourcePattern {
@@ -94,6 +97,11 @@ impl FromStr for SourcePattern {
         let error = |problem: &str| PatternError::new(WHAT, text, problem);
         if text == "*" {
             return Ok(Self::AnyLocal);
+        }
+        if text.parse::<AddressRange>().is_ok() {
+            return Err(error(
+                "an address stands in `fromAddresses`, for plaintext; a workload is named by its identity",
+            ));
         }
         if text.starts_with("spiffe://") {
             if text.contains('*') {

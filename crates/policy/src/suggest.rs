@@ -4,9 +4,10 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use weft_identity::{DnsLabel, RuleName};
+use weft_identity::{DnsLabel, RuleName, SpiffeId};
 
 use crate::{
+    address::AddressRange,
     explain::Question,
     grpc,
     http::HttpCondition,
@@ -15,6 +16,7 @@ use crate::{
     rule::{Mode, Rule},
     set::PolicySet,
     source::SourcePattern,
+    sources::{Source, Sources},
 };
 
 pub(crate) fn suggested_yaml(
@@ -43,10 +45,7 @@ pub(crate) fn suggested_yaml(
         },
         service: question.target.service.clone(),
         ports: Match::OneOf(NonEmpty::one(question.target.port.clone())),
-        from: NonEmpty::one(SourcePattern::for_id(
-            question.source,
-            question.trust_domain,
-        )),
+        from: smallest_from(question),
         http: smallest_http(question)?,
         expires: None,
         mode: Mode::Enforce,
@@ -60,6 +59,14 @@ pub(crate) fn suggested_yaml(
         question.encoded_slashes,
     );
     matches!(question.decide(&with_it), Verdict::Allow(_)).then_some(yaml)
+}
+
+/// Just this source.
+fn smallest_from(question: &Question<'_>) -> Sources {
+    match question.source {
+        Source::Identity(id) => SourcePattern::for_id(id, question.trust_domain).into(),
+        Source::Address(address) => NonEmpty::one(AddressRange::from(address)).into(),
+    }
 }
 
 /// `None` when no pattern says just this request.
@@ -88,8 +95,12 @@ fn smallest_http(question: &Question<'_>) -> Option<Match<HttpCondition>> {
 }
 
 fn free_name(set: &PolicySet, question: &Question<'_>) -> Option<DnsLabel> {
-    let source = question.source.workload();
-    let source = source.as_ref().map_or("other", |w| w.name.as_str());
+    let workload = question.source.identity().and_then(SpiffeId::workload);
+    let source = match (&workload, question.source) {
+        (Some(workload), _) => workload.name.as_str(),
+        (None, Source::Identity(_)) => "other",
+        (None, Source::Address(_)) => "plaintext",
+    };
     let service = question.target.service.name.as_str();
     let base: String = format!("{source}-to-{service}")
         .chars()
@@ -120,7 +131,9 @@ fn to_yaml(rule: &Rule) -> String {
     let service = quoted(&rule.service.name);
     // writing to a String cannot fail
     let _ = writeln!(yaml, "  to: {{service: {service}, ports: {ports}}}");
-    let _ = writeln!(yaml, "  from: {}", list(rule.from.as_slice()));
+    for (field, sources) in source_fields(&rule.from) {
+        let _ = writeln!(yaml, "  {field}: {}", list(&sources));
+    }
     for condition in rule.http.listed() {
         let mut parts = match grpc::of_http(&condition.methods, &condition.paths) {
             Some(named) => vec![format!("grpc: {}", list(named.as_slice()))],
@@ -135,6 +148,19 @@ fn to_yaml(rule: &Rule) -> String {
         let _ = writeln!(yaml, "  http: [{{{}}}]", parts.join(", "));
     }
     yaml
+}
+
+/// The fields of a document that say whom a rule admits, each with what it lists.
+pub(crate) fn source_fields(from: &Sources) -> impl Iterator<Item = (&'static str, Vec<String>)> {
+    fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+        values.iter().map(T::to_string).collect()
+    }
+    [
+        ("from", texts(from.identities())),
+        ("fromAddresses", texts(from.addresses())),
+    ]
+    .into_iter()
+    .filter(|(_, listed)| !listed.is_empty())
 }
 
 pub(crate) fn list<T: ToString>(values: &[T]) -> String {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use weft_identity::{RuleName, ServicePort, SpiffeId};
+use weft_identity::{RuleName, ServicePort, TrustDomain};
 
 use crate::{
     explain::Question,
@@ -17,6 +17,7 @@ use crate::{
     request::{HttpRequest, Reason, Verdict},
     set::PolicySet,
     source::SourcePattern,
+    sources::OwnedSource,
     world::World,
 };
 
@@ -34,11 +35,16 @@ pub struct PolicyTestSpec {
 /// One question with its expected answer. Without any HTTP field it is about a TCP connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["from"]}, {"required": ["fromAddress"]}]))]
 pub struct Case {
     /// For people.
     pub name: String,
-    /// `namespace/name` or a whole SPIFFE ID.
-    pub from: SourcePattern,
+    /// `namespace/name` or a whole SPIFFE ID; this or `fromAddress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<SourcePattern>,
+    /// The address of a plaintext source, which no sidecar accepts yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_address: Option<IpAddr>,
     /// `namespace/service:port`, or `host:port` outside of the mesh as the HTTP proxy is asked for it.
     pub to: Target,
     /// `GET` where other HTTP fields are given.
@@ -99,6 +105,26 @@ pub enum Expect {
 }
 
 impl Case {
+    /// Who asks; else what is wrong with how it is named.
+    pub fn source(&self, trust_domain: &TrustDomain) -> Result<OwnedSource, &'static str> {
+        match (&self.from, self.from_address) {
+            (Some(from), None) => {
+                let id = from.exact(trust_domain);
+                id.map(OwnedSource::Identity)
+                    .ok_or("`from` must be one identity")
+            }
+            (None, Some(address)) => Ok(OwnedSource::Address(address)),
+            (Some(_), Some(_)) | (None, None) => Err("a case has either `from` or `fromAddress`"),
+        }
+    }
+
+    /// Who asks, for people.
+    pub fn source_text(&self) -> String {
+        let from = self.from.iter().map(ToString::to_string);
+        let address = self.from_address.iter().map(ToString::to_string);
+        from.chain(address).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether it is about a request whatever it is asked of: a host alone may be the server name of TLS.
     fn says_a_request(&self) -> bool {
         self.method.is_some()
@@ -151,8 +177,8 @@ impl World {
 /// Why a case cannot be judged.
 #[derive(Debug, thiserror::Error)]
 enum Unanswerable {
-    #[error("`from` must be one identity")]
-    NotOneSource,
+    #[error("{0}")]
+    Source(&'static str),
     #[error("to: {0}")]
     MeshName(#[from] MeshName),
 }
@@ -160,7 +186,7 @@ enum Unanswerable {
 /// A case as it is put to the evaluator.
 struct Asked<'c> {
     case: &'c Case,
-    source: SpiffeId,
+    source: OwnedSource,
     /// `None`: no service outside has that host and port.
     target: Option<ServicePort>,
     is_request: bool,
@@ -169,9 +195,9 @@ struct Asked<'c> {
 
 impl<'c> Asked<'c> {
     fn of(case: &'c Case, world: &World, now: Timestamp) -> Result<Self, Unanswerable> {
-        let source = case.from.exact(&world.trust_domain);
-        let source = source.ok_or(Unanswerable::NotOneSource)?;
-        let target = world.find(&source, &case.to, now)?;
+        let source = case.source(&world.trust_domain);
+        let source = source.map_err(Unanswerable::Source)?;
+        let target = world.find(source.borrowed(), &case.to, now)?;
         let outside = world.outside.as_deref().zip(target.as_ref());
         let port = outside.and_then(|(outside, target)| outside.port(target));
         let is_opaque = port.is_some_and(|port| port.carries != Carries::Http);
@@ -215,9 +241,9 @@ impl<'c> Asked<'c> {
         };
         let question = Question {
             trust_domain: &world.trust_domain,
-            source: &self.source,
+            source: self.source.borrowed(),
             target,
-            quarantined: world.is_quarantined(&self.source, &target.service),
+            quarantined: world.is_quarantined(self.source.borrowed(), &target.service),
             learn_until: world.learn_until(&target.service),
             http: self.is_request.then_some(request),
             encoded_slashes: world.encoded_slashes(&target.service),

@@ -11,6 +11,7 @@ use crate::outside::{MeshName, Outside, Target};
 use crate::rule::{Quarantine, Rule};
 use crate::set::PolicySet;
 use crate::source::SourcePattern;
+use crate::sources::Source;
 
 /// What questions are judged against.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ impl World {
     /// The port that a question is about, whether or not there is such a one. `None`: no external service has that host and port.
     pub fn find(
         &self,
-        source: &SpiffeId,
+        source: Source<'_>,
         target: &Target,
         now: Timestamp,
     ) -> Result<Option<ServicePort>, MeshName> {
@@ -64,7 +65,11 @@ impl World {
             let mut services = self.services.keys();
             services.any(|service| service.namespace.as_str() == text)
         };
-        let is_open = |port: &ServicePort| self.is_open(source, port, now);
+        // an address opens nothing to whoever comes from there (sentence 77)
+        let is_open = |port: &ServicePort| {
+            let id = source.identity();
+            id.is_some_and(|id| self.is_open(id, port, now))
+        };
         match &self.outside {
             Some(outside) => host.find(&self.trust_domain, is_namespace, &**outside, is_open),
             None => Ok(None),
@@ -121,14 +126,18 @@ impl World {
     }
 
     /// Whether a connection between them meets a quarantined end, whichever of the service's workloads it reaches.
-    pub fn is_quarantined(&self, source: &SpiffeId, service: &ServiceName) -> bool {
+    pub fn is_quarantined<'s>(&self, source: impl Into<Source<'s>>, service: &ServiceName) -> bool {
         let cut = |workload: &WorkloadName| {
             self.quarantines
                 .iter()
                 .any(|quarantine| quarantine.workload == *workload)
         };
-        let source_is_cut =
-            source.is_in(&self.trust_domain) && source.workload().is_some_and(|w| cut(&w));
+        // a plaintext source is no workload that could be cut by its name
+        let local = source.into().identity();
+        let local = local.filter(|id| id.is_in(&self.trust_domain));
+        let source_is_cut = local
+            .and_then(SpiffeId::workload)
+            .is_some_and(|workload| cut(&workload));
         let target_is_cut = self
             .services
             .get(service)

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use weft_identity::document::{Origin, read};
 use weft_policy::{
     ALLOW, AllowSpec, Connection, ConnectionVerdict, EncodedSlashes, PolicySet, PolicyTestSpec,
-    QuarantineSpec, Reason, Rule, lint,
+    QuarantineSpec, Reason, Rule, Source, lint,
 };
 
 #[test]
@@ -19,7 +19,7 @@ fn sentence_11_a_matching_audit_rule_is_reported_once_and_grants_nothing() {
     let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
     let port = "http".parse().unwrap();
     let connection = Connection {
-        source: &source,
+        source: Source::Identity(&source),
         port: &port,
         quarantined: false,
     };
@@ -89,7 +89,10 @@ fn schemas_refuse_unknown_fields_and_empty_lists() {
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["properties"]["from"]["minItems"], 1);
     assert_eq!(schema["properties"]["http"]["minItems"], 1);
-    assert_eq!(schema["required"], serde_json::json!(["to", "from"]));
+    assert_eq!(schema["properties"]["fromAddresses"]["minItems"], 1);
+    assert_eq!(schema["required"], serde_json::json!(["to"]));
+    let named = serde_json::json!([{"required": ["from"]}, {"required": ["fromAddresses"]}]);
+    assert_eq!(schema["anyOf"], named);
     serde_json::to_value(schemars::schema_for!(QuarantineSpec)).unwrap();
     serde_json::to_value(schemars::schema_for!(PolicyTestSpec)).unwrap();
 }

@@ -16,10 +16,11 @@ use weft_policy::{
 #[test]
 fn the_library_judges_the_whole_corpus_as_expected() {
     let now: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
-    let (mut count, mut not_over_sockets, mut wrong) = (0, 0, Vec::new());
+    let (mut count, mut plaintext, mut not_over_sockets, mut wrong) = (0, 0, 0, Vec::new());
     for (file, world, cases) in corpus() {
         for (case, outcome) in cases.iter().zip(world.judge(&cases, now)) {
             count += 1;
+            plaintext += usize::from(case.from_address.is_some());
             not_over_sockets += usize::from(!case.over_sockets);
             if let Some(mismatch) = outcome.mismatch {
                 wrong.push(format!("{file}: {}: {mismatch}", case.name));
@@ -28,6 +29,7 @@ fn the_library_judges_the_whole_corpus_as_expected() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 120, "only {count} cases");
+    assert!(plaintext >= 20, "only {plaintext} cases of plaintext");
     assert!(
         not_over_sockets < 40,
         "{not_over_sockets} cases need no sidecar"

@@ -135,7 +135,7 @@ fn what_was_learned_is_short_and_has_no_catch_all() {
     let mut patterns = 0;
     for proposed in &proposal.rules {
         let rule = &proposed.rule;
-        for source in &rule.from {
+        for source in rule.from.identities() {
             assert!(source.exact(&trust_domain()).is_some(), "{source}");
             let pair = (source.to_string(), rule.service.clone());
             *per_pair.entry(pair).or_default() += 1;
@@ -327,7 +327,7 @@ impl Mesh {
     fn allows(&self, made: &Made) -> bool {
         let set = &self.0[&made.target.service];
         let connection = Connection {
-            source: &made.source,
+            source: (&made.source).into(),
             port: &made.target.port,
             quarantined: false,
         };

@@ -157,9 +157,10 @@ fn sentence_57_an_explanation_of_what_was_learned_still_shows_the_rules() {
 }
 
 fn explained(rule: &Arc<Rule>, now: &str) -> Explanation {
+    let web = id("shop/web");
     let question = Question {
         trust_domain: &"weft.local".parse().unwrap(),
-        source: &id("shop/web"),
+        source: (&web).into(),
         target: &"shop/api:http".parse().unwrap(),
         quarantined: false,
         learn_until: Some(time(END)),
@@ -194,7 +195,7 @@ fn rule(name: &str, spec: &str) -> Arc<Rule> {
 fn connection<'a>(source: &'a SpiffeId, port: &str) -> Connection<'a> {
     let port: DnsLabel = port.parse().unwrap();
     Connection {
-        source,
+        source: source.into(),
         port: Box::leak(Box::new(port)),
         quarantined: false,
     }

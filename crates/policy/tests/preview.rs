@@ -36,7 +36,7 @@ fn real(
         quarantines.any(|quarantine| Some(&quarantine.workload) == end.as_ref())
     };
     let connection = Connection {
-        source: &scene.source,
+        source: (&scene.source).into(),
         port: &scene.target.port,
         quarantined: ends.iter().any(is_cut),
     };

@@ -11,7 +11,7 @@ use weft_identity::{
 use weft_policy::{
     ALLOW, AllowSpec, Condition, Connection, ConnectionVerdict, EncodedSlashes, HostPattern,
     HttpCondition, HttpRequest, Match, Mode, NoHeaders, NonEmpty, PathPattern, PolicySet, Question,
-    Reason, Rule, SourcePattern, Verdict, explain, is_canonical, lint,
+    Reason, Rule, Source, SourcePattern, Sources, Verdict, explain, is_canonical, lint,
 };
 
 /// Sentences 22 to 25, tried out one character after the other.
@@ -130,7 +130,7 @@ fn some_rules() -> impl Strategy<Value = Vec<Arc<Rule>>> {
                 name: format!("shop/r{index}").parse().unwrap(),
                 service: service(),
                 ports,
-                from: NonEmpty::new(from).unwrap(),
+                from: Sources::new(from, Vec::new()).unwrap(),
                 http,
                 expires,
                 mode,
@@ -187,7 +187,7 @@ fn some_question() -> impl Strategy<Value = Asked> {
 impl Asked {
     fn connection(&self) -> Connection<'_> {
         Connection {
-            source: &self.source,
+            source: (&self.source).into(),
             port: &self.port,
             quarantined: self.quarantined,
         }
@@ -217,7 +217,12 @@ impl Asked {
         let on_port: Vec<_> = rules.iter().filter(in_force).collect();
         let mine: Vec<_> = on_port
             .iter()
-            .filter(|rule| rule.from.iter().any(|from| self.naive_source(from)))
+            .filter(|rule| {
+                rule.from
+                    .identities()
+                    .iter()
+                    .any(|from| self.naive_source(from))
+            })
             .collect();
         if mine.is_empty() {
             return Err(Reason::NoRule);
@@ -394,7 +399,7 @@ proptest! {
         let domain = trust_domain();
         let question = Question {
             trust_domain: &domain,
-            source: &asked.source,
+            source: (&asked.source).into(),
             target: &target,
             quarantined: asked.quarantined,
             learn_until: None,
@@ -482,7 +487,7 @@ fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
     );
     let question = Question {
         trust_domain: &domain,
-        source: &source,
+        source: Source::Identity(&source),
         target: &target,
         quarantined: false,
         learn_until: None,
@@ -523,11 +528,151 @@ fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
 }
 
 #[test]
+fn sentences_71_and_79_an_explanation_of_plaintext_says_that_nobody_asks_it_yet() {
+    let rules = [
+        allow("workloads", "{to: {service: api}, from: [\"*\", shop/web]}"),
+        allow(
+            "scraped",
+            "{to: {service: api}, from: [shop/web], fromAddresses: [10.1.0.0/16], http: [{paths: [/metrics]}]}",
+        ),
+    ];
+    let (domain, target) = (trust_domain(), "shop/api:http".parse().unwrap());
+    let explained = |address: &str, path, rules: &[Arc<Rule>]| {
+        let question = Question {
+            trust_domain: &domain,
+            source: Source::Address(address.parse().unwrap()),
+            target: &target,
+            quarantined: false,
+            learn_until: Some(time(1)),
+            http: Some(HttpRequest {
+                method: "GET",
+                path,
+                authority: None,
+                headers: &NoHeaders,
+                upgrade: None,
+                connect: false,
+            }),
+            encoded_slashes: EncodedSlashes::Refuse,
+            now: time(0),
+            folded: None,
+            known_workloads: &["shop/web".parse().unwrap()],
+        };
+        explain(rules, &question)
+    };
+    let says_so = |hints: &[String]| hints[0].contains("no sidecar accepts plaintext yet");
+    let allowed = explained("::ffff:10.1.2.3", "/metrics", &rules);
+    assert_eq!(allowed.rule, Some("shop/scraped".parse().unwrap()));
+    assert!(says_so(&allowed.hints), "{:?}", allowed.hints);
+    // not by `*`, nor because the namespace learns
+    let refused = explained("::ffff:10.2.0.1", "/metrics", &rules);
+    assert_eq!(refused.reason, Some(Reason::NoRule));
+    assert!(says_so(&refused.hints), "{:?}", refused.hints);
+    let near: Vec<_> = refused
+        .nearest
+        .iter()
+        .map(|near| (near.wanted.as_str(), near.got.as_str()))
+        .collect();
+    let wanted = [
+        ("shop/web, 10.1.0.0/16", "10.2.0.1"),
+        ("*, shop/web", "10.2.0.1"),
+    ];
+    assert_eq!(near, wanted);
+    let yaml = refused.suggested_yaml.unwrap();
+    assert_eq!(
+        yaml,
+        "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {name: plaintext-to-api, namespace: shop}\nspec:\n  to: {service: api, ports: [http]}\n  fromAddresses: [\"10.2.0.1\"]\n  http: [{methods: [GET], paths: [\"/metrics\"]}]\n"
+    );
+    let document: Document<AllowSpec> = read(&yaml, &Origin::file("suggested"), ALLOW).unwrap();
+    let with_it = [Arc::new(Rule::from_document(&document).unwrap())];
+    assert!(explained("10.2.0.1", "/metrics", &with_it).allowed);
+    assert!(!explained("10.2.0.2", "/metrics", &with_it).allowed);
+}
+
+#[test]
+fn sentence_73_a_rule_names_somebody_and_is_written_as_it_was_read() {
+    let nobody: Document<AllowSpec> = read(
+        "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {name: a, namespace: b}\nspec: {to: {service: api}}\n",
+        &Origin::file("f"),
+        ALLOW,
+    )
+    .unwrap();
+    let error = Rule::from_document(&nobody).unwrap_err().to_string();
+    assert!(error.contains("`from` or `fromAddresses`"), "{error}");
+    for spec in [
+        "{to: {service: api}, from: [shop/web]}",
+        "{to: {service: api}, fromAddresses: [10.1.0.0/16]}",
+        "{to: {service: api}, from: [shop/web], fromAddresses: [10.1.2.3/32, \"fd00::/8\"]}",
+    ] {
+        let rule = allow("a", spec);
+        let again = Rule::from_document(&rule.to_document()).unwrap();
+        assert_eq!(again, *rule);
+    }
+}
+
+#[test]
+fn sentence_74_lints_compare_addresses_with_addresses_alone() {
+    let rules = [
+        allow("a-all", "{to: {service: api}, from: [\"*\"]}"),
+        allow(
+            "b-wide",
+            "{to: {service: api}, from: [shop/web], fromAddresses: [10.0.0.0/8]}",
+        ),
+        allow(
+            "c-narrow",
+            "{to: {service: api}, fromAddresses: [10.1.0.0/16]}",
+        ),
+        allow(
+            "d-other",
+            "{to: {service: api}, fromAddresses: [11.0.0.0/16, \"::/0\"]}",
+        ),
+    ];
+    let warnings: Vec<_> = lint(&rules, None, time(0))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let plaintext = "has `fromAddresses` and no `from`: no sidecar accepts plaintext yet, so that it lets nothing in";
+    assert_eq!(
+        warnings,
+        [
+            "Allow/shop/a-all: `from: [\"*\"]` lets every workload of this trust domain in".to_owned(),
+            format!("Allow/shop/c-narrow: {plaintext}"),
+            "Allow/shop/c-narrow: adds nothing to shop/b-wide, which allows all of it".to_owned(),
+            format!("Allow/shop/d-other: {plaintext}"),
+            "Allow/shop/d-other: `fromAddresses: [\"::/0\"]` stands for every plaintext source of that family".to_owned(),
+        ]
+    );
+}
+
+#[test]
 fn sentence_39_mistakes_are_refused_with_their_place() {
     for (spec, problem) in [
         (
             "{to: {service: api}, from: []}",
             "an empty list matches nothing",
+        ),
+        (
+            "{to: {service: api}, from: [a/b], fromAddresses: []}",
+            "an empty list matches nothing",
+        ),
+        (
+            "{to: {service: api}, from: , fromAddresses: [10.0.0.1]}",
+            "",
+        ),
+        (
+            "{to: {service: api}, fromAddresses: [10.1.2.3/16]}",
+            "the range is 10.1.0.0/16",
+        ),
+        (
+            "{to: {service: api}, fromAddresses: [\"::ffff:10.1.0.0/112\"]}",
+            "the IPv4 address itself",
+        ),
+        (
+            "{to: {service: api}, fromAddresses: [shop/web]}",
+            "expected an address",
+        ),
+        (
+            "{to: {service: api}, from: [10.0.0.0/8]}",
+            "stands in `fromAddresses`",
         ),
         (
             "{to: {service: api, ports: []}, from: [a/b]}",

@@ -25,6 +25,8 @@ pub enum Problem {
     SchemaMissing,
     #[error("needs schema {found}, but only schemas up to {newest} are understood here")]
     SchemaTooNew { found: u32, newest: u32 },
+    #[error("is {found}, but what is stated beside it needs schema {needed}")]
+    SchemaTooOld { found: u32, needed: u32 },
     #[error("{0} is not a value that is understood here")]
     UnknownValue(i32),
     #[error("{value} is greater than {most}")]

@@ -5,8 +5,9 @@
 
 use weft_identity::{DnsLabel, RuleName, ServiceName};
 use weft_policy::{
-    HeaderCondition, HeaderName, HeaderTest, HttpCondition, Match, Mode, NonEmpty, PatternError,
-    Quarantine, Rule, RuleError, SourcePattern, required_schema,
+    ADDRESSES_SCHEMA, AddressRange, HeaderCondition, HeaderName, HeaderTest, HttpCondition, Match,
+    Mode, NonEmpty, PatternError, Quarantine, Rule, RuleError, SourcePattern, Sources,
+    required_schema,
 };
 
 use crate::error::{At, ConversionError, Problem, check_schema, each, required};
@@ -23,10 +24,7 @@ pub(crate) fn read_rule(name: RuleName, allow: &v1::AllowSpec) -> Result<Rule, C
         },
         name,
         ports: read_ports(allow.ports.as_ref()).at("ports")?,
-        from: non_empty(each(&allow.from, "from", |pattern| {
-            pattern.parse::<SourcePattern>()
-        })?)
-        .at("from")?,
+        from: read_sources(allow)?,
         http: read_http(allow.http.as_ref()).at("http")?,
         expires: read_optional_timestamp(allow.expires.as_ref()).at("expires")?,
         mode: read_mode(allow.mode).at("mode")?,
@@ -46,7 +44,8 @@ impl From<&Rule> for v1::AllowSpec {
             schema: required_schema(rule),
             service: rule.service.name.to_string(),
             ports: Some(write_ports(&rule.ports)),
-            from: rule.from.iter().map(ToString::to_string).collect(),
+            from: texts(rule.from.identities()),
+            from_addresses: texts(rule.from.addresses()),
             http: Some(write_http(&rule.http)),
             expires: rule.expires.map(write_timestamp),
             mode: write_mode(rule.mode).into(),
@@ -91,6 +90,24 @@ impl From<&Quarantine> for v1::QuarantineSpec {
             reason: quarantine.reason.clone(),
         }
     }
+}
+
+/// Whoever states addresses states the schema by which a reader knows them: one that knows less must refuse the rule, not read a part
+/// of it.
+fn read_sources(allow: &v1::AllowSpec) -> Result<Sources, ConversionError> {
+    let identities = each(&allow.from, "from", |pattern| {
+        pattern.parse::<SourcePattern>()
+    })?;
+    let addresses = each(&allow.from_addresses, "fromAddresses", |range| {
+        range.parse::<AddressRange>()
+    })?;
+    if !addresses.is_empty() && allow.schema < ADDRESSES_SCHEMA {
+        let (found, needed) = (allow.schema, ADDRESSES_SCHEMA);
+        return Err(Problem::SchemaTooOld { found, needed }).at("schema");
+    }
+    Sources::new(identities, addresses)
+        .ok_or(Problem::Empty)
+        .at("from")
 }
 
 fn read_mode(value: i32) -> Result<Mode, Problem> {
@@ -219,8 +236,12 @@ fn write_strings<T: ToString>(strings: &Match<T>) -> v1::StringMatch {
 
 fn write_list<T: ToString>(values: &NonEmpty<T>) -> v1::NameList {
     v1::NameList {
-        names: values.iter().map(ToString::to_string).collect(),
+        names: texts(values.as_slice()),
     }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(T::to_string).collect()
 }
 
 pub(crate) fn read_header(header: &v1::HeaderMatch) -> Result<HeaderCondition, ConversionError> {

@@ -150,7 +150,7 @@ impl AllowArgs {
             },
             service: self.to.service.clone(),
             ports: listed(&ports),
-            from: NonEmpty::one(self.from.clone()),
+            from: self.from.clone().into(),
             http: match condition.is_empty() {
                 true => Match::Any,
                 false => Match::OneOf(NonEmpty::one(condition)),
@@ -357,7 +357,7 @@ mod tests {
             name: "shop/web-to-api".parse().unwrap(),
             service: "shop/api".parse().unwrap(),
             ports: Match::Any,
-            from: NonEmpty::one("shop/web".parse().unwrap()),
+            from: "shop/web".parse::<SourcePattern>().unwrap().into(),
             http: Match::Any,
             expires: None,
             mode: Mode::Enforce,

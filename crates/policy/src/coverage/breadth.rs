@@ -41,7 +41,9 @@ impl fmt::Display for Breadth {
 }
 
 pub(super) fn of(rule: &Rule) -> Vec<Breadth> {
-    let mut breadths: Vec<_> = rule.from.iter().filter_map(of_source).collect();
+    // no flow has an address for its source, so a wide range of them allows none
+    let identities = rule.from.identities().iter();
+    let mut breadths: Vec<_> = identities.filter_map(of_source).collect();
     match &rule.http {
         Match::Any => breadths.push(Breadth::NoConditions),
         Match::OneOf(conditions) => {
@@ -91,9 +93,10 @@ pub(super) fn narrow_for_requests(rule: &Rule) -> Option<Rule> {
 
 /// Bytes and CONNECT cannot be told apart by conditions: only the sources count.
 pub(super) fn narrow_for_whole(rule: &Rule) -> Option<Rule> {
-    let exact = rule.from.iter().filter(|from| of_source(from).is_none());
+    let identities = rule.from.identities().iter();
+    let exact = identities.filter(|from| of_source(from).is_none());
     Some(Rule {
-        from: NonEmpty::new(exact.cloned().collect())?,
+        from: NonEmpty::new(exact.cloned().collect::<Vec<_>>())?.into(),
         ..rule.clone()
     })
 }

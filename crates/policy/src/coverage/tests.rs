@@ -3,7 +3,7 @@ use weft_identity::ServicePort;
 use super::*;
 use crate::flow::{FlowHost, FlowKey, FlowRequest};
 use crate::request::Reason;
-use crate::{HttpCondition, Match, NonEmpty};
+use crate::{HttpCondition, Match, NonEmpty, SourcePattern};
 
 fn time(hour: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + hour * 3_600).unwrap()
@@ -42,7 +42,7 @@ fn rule(name: &str, from: &str, paths: Option<&[&str]>) -> Rule {
         name: format!("shop/{name}").parse().unwrap(),
         service: "shop/api".parse().unwrap(),
         ports: Match::Any,
-        from: NonEmpty::one(from.parse().unwrap()),
+        from: from.parse::<SourcePattern>().unwrap().into(),
         http: paths.map_or(Match::Any, |paths| {
             Match::OneOf(NonEmpty::one(HttpCondition {
                 paths: Match::OneOf(NonEmpty::new(paths).unwrap()),

@@ -12,6 +12,7 @@ use crate::{
     lists::{Match, NonEmpty},
     rule::{Mode, Rule},
     source::SourcePattern,
+    sources::Sources,
 };
 
 /// The rules for one service that say what `grants` say of each of its ports.
@@ -72,7 +73,7 @@ fn rule(
         },
         service: service.clone(),
         ports: Match::OneOf(NonEmpty::new(ports)?),
-        from: NonEmpty::new(from)?,
+        from: Sources::new(from, Vec::new())?,
         http,
         expires: None,
         mode: Mode::Enforce,

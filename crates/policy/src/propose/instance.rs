@@ -9,6 +9,7 @@ use crate::header::{HeaderCondition, HeaderTest};
 use crate::request::{Connection, HeaderLookup, HeaderValue, HttpRequest, Reason, Verdict};
 use crate::rule::Rule;
 use crate::set::PolicySet;
+use crate::sources::Source;
 
 /// What the rules of a set say of a flow. Quarantine is not looked at, and what only learning lets pass is no rule's.
 pub(crate) fn verdict_of<'s>(
@@ -17,7 +18,7 @@ pub(crate) fn verdict_of<'s>(
     now: Timestamp,
 ) -> Result<&'s Arc<Rule>, Reason> {
     let connection = Connection {
-        source: &flow.key.source,
+        source: Source::Identity(&flow.key.source),
         port: &flow.key.target.port,
         quarantined: false,
     };

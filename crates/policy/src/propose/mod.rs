@@ -139,7 +139,7 @@ fn concluded(rules: Vec<Arc<Rule>>, gathered: gather::Gathered<'_>, basis: &Basi
 fn crowded(rules: &[Arc<Rule>]) -> Vec<Crowded> {
     let mut counts = BTreeMap::<(String, &ServiceName), (&SourcePattern, usize)>::new();
     for rule in rules {
-        for source in &rule.from {
+        for source in rule.from.identities() {
             let pair = (source.to_string(), &rule.service);
             counts.entry(pair).or_insert((source, 0)).1 += 1;
         }

@@ -57,7 +57,7 @@ fn rule(
         name,
         service: draft.service,
         ports: Match::OneOf(NonEmpty::new(draft.ports.into_iter().collect())?),
-        from: NonEmpty::new(from.collect())?,
+        from: NonEmpty::new(from.collect::<Vec<_>>())?.into(),
         http,
         expires: None,
         mode: Mode::Enforce,

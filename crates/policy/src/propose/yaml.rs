@@ -9,7 +9,7 @@ use crate::grpc;
 use crate::http::HttpCondition;
 use crate::lists::Match;
 use crate::rule::Rule;
-use crate::suggest::{list, quoted};
+use crate::suggest::{list, quoted, source_fields};
 
 pub(super) fn document(rule: &Rule, evidence: &Evidence) -> String {
     // writing to a String cannot fail
@@ -23,7 +23,9 @@ pub(super) fn document(rule: &Rule, evidence: &Evidence) -> String {
     let service = quoted(&rule.service.name);
     let ports = list(rule.ports.listed());
     let _ = writeln!(yaml, "  to: {{service: {service}, ports: {ports}}}");
-    field(&mut yaml, "  ", "from", rule.from.as_slice());
+    for (name, sources) in source_fields(&rule.from) {
+        field(&mut yaml, "  ", name, &sources);
+    }
     if let Match::OneOf(conditions) = &rule.http {
         yaml.push_str("  http:\n");
         for http in conditions {

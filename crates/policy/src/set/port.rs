@@ -8,14 +8,14 @@ use super::{
     edit::Edit,
     form::Form,
     grants::{Audited, Grants},
-    sources::Sources,
+    peers::Peers,
 };
 use crate::rule::Mode;
 
 #[derive(Debug, Default)]
 pub(super) struct Port {
-    pub(super) enforced: Sources<Grants>,
-    pub(super) audited: Sources<Audited>,
+    pub(super) enforced: Peers<Grants>,
+    pub(super) audited: Peers<Audited>,
     /// Of all enforced rules.
     pub(super) form: Form,
 }

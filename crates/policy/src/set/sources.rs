@@ -88,7 +88,7 @@ impl<P: Part> Sources<P> {
         let mut any_local = self.any_local.clone();
         let mut by_namespace = HashMap::<DnsLabel, Vec<(Box<str>, Edit)>>::new();
         let parts = edit.by(|rule| {
-            let sources = rule.from.iter();
+            let sources = rule.from.identities().iter();
             sources
                 .map(|source| Key::of(source, trust_domain))
                 .collect()
@@ -126,7 +126,7 @@ impl<P: Part> Sources<P> {
 }
 
 /// `None` when no rule is left.
-fn recompiled<P: Part>(old: Option<&Arc<P>>, edit: &Edit) -> Option<Arc<P>> {
+pub(super) fn recompiled<P: Part>(old: Option<&Arc<P>>, edit: &Edit) -> Option<Arc<P>> {
     let rules = edit.applied_to(old.map_or(&[], |part| part.rules()));
     (!rules.is_empty()).then(|| Arc::new(P::compile(rules)))
 }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weft_identity::document::{Origin, read};
 
-use super::{sources::Sources, *};
-use crate::{documents::ALLOW, request::NoHeaders};
+use super::{peers::Peers, *};
+use crate::{
+    documents::ALLOW,
+    request::NoHeaders,
+    sources::{OwnedSource, Source},
+};
 
 /// A rule by its number; `None` takes it away.
 type Step = (usize, Option<Arc<Rule>>);
@@ -39,13 +43,29 @@ fn some_step() -> impl Strategy<Value = Step> {
         "http: [{headers: [{name: x-k, exact: v}], upgrades: [websocket]}], ",
     ]);
     let end = select(vec!["", "expires: 1970-01-01T00:00:05Z, ", "mode: Audit, "]);
-    let spec = (vec(from, 1..4), ports, http, end);
+    let range = select(vec![
+        "\"10.1.0.0/16\"",
+        "\"10.0.0.0/8\"",
+        "\"10.1.2.3\"",
+        "\"0.0.0.0/0\"",
+        "\"::/0\"",
+        "\"fd00::/8\"",
+    ]);
+    let sources = (vec(from, 0..4), vec(range, 0..3))
+        .prop_filter("a rule names somebody", |(from, ranges)| {
+            !from.is_empty() || !ranges.is_empty()
+        });
+    let spec = (sources, ports, http, end);
     (0..NAMES, option::weighted(0.8, spec)).prop_map(|(number, spec)| {
-        let rule = spec.map(|(from, ports, http, end)| {
-            let from = from.join(", ");
+        let rule = spec.map(|((from, ranges), ports, http, end)| {
+            let field = |name: &str, listed: Vec<&str>| match listed.is_empty() {
+                true => String::new(),
+                false => format!(", {name}: [{}]", listed.join(", ")),
+            };
+            let sources = field("from", from) + &field("fromAddresses", ranges);
             rule(
                 number,
-                &format!("{{{http}{end}to: {{service: api{ports}}}, from: [{from}]}}"),
+                &format!("{{{http}{end}to: {{service: api{ports}}}{sources}}}"),
             )
         });
         (number, rule)
@@ -80,36 +100,50 @@ fn copies(rules: &BTreeMap<usize, Arc<Rule>>) -> Vec<Arc<Rule>> {
 /// What a set answers to a few hundred questions.
 fn answers(set: &PolicySet) -> Vec<String> {
     let mut answers = Vec::new();
-    for source in [
-        "shop/sa/web",
-        "shop/sa/batch-1",
-        "shop/sa/other",
-        "crm/sa/web",
-    ] {
-        for domain in ["weft.local", "partner.example"] {
-            let source = format!("spiffe://{domain}/ns/{source}").parse().unwrap();
-            for port in ["http", "raw", "other"] {
-                let connection = Connection {
-                    source: &source,
-                    port: &port.parse().unwrap(),
-                    quarantined: false,
-                };
-                for now in [4, 5] {
-                    let now = Timestamp::from_second(now).unwrap();
-                    answers.push(format!("{:?}", set.decide_connection(&connection, now)));
-                    for request in requests() {
-                        let verdict = set.decide_request(&connection, &request, now);
-                        let audited: Vec<_> = set
-                            .audit_matches(&connection, Some(&request), now)
-                            .map(|rule| &rule.name)
-                            .collect();
-                        answers.push(format!("{verdict:?} {audited:?}"));
-                    }
+    for source in sources() {
+        for port in ["http", "raw", "other"] {
+            let connection = Connection {
+                source: source.borrowed(),
+                port: &port.parse().unwrap(),
+                quarantined: false,
+            };
+            for now in [4, 5] {
+                let now = Timestamp::from_second(now).unwrap();
+                answers.push(format!("{:?}", set.decide_connection(&connection, now)));
+                for request in requests() {
+                    let verdict = set.decide_request(&connection, &request, now);
+                    let audited: Vec<_> = set
+                        .audit_matches(&connection, Some(&request), now)
+                        .map(|rule| &rule.name)
+                        .collect();
+                    answers.push(format!("{verdict:?} {audited:?}"));
                 }
             }
         }
     }
     answers
+}
+
+fn sources() -> impl Iterator<Item = OwnedSource> {
+    let domains = ["weft.local", "partner.example"];
+    let names = [
+        "shop/sa/web",
+        "shop/sa/batch-1",
+        "shop/sa/other",
+        "crm/sa/web",
+    ];
+    let identities = domains.into_iter().flat_map(move |domain| {
+        let ids = names.map(|name| format!("spiffe://{domain}/ns/{name}"));
+        ids.map(|id| OwnedSource::Identity(id.parse().unwrap()))
+    });
+    let addresses = [
+        "10.1.2.3",
+        "::ffff:10.1.2.4",
+        "10.2.0.1",
+        "9.9.9.9",
+        "fd00::1",
+    ];
+    identities.chain(addresses.map(|text| OwnedSource::Address(text.parse().unwrap())))
 }
 
 fn requests() -> impl Iterator<Item = HttpRequest<'static>> {
@@ -132,7 +166,7 @@ fn requests() -> impl Iterator<Item = HttpRequest<'static>> {
 }
 
 /// Where the rules are the same before and after, so is what was made of them.
-fn assert_shared<P: Part>(old: &Sources<P>, new: &Sources<P>) {
+fn assert_shared<P: Part>(old: &Peers<P>, new: &Peers<P>) {
     let old = old.by_pattern();
     for (pattern, part) in new.by_pattern() {
         if let Some(before) = old
@@ -144,9 +178,9 @@ fn assert_shared<P: Part>(old: &Sources<P>, new: &Sources<P>) {
     }
 }
 
-fn assert_alike<P: Part>(one: &Sources<P>, other: &Sources<P>) {
-    let rules = |sources: &Sources<P>| -> Vec<_> {
-        let parts = sources.by_pattern().into_iter();
+fn assert_alike<P: Part>(one: &Peers<P>, other: &Peers<P>) {
+    let rules = |peers: &Peers<P>| -> Vec<_> {
+        let parts = peers.by_pattern().into_iter();
         parts
             .map(|(pattern, part)| (pattern, part.rules().to_vec()))
             .collect()
@@ -258,7 +292,8 @@ fn every_prefix_of_a_name_is_found_and_no_other() {
         let source = format!("spiffe://weft.local/ns/shop/sa/{name}")
             .parse()
             .unwrap();
-        let matching = set.0.others.enforced.matching(&source, &set.0.trust_domain);
+        let identities = &set.0.others.enforced.identities;
+        let matching = identities.matching(&source, &set.0.trust_domain);
         let mut found: Vec<_> = matching
             .map(|part| part.rules()[0].name.name.to_string())
             .collect();
@@ -268,6 +303,66 @@ fn every_prefix_of_a_name_is_found_and_no_other() {
             .map(|number| format!("r{number}"))
             .collect();
         assert_eq!(found, wanted, "{name}");
+    }
+}
+
+#[test]
+fn every_range_that_holds_an_address_is_found_and_no_other() {
+    let ranges = [
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.0/24",
+        "10.1.2.3",
+        "10.1.3.0/24",
+        "10.128.0.0/9",
+        "11.0.0.0/8",
+        "::/0",
+        "::/1",
+        "a01:203::/32",
+        "fd00::/8",
+        "ffff::/16",
+    ];
+    let rules: Vec<_> = ranges
+        .iter()
+        .enumerate()
+        .map(|(number, range)| {
+            rule(
+                number,
+                &format!("{{to: {{service: api}}, fromAddresses: [\"{range}\"]}}"),
+            )
+        })
+        .collect();
+    let set = compile(&rules);
+    for address in [
+        "10.1.2.3",
+        "10.1.2.4",
+        "10.1.3.0",
+        "10.1.4.0",
+        "10.200.0.0",
+        "255.255.255.255",
+        "0.0.0.0",
+        "::ffff:10.1.2.3",
+        "::",
+        "a01:203::1",
+        "fdff::1",
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ] {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let matching = set.0.others.enforced.addresses.matching(address);
+        let mut found: Vec<_> = matching
+            .map(|part| part.rules()[0].name.name.to_string())
+            .collect();
+        found.sort();
+        let is_in = |number: &usize| {
+            let range: crate::AddressRange = ranges[*number].parse().unwrap();
+            range.matches(address)
+        };
+        let wanted: std::collections::BTreeSet<_> = (0..ranges.len())
+            .filter(is_in)
+            .map(|number| format!("r{number}"))
+            .collect();
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{address}");
     }
 }
 
@@ -290,7 +385,7 @@ fn the_rule_that_is_named_is_the_first_by_name_that_is_in_force() {
     ];
     let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
     let connection = Connection {
-        source: &source,
+        source: Source::Identity(&source),
         port: &"http".parse().unwrap(),
         quarantined: false,
     };

@@ -9,13 +9,16 @@ pub(crate) struct Draw {
     state: u64,
     /// How many of a hundred paths are not in canonical form.
     broken: usize,
+    /// How many of a hundred namespaces learn, or did.
+    learning: usize,
 }
 
 impl Draw {
-    pub(crate) fn seeded(seed: u64, broken: usize) -> Self {
+    pub(crate) fn seeded(seed: u64, broken: usize, learning: usize) -> Self {
         Self {
             state: seed.wrapping_mul(0xD134_2543_DE82_EF95),
             broken,
+            learning,
         }
     }
 
@@ -60,25 +63,35 @@ impl Draw {
         let near =
             |draw: &mut Self, port| like.ports.as_ref().map_or(port, |ports| draw.pick(ports));
         let port = self.pick(&PORTS);
+        let now = match like.expires {
+            Some(expires) => expires + self.pick(&[-5, -1, -1, 0, 0, 1]),
+            None => 10,
+        };
         Case {
             keep_slashes: self.chance(30),
             source: self.source(&like),
+            address: self.address(&like),
             port: if self.chance(85) {
                 near(self, port)
             } else {
                 port
             },
-            quarantined: self.chance(3),
-            now: match like.expires {
-                Some(expires) => expires + self.pick(&[-5, -1, -1, 0, 0, 1]),
-                None => 10,
-            },
+            quarantined: self.chance(5),
+            now,
+            learn_until: self
+                .chance(self.learning)
+                .then(|| now + self.pick(&[-1, 0, 1, 5])),
             request: self.chance(88).then(|| self.request(&like)),
             rules,
         }
     }
 
     fn rule(&mut self, name: String) -> RuleText {
+        let (has_from, has_addresses) = match self.below(100) {
+            0..14 => (false, true),
+            14..28 => (true, true),
+            _ => (true, false),
+        };
         RuleText {
             name,
             service: if self.chance(8) {
@@ -87,7 +100,14 @@ impl Draw {
                 SERVICE
             },
             ports: self.listed(40, &PORTS),
-            from: self.some(&FROM).into_iter().map(str::to_owned).collect(),
+            from: match has_from {
+                true => self.some(&FROM).into_iter().map(str::to_owned).collect(),
+                false => Vec::new(),
+            },
+            addresses: match has_addresses {
+                true => self.some(&RANGES),
+                false => Vec::new(),
+            },
             http: self.chance(75).then(|| {
                 let count = [1, 1, 2, 3][self.below(4)];
                 (0..count).map(|_| self.condition()).collect()
@@ -117,7 +137,12 @@ impl Draw {
             ),
             headers: None,
             upgrades: self.listed(15, &["websocket", "WebSocket", "foo"]),
+            grpc: None,
         };
+        if self.chance(10) {
+            (condition.methods, condition.paths) = (None, None);
+            condition.grpc = Some(self.some(&GRPC));
+        }
         if self.chance(18) {
             let count = [1, 1, 2][self.below(3)];
             let mut header = || {
@@ -149,14 +174,26 @@ impl Draw {
         }
     }
 
-    fn source(&mut self, like: &RuleText) -> String {
-        let from = self.pick(&like.from);
+    /// `None`: plaintext.
+    fn source(&mut self, like: &RuleText) -> Option<String> {
+        let plaintext = match (like.from.is_empty(), like.addresses.is_empty()) {
+            (true, _) => 80,
+            (false, false) => 40,
+            (false, true) => 5,
+        };
+        if self.chance(plaintext) {
+            return None;
+        }
         let anyone = self.pick(&SOURCES).to_owned();
-        if from == "*" || self.chance(20) {
-            return anyone;
+        if like.from.is_empty() || self.chance(20) {
+            return Some(anyone);
+        }
+        let from = self.pick(&like.from);
+        if from == "*" {
+            return Some(anyone);
         }
         if from.starts_with("spiffe://") {
-            return from;
+            return Some(from);
         }
         let (namespace, name) = from.split_once('/').unwrap();
         let name = match name.strip_suffix('*') {
@@ -168,7 +205,29 @@ impl Draw {
         } else {
             "partner.example"
         };
-        format!("spiffe://{domain}/ns/{namespace}/sa/{name}")
+        Some(format!("spiffe://{domain}/ns/{namespace}/sa/{name}"))
+    }
+
+    fn address(&mut self, like: &RuleText) -> &'static str {
+        if like.addresses.is_empty() || self.chance(20) {
+            return self.pick(&ADDRESSES);
+        }
+        // the first of them that begins alike, or is near
+        let near: &[&str] = match self.pick(&like.addresses) {
+            "0.0.0.0/0" => &["10.1.2.3", "9.9.9.9", "::ffff:9.9.9.9"],
+            "fd00::/8" | "fd00::1" => &["fd00::1", "fd00::1", "fd00::2", "fe00::1"],
+            "::/0" => &["fd00::1", "a01:203::1", "::1", "::ffff:10.1.2.3"],
+            "a01:200::/24" => &["a01:203::1", "a01:203::1", "10.1.2.3"],
+            _ => &[
+                "10.1.2.3",
+                "10.1.2.3",
+                "10.1.2.4",
+                "10.2.0.1",
+                "::ffff:10.1.2.3",
+                "a01:203::1",
+            ],
+        };
+        self.pick(near)
     }
 
     fn request(&mut self, like: &RuleText) -> RequestText {
@@ -177,9 +236,13 @@ impl Draw {
             None => ConditionText::default(),
         };
         let connect = self.chance(6);
-        let path = match &condition.paths {
-            Some(paths) if self.chance(90) => {
+        let path = match (&condition.paths, &condition.grpc) {
+            (Some(paths), _) if self.chance(90) => {
                 let pattern = self.pick(paths);
+                self.path_like(&pattern)
+            }
+            (None, Some(named)) if self.chance(90) => {
+                let pattern = format!("/{}", self.pick(named));
                 self.path_like(&pattern)
             }
             _ => {
@@ -203,7 +266,8 @@ impl Draw {
             method: match &condition.methods {
                 _ if connect => "CONNECT",
                 Some(methods) if self.chance(85) => self.pick(methods),
-                _ => self.pick(&["GET", "HEAD", "POST", "get", "PURGE"]),
+                None if condition.grpc.is_some() && self.chance(60) => "POST",
+                _ => self.pick(&["GET", "HEAD", "POST", "get", "get", "PURGE"]),
             },
             path: if connect && self.chance(50) {
                 String::new()
@@ -270,12 +334,12 @@ impl Draw {
             0..8 => path.trim_end_matches('/').to_owned(),
             8..16 => path + "/",
             16..20 => path.to_uppercase(),
-            20..24 => path.replace(':', "%3A"),
-            24..28 => path.replace("%3A", ":"),
-            28..30 => path + "/a",
-            30..33 => path + "%2Fc",
-            33..38 if pattern.ends_with("/**") => pattern.replace("/**", "").replace('*', "a"),
-            33..38 if pattern.ends_with("/*") => pattern.replace("/*", "/"),
+            20..28 => path.replace(':', "%3A"),
+            28..36 => path.replace("%3A", ":"),
+            36..38 => path + "/a",
+            38..41 => path + "%2Fc",
+            41..46 if pattern.ends_with("/**") => pattern.replace("/**", "").replace('*', "a"),
+            41..46 if pattern.ends_with("/*") => pattern.replace("/*", "/"),
             _ => path,
         }
     }
@@ -335,8 +399,44 @@ const SOURCES: [&str; 10] = [
     "spiffe://partner.example/ns/shop/sa/batch-1",
 ];
 
-const SEGMENTS: [&str; 14] = [
-    "a", "a", "b", "ab", "A", "*", "*", "a*", "*b", "a*b", "*a*b*", ":", "%3A", "a;v=1",
+const RANGES: [&str; 10] = [
+    "10.1.0.0/16",
+    "10.1.0.0/16",
+    "10.0.0.0/8",
+    "10.1.2.3",
+    "10.1.2.3/32",
+    "0.0.0.0/0",
+    "fd00::/8",
+    "fd00::1",
+    "::/0",
+    // the bits of 10.1.2.0/24, of the other family
+    "a01:200::/24",
+];
+
+const ADDRESSES: [&str; 10] = [
+    "10.1.2.3",
+    "10.1.2.3",
+    "10.1.2.4",
+    "10.2.0.1",
+    "9.9.9.9",
+    "::ffff:10.1.2.3",
+    "::ffff:9.9.9.9",
+    "fd00::1",
+    "a01:203::1",
+    "::1",
+];
+
+const GRPC: [&str; 6] = [
+    "shop.Orders/Get",
+    "shop.Orders/Get",
+    "shop.Orders/List",
+    "shop.Orders/*",
+    "shop.v1.Carts/*",
+    "Orders/Get",
+];
+
+const SEGMENTS: [&str; 16] = [
+    "a", "a", "b", "ab", "A", "*", "*", "a*", "*b", "a*b", "*a*b*", ":", ":", "%3A", "%3A", "a;v=1",
 ];
 
 const HOSTS: [&str; 8] = [

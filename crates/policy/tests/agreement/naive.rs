@@ -2,23 +2,30 @@
 //!
 //! It can be told to disregard one sentence. Where that changes the answer, the sentence decided it.
 
+use std::net::IpAddr;
+
 use weft_policy::{HeaderTest, Reason};
 
-use crate::case::{Answer, Case, ConditionText, RequestText, RuleText, SERVICE, TRUST_DOMAIN};
+use crate::case::{
+    Answer, Case, ConditionText, RequestText, RuleText, SERVICE, TRUST_DOMAIN, Told,
+};
 
 /// Sentences and clauses that can decide, by number. The other sentences cannot: see [`SILENT`].
 #[rustfmt::skip]
-pub(crate) const DECIDING: [&str; 58] = [
+pub(crate) const DECIDING: [&str; 78] = [
     "1", "2", "2 at exactly expires", "3", "4", "5", "6 service", "6 ports", "7", "8", "9", "10", "11", "11 reported",
     "13", "14", "14 empty", "15", "16 foreign", "16 no workload", "17", "18", "19", "20 case", "20 HEAD",
     "21 case", "21 decoding", "22", "23 one", "23 empty", "24", "24 none", "25", "25 none", "27",
     "28 begins", "28 empty", "28 dots", "28 parameters", "28 parameters alone", "28 hexadecimal", "28 unreserved",
     "28 control", "28 slash", "28 bytes", "29", "29 divides", "30 port", "30 dot", "30 case", "31", "31 bare",
     "32", "34", "35", "36", "36 also without", "37",
+    "45 method", "45 path", "45 any method", "45 form",
+    "50", "50 at exactly that time", "51", "51 own", "52 bytes", "52 upgrades", "52 form", "53", "54",
+    "72", "72 family", "72 mapped", "74 verified", "74 from", "75 form", "76",
 ];
 
 /// Sentences that cannot decide a verdict, and why.
-pub(crate) const SILENT: [(&str, &str); 5] = [
+pub(crate) const SILENT: [(&str, &str); 7] = [
     (
         "12",
         "says what the source is: both are given it, and the handshake vouches for it",
@@ -38,6 +45,14 @@ pub(crate) const SILENT: [(&str, &str); 5] = [
     (
         "40",
         "about documents: it says how the sentences above are written",
+    ),
+    (
+        "71",
+        "says what a plaintext source is: both are given it as one, or as an identity",
+    ),
+    (
+        "73",
+        "about documents: a range that breaks it never becomes a rule",
     ),
 ];
 
@@ -66,7 +81,59 @@ impl Naive<'_> {
         self.disregarded != Some(sentence)
     }
 
-    fn verdict(&self) -> Result<String, Reason> {
+    fn verdict(&self) -> Told {
+        match self.ruled() {
+            // 53. What a rule allows passes by that rule.
+            Ok(_) if !self.heeds("53") && self.learns() => Told::Learn(Reason::NoRule),
+            Ok(rule) => Told::Allow(rule),
+            // 51. Such a verdict names no rule, but the reason for which it would have been refused.
+            Err(reason) if self.learns() && self.is_learned(reason) => Told::Learn(reason),
+            Err(reason) => Told::Deny(reason),
+        }
+    }
+
+    /// 50. A namespace learns until `learnUntil`.
+    fn learns(&self) -> bool {
+        let now = self.case.now;
+        self.case.learn_until.is_some_and(|until| {
+            // At exactly that time it is strict again.
+            let is_over = if self.heeds("50 at exactly that time") {
+                now >= until
+            } else {
+                now > until
+            };
+            !is_over || !self.heeds("50")
+        })
+    }
+
+    /// Whether what is refused for this reason passes while the namespace learns.
+    fn is_learned(&self, reason: Reason) -> bool {
+        // 54. Everything else stays refused: Quarantine …
+        if reason == Reason::Quarantined {
+            return !self.heeds("54");
+        }
+        // 52. So do connections of bytes, upgrades and CONNECT, …
+        let request = self.case.request.as_ref();
+        let is_special = request.is_some_and(|it| it.connect || it.upgrade.is_some());
+        // … and what only its form would refuse.
+        let is_form = matches!(reason, Reason::PathNotCanonical | Reason::Malformed);
+        if request.is_none() && !self.heeds("52 bytes")
+            || is_special && !self.heeds("52 upgrades")
+            || is_form && !self.heeds("52 form")
+        {
+            return false;
+        }
+        // 51. What no rule allows passes if its source is a workload of the own trust domain (as in sentence 15).
+        let may = match &self.case.source {
+            Some(_) => self.is_source("*") || !self.heeds("51 own"),
+            // 76. Learn mode lets no plaintext source pass.
+            None => !self.heeds("76"),
+        };
+        may && self.heeds("51")
+    }
+
+    /// What the rules alone say.
+    fn ruled(&self) -> Result<String, Reason> {
         // 3. If either end of a connection is under Quarantine, everything on it is refused, whatever the rules.
         if self.heeds("3") && self.case.quarantined {
             return Err(Reason::Quarantined);
@@ -188,16 +255,49 @@ impl Naive<'_> {
 
     /// 7. A rule matches a connection if its service, its ports and at least one of its sources match.
     fn has_source(&self, rule: &RuleText) -> bool {
-        let mut from = rule.from.iter();
+        let from = rule.from.iter().map(|pattern| self.is_source(pattern));
+        let addresses = rule.addresses.iter().map(|range| self.is_in(range));
+        let mut matches = from.chain(addresses);
         if self.heeds("7") {
-            from.any(|pattern| self.is_source(pattern))
+            matches.any(|it| it)
         } else {
-            from.all(|pattern| self.is_source(pattern))
+            matches.all(|it| it)
         }
     }
 
+    /// 72. `fromAddresses` matches a source whose address lies in one of its ranges.
+    fn is_in(&self, range: &str) -> bool {
+        // 74. `fromAddresses` matches plaintext sources only.
+        if self.case.source.is_some() && self.heeds("74 verified") {
+            return false;
+        }
+        let (network, length) = match range.split_once('/') {
+            Some((network, length)) => (bits(network), length.parse().unwrap()),
+            None => (bits(range), bits(range).len()),
+        };
+        let mut source = self.case.address;
+        // 72. An IPv4-mapped address is judged as its IPv4 address.
+        if let Some(mapped) = source.strip_prefix("::ffff:")
+            && self.heeds("72 mapped")
+        {
+            source = mapped;
+        }
+        let source = bits(source);
+        // 72. A range of IPv4 matches no IPv6 address, nor the other way round.
+        let is_family = source.len() == network.len() || !self.heeds("72 family");
+        let begins = if self.heeds("72") {
+            source.starts_with(&network[..length])
+        } else {
+            source == network
+        };
+        is_family && begins
+    }
+
     fn is_source(&self, pattern: &str) -> bool {
-        let source = self.case.source.as_str();
+        // 74. `from` matches verified identities only: no `*` stands for a plaintext source.
+        let Some(source) = self.case.source.as_deref() else {
+            return pattern == "*" && !self.heeds("74 from");
+        };
         // 17. A whole SPIFFE ID matches that identity only, of whichever trust domain.
         if pattern.starts_with("spiffe://") {
             return self.heeds("17") && pattern == source;
@@ -263,8 +363,7 @@ impl Naive<'_> {
         }
         // 19. A part that is not stated says nothing, except `upgrades`.
         let unstated = self.heeds("19");
-        let methods = condition.methods.as_ref();
-        let paths = condition.paths.as_ref();
+        let (methods, paths) = self.methods_and_paths(condition);
         let hosts = condition.hosts.as_ref();
         let headers = condition.headers.as_ref();
         let parts = [
@@ -292,6 +391,25 @@ impl Naive<'_> {
         } else {
             parts.into_iter().any(|part| part == Some(true)) && upgrade
         }
+    }
+
+    // 45. `grpc` stands for `methods` and `paths`: `package.Service/Method` is a `POST` to `/package.Service/Method`,
+    // `package.Service/*` a `POST` to any method of the service.
+    fn methods_and_paths(
+        &self,
+        condition: &ConditionText,
+    ) -> (Option<Vec<&'static str>>, Option<Vec<String>>) {
+        let Some(named) = &condition.grpc else {
+            return (condition.methods.clone(), condition.paths.clone());
+        };
+        let said = named
+            .iter()
+            .filter(|method| self.heeds("45 any method") || !method.ends_with("/*"));
+        let paths = said.map(|method| format!("/{method}")).collect();
+        (
+            self.heeds("45 method").then(|| vec!["POST"]),
+            self.heeds("45 path").then_some(paths),
+        )
     }
 
     /// 20. A method matches if it is listed, in the same case. `GET` does not imply `HEAD`.
@@ -369,16 +487,29 @@ impl Naive<'_> {
     }
 
     fn form_problem(&self, on_port: &[&RuleText], request: &RequestText) -> Option<Reason> {
+        // 75. What rules for identities demand of the form of a request holds for a plaintext source, and the other way round.
+        let concerns = |rule: &&&RuleText| {
+            let is_alike = match self.case.source {
+                Some(_) => !rule.from.is_empty(),
+                None => !rule.addresses.is_empty(),
+            };
+            is_alike || self.heeds("75 form")
+        };
         let conditions = || {
             on_port
                 .iter()
+                .filter(concerns)
                 .filter_map(|rule| rule.http.as_ref())
                 .flatten()
+        };
+        // 45. Sentences 20 to 29 hold for it as for any method and path.
+        let has_paths = |condition: &ConditionText| {
+            condition.paths.is_some() || condition.grpc.is_some() && self.heeds("45 form")
         };
         // 27. Where a rule in force for the port has a path condition, whoever its source is, a request whose path is not in canonical
         // form is refused with 400. (What CONNECT names is no path.)
         let has_path = !(request.connect && request.path.is_empty());
-        let is_asked = has_path && conditions().any(|condition| condition.paths.is_some());
+        let is_asked = has_path && conditions().any(has_paths);
         if is_asked && self.heeds("27") && !self.is_canonical(&request.path) {
             return Some(Reason::PathNotCanonical);
         }
@@ -531,6 +662,14 @@ fn values<'r>(request: &'r RequestText, name: &str) -> Vec<&'r str> {
     let headers = request.headers.iter();
     let named = headers.filter(|(other, _)| other.to_lowercase() == name.to_lowercase());
     named.map(|(_, value)| value.as_str()).collect()
+}
+
+/// An address as the text of its bits: 32 or 128.
+fn bits(address: &str) -> String {
+    match address.parse().unwrap() {
+        IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
+        IpAddr::V6(address) => format!("{:0128b}", u128::from(address)),
+    }
 }
 
 fn is_label(text: &str) -> bool {

@@ -27,6 +27,9 @@ fn smaller(case: &Case) -> Vec<Case> {
     if case.quarantined {
         add(&|case| case.quarantined = false);
     }
+    if case.learn_until.is_some() {
+        add(&|case| case.learn_until = None);
+    }
     if case.keep_slashes {
         add(&|case| case.keep_slashes = false);
     }
@@ -57,8 +60,15 @@ fn smaller_rules(rule: &RuleText) -> Vec<RuleText> {
     if rule.ports.is_some() {
         add(&|rule| rule.ports = None);
     }
-    for from in rule.from.iter().filter(|_| rule.from.len() > 1) {
-        add(&|rule| rule.from = vec![from.clone()]);
+    for from in &rule.from {
+        if rule.from.len() + rule.addresses.len() > 1 {
+            add(&|rule| (rule.from, rule.addresses) = (vec![from.clone()], Vec::new()));
+        }
+    }
+    for range in &rule.addresses {
+        if rule.from.len() + rule.addresses.len() > 1 {
+            add(&|rule| (rule.from, rule.addresses) = (Vec::new(), vec![*range]));
+        }
     }
     let Some(conditions) = &rule.http else {
         return rules;
@@ -87,7 +97,14 @@ fn smaller_conditions(condition: &ConditionText) -> Vec<ConditionText> {
         with(|condition| condition.hosts = None),
         with(|condition| condition.headers = None),
         with(|condition| condition.upgrades = None),
+        with(|condition| condition.grpc = None),
     ];
+    for grpc in one_less(&condition.grpc) {
+        conditions.push(ConditionText {
+            grpc: Some(grpc),
+            ..condition.clone()
+        });
+    }
     for paths in one_less(&condition.paths) {
         conditions.push(ConditionText {
             paths: Some(paths),
@@ -124,4 +141,5 @@ fn parts(condition: &ConditionText) -> usize {
         + condition.hosts.as_ref().map_or(0, Vec::len)
         + condition.headers.as_ref().map_or(0, Vec::len)
         + condition.upgrades.as_ref().map_or(0, Vec::len)
+        + condition.grpc.as_ref().map_or(0, Vec::len)
 }

@@ -158,7 +158,7 @@ fn judge(import: &Import, request: &Request) -> bool {
     );
     let source: SpiffeId = request.from.exact(&trust_domain).expect("one caller");
     let connection = Connection {
-        source: &source,
+        source: (&source).into(),
         port: &request.to.port,
         quarantined: false,
     };

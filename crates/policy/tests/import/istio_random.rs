@@ -244,7 +244,7 @@ fn judge(set: &PolicySet, request: &Request) -> bool {
     .parse()
     .unwrap();
     let connection = Connection {
-        source: &source,
+        source: (&source).into(),
         port: &if request.port == 8080 {
             "http"
         } else {

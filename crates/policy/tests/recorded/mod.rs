@@ -9,8 +9,8 @@ use weft_identity::{ServicePort, SpiffeId};
 use weft_policy::{
     EncodedSlashes, Flow, FlowHost, FlowKey, FlowRequest, FoldedPath, HeaderCondition,
     HeaderLookup, HeaderSeen, HeaderTest, HeaderValue, HttpCondition, HttpRequest, Judged, Match,
-    Mode, NonEmpty, Quarantine, Reason, Rule, ServiceFacts, Side, SourcePattern, World, host_of,
-    is_host,
+    Mode, NonEmpty, Quarantine, Reason, Rule, ServiceFacts, Side, SourcePattern, Sources, World,
+    host_of, is_host,
 };
 
 #[derive(Debug, Clone)]
@@ -302,7 +302,7 @@ fn some_rule(
                 name: "shop/r".parse().unwrap(),
                 service: "shop/api".parse().unwrap(),
                 ports: some(port.map(|port| vec![port]), |port| port.parse().unwrap()),
-                from: NonEmpty::new(from).unwrap(),
+                from: Sources::new(from, Vec::new()).unwrap(),
                 http: some(http, |condition| condition),
                 expires: expires.map(time),
                 mode: if enforce { Mode::Enforce } else { Mode::Audit },

@@ -18,6 +18,7 @@ use weft_identity::{
 use weft_policy::{
     EncodedSlashes as Slashes, Flow, FlowHost, FlowKey, FlowRequest, FoldedPath, HeaderCondition,
     HeaderSeen, HeaderTest, HttpCondition, Judged, Match, Mode, NonEmpty, Quarantine, Reason, Rule,
+    Sources,
 };
 
 use crate::{InboundView, OutboundView, Resource, Spec};
@@ -148,28 +149,18 @@ fn health() -> impl Strategy<Value = HealthSpec> {
 }
 
 pub(super) fn rule() -> impl Strategy<Value = Rule> {
-    let pattern = prop_oneof![
-        Just("*".to_owned()),
-        name("w"),
-        Just("shop/batch-*".to_owned()),
-        Just("spiffe://partner.example/ns/crm/sa/sync".to_owned()),
-    ];
     let expires = option::of((0i64..4_000_000_000, 0i32..1_000_000_000));
     (
         name("rule"),
         label(),
         one_of(label()),
-        vec(pattern, 1..4),
+        sources(),
         one_of(condition()),
         expires,
         any::<bool>(),
     )
         .prop_map(|(name, service, ports, from, http, expires, audit)| {
             let name: RuleName = name.parse().unwrap();
-            let from = from
-                .iter()
-                .map(|pattern| pattern.parse().unwrap())
-                .collect();
             Rule {
                 service: ServiceName {
                     namespace: name.namespace.clone(),
@@ -177,12 +168,30 @@ pub(super) fn rule() -> impl Strategy<Value = Rule> {
                 },
                 name,
                 ports,
-                from: NonEmpty::new(from).unwrap(),
+                from,
                 http,
                 expires: expires.map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap()),
                 mode: if audit { Mode::Audit } else { Mode::Enforce },
             }
         })
+}
+
+fn sources() -> impl Strategy<Value = Sources> {
+    let pattern = prop_oneof![
+        Just("*".to_owned()),
+        name("w"),
+        Just("shop/batch-*".to_owned()),
+        Just("spiffe://partner.example/ns/crm/sa/sync".to_owned()),
+    ];
+    let range = prop::sample::select(vec!["10.1.0.0/16", "10.1.2.3", "fd00::/8", "::/0"]);
+    (vec(pattern, 0..4), vec(range, 0..3)).prop_filter_map(
+        "a rule names somebody",
+        |(patterns, ranges)| {
+            let patterns = patterns.iter().map(|text| text.parse().unwrap());
+            let ranges = ranges.iter().map(|text| text.parse().unwrap());
+            Sources::new(patterns.collect(), ranges.collect())
+        },
+    )
 }
 
 fn condition() -> impl Strategy<Value = HttpCondition> {

@@ -29,6 +29,7 @@ fn valid() -> v1::Outbound {
             r#match: Some(v1::port_match::Match::Any(v1::Any {})),
         }),
         from: vec!["shop/web".into()],
+        from_addresses: vec![],
         http: Some(v1::HttpMatch {
             r#match: Some(v1::http_match::Match::Conditions(v1::HttpConditions {
                 conditions: vec![condition],
@@ -145,6 +146,15 @@ fn one_unreadable_field_refuses_the_whole_view_and_is_named() {
             });
         }),
         ("rules[0].allow.from", |view| allow(view).from.clear()),
+        ("rules[0].allow.fromAddresses[1]", |view| {
+            allow(view).schema = weft_policy::ADDRESSES_SCHEMA;
+            allow(view).from_addresses = vec!["10.1.0.0/16".into(), "10.1.2.3/16".into()]
+        }),
+        // a reader of that schema would not know the field
+        ("rules[0].allow.schema", |view| {
+            allow(view).schema = weft_policy::ADDRESSES_SCHEMA - 1;
+            allow(view).from_addresses = vec!["10.1.0.0/16".into()]
+        }),
         ("rules[0].allow.from[1]", |view| {
             allow(view).from.push("nobody".into())
         }),

@@ -73,6 +73,7 @@ fn rule() -> v1::NamedRule {
                 r#match: Some(v1::port_match::Match::Any(any)),
             }),
             from: vec!["shop/web".to_owned()],
+            from_addresses: Vec::new(),
             http: Some(v1::HttpMatch {
                 r#match: Some(v1::http_match::Match::Any(any)),
             }),

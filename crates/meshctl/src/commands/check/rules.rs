@@ -27,6 +27,10 @@ pub(super) fn rules(facts: &Facts) -> Vec<Finding> {
     }
     let known = workloads(facts, &services);
     let ends: Vec<_> = rules.iter().filter_map(|rule| ends(rule, facts)).collect();
+    let plaintext: Vec<_> = rules
+        .iter()
+        .filter_map(|rule| lets_nothing_in(rule))
+        .collect();
     let idle: Vec<_> = rules
         .iter()
         .filter_map(|rule| tried_on_nothing(rule, &services, &known, facts))
@@ -42,6 +46,7 @@ pub(super) fn rules(facts: &Facts) -> Vec<Finding> {
     );
     let mut findings = vec![ok(AREA, text)];
     findings.extend(shortened(ends, "more rules expired or expire soon"));
+    findings.extend(shortened(plaintext, "more rules are about plaintext alone"));
     findings.extend(shortened(idle, "more rules in Audit mode match nothing"));
     findings
 }
@@ -80,6 +85,20 @@ fn ends(rule: &Rule, facts: &Facts) -> Option<Finding> {
     })
 }
 
+/// A rule about plaintext alone, which no sidecar accepts yet.
+fn lets_nothing_in(rule: &Rule) -> Option<Finding> {
+    rule.from.are_addresses_only().then(|| {
+        warning(
+            AREA,
+            format!(
+                "Allow/{} has `fromAddresses` and no `from`: no sidecar accepts plaintext yet, so that it lets nothing in",
+                rule.name
+            ),
+            "who has a verified identity is named in `from`".to_owned(),
+        )
+    })
+}
+
 /// A rule that is in Audit mode to be watched, and that nothing could ever match.
 fn tried_on_nothing(
     rule: &Rule,
@@ -87,7 +106,8 @@ fn tried_on_nothing(
     known: &BTreeSet<SpiffeId>,
     facts: &Facts,
 ) -> Option<Finding> {
-    if rule.mode != Mode::Audit || rule.is_expired(facts.now) {
+    let is_said_already = rule.from.are_addresses_only();
+    if rule.mode != Mode::Audit || rule.is_expired(facts.now) || is_said_already {
         return None;
     }
     let problem = match services.iter().find(|it| it.name == rule.service) {
@@ -116,11 +136,14 @@ fn tried_on_nothing(
 /// Whom it names of other trust domains cannot be known here.
 fn may_have_source(rule: &Rule, known: &BTreeSet<SpiffeId>, facts: &Facts) -> bool {
     let own = trust_domain(facts);
-    rule.from.iter().any(|from| match (from, &own) {
-        (_, None) => true,
-        (SourcePattern::Exact(id), Some(own)) if !id.is_in(own) => true,
-        (_, Some(own)) => known.iter().any(|id| from.matches(id, own)),
-    })
+    rule.from
+        .identities()
+        .iter()
+        .any(|from| match (from, &own) {
+            (_, None) => true,
+            (SourcePattern::Exact(id), Some(own)) if !id.is_in(own) => true,
+            (_, Some(own)) => known.iter().any(|id| from.matches(id, own)),
+        })
 }
 
 /// Who offers a service or runs a sidecar.
@@ -229,6 +252,20 @@ mod tests {
         let told = told(&rules);
         assert_eq!(told.len(), 1 + NAMED_LIMIT + 1, "{told:?}");
         assert_eq!(told[11], "3 more rules expired or expire soon");
+    }
+
+    #[test]
+    fn a_rule_about_plaintext_alone_lets_nothing_in_and_is_told_once() {
+        let alone = "to: {service: api}, fromAddresses: [10.1.0.0/16]";
+        let both = "to: {service: api}, from: [shop/api], fromAddresses: [10.1.0.0/16]";
+        let rules =
+            rule("a", alone) + &rule("b", &format!("{alone}, mode: Audit")) + &rule("c", both);
+        let nothing = |name: &str| {
+            format!(
+                "Allow/shop/{name} has `fromAddresses` and no `from`: no sidecar accepts plaintext yet, so that it lets nothing in"
+            )
+        };
+        assert_eq!(told(&rules)[1..], [nothing("a"), nothing("b")]);
     }
 
     #[test]

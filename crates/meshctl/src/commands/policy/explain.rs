@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::bail;
 use jiff::Timestamp;
 use weft_identity::TrustDomain;
-use weft_policy::{HttpRequest, Target};
+use weft_policy::{HttpRequest, OwnedSource, Target};
 use weft_wire::{v1, write_timestamp};
 
 use super::DEFAULT_TRUST_DOMAIN;
@@ -20,7 +20,7 @@ use crate::world::{Asked, explain_in, world};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// Who asks: `namespace/name` or a SPIFFE ID.
+    /// Who asks: `namespace/name`, a SPIFFE ID, or the address of a plaintext source.
     #[arg(value_name = "SOURCE")]
     source: String,
     /// What is asked of: `namespace/service:port`, or `host:port` outside of the mesh.
@@ -97,7 +97,12 @@ async fn ask(args: &ExplainArgs, session: &Session) -> anyhow::Result<v1::Explan
 }
 
 fn judge(args: &ExplainArgs) -> anyhow::Result<v1::Explanation> {
-    let source = parse_identity(&args.source, &args.trust_domain)?;
+    // no identity can be read as an address: each has a `/`
+    let asks = match args.source.parse() {
+        Ok(address) => OwnedSource::Address(address),
+        Err(_) => OwnedSource::Identity(parse_identity(&args.source, &args.trust_domain)?),
+    };
+    let source = asks.borrowed();
     let documents = documents::load(&args.files)?;
     if documents.resources.is_empty() {
         bail!("no resources in {}", args.files.join(", "));
@@ -118,7 +123,7 @@ fn judge(args: &ExplainArgs) -> anyhow::Result<v1::Explanation> {
     let (target, explanation) = explain_in(
         &world,
         &Asked {
-            source: &source,
+            source,
             target: &args.target,
             http,
             address: args.address,

@@ -133,7 +133,7 @@ impl Judged {
         Self {
             name: case.name.clone(),
             file: file.to_owned(),
-            from: case.from.to_string(),
+            from: case.source_text(),
             to: case.to.to_string(),
             service: outcome
                 .target

@@ -78,10 +78,11 @@ impl Verdict {
         }
         if self.allowed {
             let word = out.paint(Paint::Good, "allowed");
-            return out.line(format!(
+            out.line(format!(
                 "{word}: {source} → {target} by {}",
                 printable(&self.rule)
-            ));
+            ))?;
+            return self.print_hints(out);
         }
         let word = out.paint(Paint::Bad, "refused");
         out.line(format!(
@@ -89,6 +90,13 @@ impl Verdict {
             sentence(self.reason.unwrap_or_default())
         ))?;
         self.print_reasons(out)
+    }
+
+    fn print_hints(&self, out: Output) -> std::io::Result<()> {
+        for hint in &self.hints {
+            out.line(format!("hint: {}", printable(hint)))?;
+        }
+        Ok(())
     }
 
     /// The nearest rules, the hints and the rule that would allow it.
@@ -106,9 +114,7 @@ impl Verdict {
             out.line("")?;
             out.table(&table)?;
         }
-        for hint in &self.hints {
-            out.line(format!("hint: {}", printable(hint)))?;
-        }
+        self.print_hints(out)?;
         if !self.suggested_yaml.is_empty() {
             let word = match self.learn_until {
                 Some(_) => "This rule would allow it when learn mode is over",

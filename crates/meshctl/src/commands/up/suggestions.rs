@@ -122,7 +122,7 @@ impl Call<'_> {
         let target = Target::Service(self.target.clone());
         let passes = |(method, path): &&(String, String)| {
             let asked = Asked {
-                source: &self.source,
+                source: (&self.source).into(),
                 target: &target,
                 http: Some(HttpRequest {
                     method,

@@ -308,7 +308,7 @@ impl<'c> Converting<'c> {
                     NoteKind::IpAddress,
                     format!("{path}[{index}].ipBlock"),
                     format!(
-                        "rules name identities, not addresses: `{}`{except} is left out",
+                        "`from` names identities, and `fromAddresses` admits plaintext alone: `{}`{except} is left out",
                         block.cidr
                     ),
                 );

@@ -212,5 +212,4 @@ impl Reference {
     }
 }
 
-pub(super) const ADDRESSES: &str =
-    "rules name identities, not addresses, so what depends on them is left out";
+pub(super) const ADDRESSES: &str = "`from` names identities, and `fromAddresses` admits plaintext alone: what depends on addresses is left out";

@@ -88,7 +88,7 @@ fn rule(name: &str, from: &str, path: Option<&str>) -> Rule {
         name: format!("shop/{name}").parse().unwrap(),
         service: "shop/api".parse().unwrap(),
         ports: Match::Any,
-        from: NonEmpty::one(from.parse::<SourcePattern>().unwrap()),
+        from: from.parse::<SourcePattern>().unwrap().into(),
         http: path.map_or(Match::Any, |path| {
             Match::OneOf(NonEmpty::one(HttpCondition {
                 paths: Match::OneOf(NonEmpty::one(path.parse().unwrap())),
@@ -117,7 +117,7 @@ fn yaml(proposal: &Proposal) -> String {
 fn lines(proposal: &Proposal) -> Vec<String> {
     let line = |proposed: &Proposed| {
         let rule = &proposed.rule;
-        let from: Vec<_> = rule.from.iter().map(ToString::to_string).collect();
+        let from: Vec<_> = rule.from.texts().collect();
         let ports: Vec<_> = rule.ports.listed().iter().map(|p| p.as_str()).collect();
         let mut text = format!(
             "{} {}:{} {}",

@@ -113,7 +113,7 @@ fn tuple(flow: &Flow) -> Tuple {
 
 fn granted(rule: &Rule, trust_domain: &weft_identity::TrustDomain) -> BTreeSet<Tuple> {
     let mut tuples = BTreeSet::new();
-    for from in &rule.from {
+    for from in rule.from.identities() {
         let source = from.exact(trust_domain).expect("never a pattern");
         for port in rule.ports.listed() {
             let target = ServicePort {
