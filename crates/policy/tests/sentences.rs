@@ -555,6 +555,7 @@ fn sentences_71_and_79_an_explanation_of_plaintext_says_that_nobody_asks_it_yet(
             encoded_slashes: EncodedSlashes::Refuse,
             now: time(0),
             folded: None,
+            outside: None,
             known_workloads: &["shop/web".parse().unwrap()],
         };
         explain(rules, &question)
