@@ -44,7 +44,10 @@ pub fn is_canonical(path: &str, encoded_slashes: EncodedSlashes) -> bool {
 fn is_plain(rest: &[u8]) -> bool {
     let mut begins = true;
     rest.iter().all(|byte| {
-        let kind = KINDS[usize::from(*byte)];
+        let kind = KINDS
+            .get(usize::from(*byte))
+            .copied()
+            .unwrap_or(Kind::Other);
         let is_plain = kind == Kind::Inside || (kind != Kind::Other && !begins);
         begins = kind == Kind::Slash;
         is_plain
@@ -64,19 +67,22 @@ enum Kind {
 }
 
 /// By byte: one load where a match takes a chain of comparisons.
+#[expect(clippy::indexing_slicing, reason = "a byte is less than 256")]
 static KINDS: [Kind; 256] = {
     let mut kinds = [Kind::Other; 256];
-    let mut byte = 0;
-    while byte < kinds.len() {
-        kinds[byte] = match byte as u8 {
+    let mut byte = u8::MAX;
+    loop {
+        kinds[byte as usize] = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Kind::Inside,
             b'.' => Kind::Dot,
             b'/' => Kind::Slash,
             _ => Kind::Other,
         };
-        byte += 1;
+        if byte == 0 {
+            break kinds;
+        }
+        byte -= 1;
     }
-    kinds
 };
 
 enum Unit {

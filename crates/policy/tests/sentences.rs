@@ -309,6 +309,21 @@ fn compile(rules: &[Arc<Rule>]) -> PolicySet {
     )
 }
 
+#[test]
+fn sentence_24_each_star_of_a_segment_begins_where_the_literal_before_it_ended() {
+    for (pattern, path, expected) in [
+        ("/*a*a*", "/a", false),
+        ("/*a*a*", "/aa", true),
+        ("/*ab*b", "/ab", false),
+        ("/*ab*b", "/abb", true),
+        ("/a*a", "/a", false),
+        ("/a*a", "/aa", true),
+    ] {
+        let pattern: PathPattern = pattern.parse().unwrap();
+        assert_eq!(pattern.matches(path), expected, "{pattern} {path}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

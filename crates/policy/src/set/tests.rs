@@ -258,6 +258,37 @@ fn the_same_rules_again_are_the_same_set() {
 }
 
 #[test]
+fn the_same_rules_with_other_encoded_slashes_are_another_set() {
+    let rules = [rule(
+        0,
+        r#"{to: {service: api}, from: [shop/web], http: [{paths: ["/a/**"]}]}"#,
+    )];
+    let refusing = compile(&rules);
+    let keeping = refusing.updated(rules.iter().cloned(), EncodedSlashes::Keep);
+    let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
+    let connection = Connection {
+        source: Source::Identity(&source),
+        port: &"http".parse().unwrap(),
+        quarantined: false,
+    };
+    let request = HttpRequest {
+        method: "GET",
+        path: "/a/b%2Fc",
+        authority: None,
+        headers: &NoHeaders,
+        upgrade: None,
+        connect: false,
+    };
+    let verdict = |set: &PolicySet| match set.decide_request(&connection, &request, Timestamp::MIN)
+    {
+        Verdict::Allow(_) => None,
+        Verdict::Learn(reason) | Verdict::Deny(reason) => Some(reason),
+    };
+    assert_eq!(verdict(&refusing), Some(Reason::PathNotCanonical));
+    assert_eq!(verdict(&keeping), None);
+}
+
+#[test]
 fn two_rules_of_one_name_both_count_and_both_go() {
     let web = rule(1, "{to: {service: api}, from: [shop/web]}");
     let batch = rule(1, "{to: {service: api}, from: [shop/batch-1]}");

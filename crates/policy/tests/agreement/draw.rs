@@ -439,7 +439,7 @@ const SEGMENTS: [&str; 16] = [
     "a", "a", "b", "ab", "A", "*", "*", "a*", "*b", "a*b", "*a*b*", ":", ":", "%3A", "%3A", "a;v=1",
 ];
 
-const HOSTS: [&str; 8] = [
+const HOSTS: [&str; 12] = [
     "x.example",
     "X.EXAMPLE:80",
     "a.x.example",
@@ -448,6 +448,11 @@ const HOSTS: [&str; 8] = [
     "y",
     "[::1]:80",
     ".example",
+    // longer than what it must end with, which is not how it ends
+    "a.x.example.net",
+    "x.example.a",
+    "notexample",
+    "axx.example",
 ];
 
 const OFFERS: [Option<&str>; 6] = [
