@@ -257,6 +257,28 @@ fn the_same_rules_again_are_the_same_set() {
     assert!(Arc::ptr_eq(&set.0.others, &slashes.0.others));
 }
 
+/// Why a request of `shop/web` to port `http` is refused.
+fn refused(set: &PolicySet, method: &str, path: &str) -> Option<Reason> {
+    let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
+    let connection = Connection {
+        source: Source::Identity(&source),
+        port: &"http".parse().unwrap(),
+        quarantined: false,
+    };
+    let request = HttpRequest {
+        method,
+        path,
+        authority: None,
+        headers: &NoHeaders,
+        upgrade: None,
+        connect: false,
+    };
+    match set.decide_request(&connection, &request, Timestamp::MIN) {
+        Verdict::Allow(_) => None,
+        Verdict::Learn(reason) | Verdict::Deny(reason) => Some(reason),
+    }
+}
+
 #[test]
 fn the_same_rules_with_other_encoded_slashes_are_another_set() {
     let rules = [rule(
@@ -265,27 +287,28 @@ fn the_same_rules_with_other_encoded_slashes_are_another_set() {
     )];
     let refusing = compile(&rules);
     let keeping = refusing.updated(rules.iter().cloned(), EncodedSlashes::Keep);
-    let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
-    let connection = Connection {
-        source: Source::Identity(&source),
-        port: &"http".parse().unwrap(),
-        quarantined: false,
-    };
-    let request = HttpRequest {
-        method: "GET",
-        path: "/a/b%2Fc",
-        authority: None,
-        headers: &NoHeaders,
-        upgrade: None,
-        connect: false,
-    };
-    let verdict = |set: &PolicySet| match set.decide_request(&connection, &request, Timestamp::MIN)
-    {
-        Verdict::Allow(_) => None,
-        Verdict::Learn(reason) | Verdict::Deny(reason) => Some(reason),
-    };
-    assert_eq!(verdict(&refusing), Some(Reason::PathNotCanonical));
-    assert_eq!(verdict(&keeping), None);
+    let unclear = Some(Reason::PathNotCanonical);
+    assert_eq!(refused(&refusing, "GET", "/a/b%2Fc"), unclear);
+    assert_eq!(refused(&keeping, "GET", "/a/b%2Fc"), None);
+}
+
+#[test]
+fn sentence_20_long_methods_are_compared_to_their_end() {
+    let set = compile(&[rule(
+        0,
+        "{to: {service: api}, from: [shop/web], http: [{methods: [VERSION-CONTROL, PROPFIND]}]}",
+    )]);
+    for (method, expected) in [
+        ("VERSION-CONTROL", None),
+        ("PROPFIND", None),
+        ("VERSION-CONTROX", Some(Reason::NoRule)),
+        ("VERSION-", Some(Reason::NoRule)),
+        ("PROPFIND2", Some(Reason::NoRule)),
+        ("PROPFIN", Some(Reason::NoRule)),
+        ("PROPFIN\0", Some(Reason::NoRule)),
+    ] {
+        assert_eq!(refused(&set, method, "/"), expected, "{method:?}");
+    }
 }
 
 #[test]
