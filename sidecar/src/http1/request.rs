@@ -249,7 +249,8 @@ impl Way {
             Err(refusal) => Some(Judged::of(Err(refusal))),
         };
         if let Some(judged) = judged {
-            self.count(&enforced, (target, &asked), judged, recent, now);
+            let flow = self.flow(&enforced, target, &asked, judged);
+            self.shared.flows.request(recent, &flow, now);
         }
         match verdict? {
             Admitted::Permit(permit) if is_outside => Ok(Admitted::Outside(permit)),
@@ -269,26 +270,25 @@ impl Way {
         let headers = request.headers(head);
         let asked = request.asked(head, &headers);
         let enforced = self.shared.current.load();
-        self.count(&enforced, (target, &asked), judged, recent, now);
+        let flow = self.flow(&enforced, target, &asked, judged);
+        self.shared.flows.request(recent, &flow, now);
     }
 
-    fn count(
-        &self,
-        enforced: &Enforced,
-        (target, request): (&ServicePort, &HttpRequest<'_>),
-        judged: Judged<'_>,
-        recent: &mut Recent,
-        now: Timestamp,
-    ) {
-        let flow = Asked {
+    fn flow<'a>(
+        &'a self,
+        enforced: &'a Enforced,
+        target: &'a ServicePort,
+        request: &'a HttpRequest<'a>,
+        judged: Judged<'a>,
+    ) -> Asked<'a> {
+        Asked {
             source: &self.source,
             target,
             request,
             judged,
             enforced,
             side: self.side,
-        };
-        self.shared.flows.request(recent, &flow, now);
+        }
     }
 
     /// Whether the target is outside of the mesh: then nobody judges after this sidecar.

@@ -261,6 +261,7 @@ fn caller(case: &Case) -> Option<WorkloadName> {
 }
 
 /// Says which cases are left to the others, and for which reason.
+#[expect(clippy::print_stderr, reason = "what is left out is said")]
 fn tell_left_out(files: &[File]) {
     let cases = || files.iter().flat_map(|file| &file.cases);
     let plaintext = cases().filter(|case| case.from_address.is_some()).count();
