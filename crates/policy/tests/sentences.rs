@@ -760,6 +760,31 @@ fn sentence_39_mistakes_are_refused_with_their_place() {
     }
 }
 
+#[test]
+fn sentences_19_and_73_a_condition_that_states_nothing_and_a_rule_about_nobody_are_errors() {
+    for (spec, problem) in [
+        (
+            "{to: {service: api}, from: [a/b], http: [{paths: [/a]}, {}]}",
+            "spec.http[1]: a condition must state something",
+        ),
+        ("{to: {service: api}}", "spec.from: missing"),
+    ] {
+        let yaml = format!(
+            "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {{name: a, namespace: b}}\nspec: {spec}\n"
+        );
+        let document = read::<AllowSpec>(&yaml, &Origin::file("f.yaml"), ALLOW).expect(spec);
+        let error = Rule::from_document(&document).expect_err(spec).to_string();
+        assert!(error.starts_with(problem), "{error}");
+    }
+    let mut rule = (*allow("r", "{to: {service: api}, from: [a/b]}")).clone();
+    assert!(rule.check().is_ok());
+    rule.http = Match::OneOf(NonEmpty::one(HttpCondition::default()));
+    assert!(rule.check().is_err());
+    rule.http = Match::Any;
+    rule.service = "other/api".parse().unwrap();
+    assert!(rule.check().is_err(), "another namespace's service");
+}
+
 fn allow(name: &str, spec: &str) -> Arc<Rule> {
     let yaml = format!(
         "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
