@@ -23,6 +23,15 @@ fn sentence_50_learning_is_over_at_exactly_its_end() {
         (AFTER, Verdict::Deny(Reason::NoRule)),
     ] {
         assert_eq!(set.decide_bytes(&connection, time(now)), verdict, "{now}");
+        let of_the_connection = match verdict {
+            Verdict::Learn(reason) => ConnectionVerdict::Learn(reason),
+            Verdict::Allow(_) | Verdict::Deny(_) => ConnectionVerdict::Deny(Reason::NoRule),
+        };
+        assert_eq!(
+            set.decide_connection(&connection, time(now)),
+            of_the_connection,
+            "{now}"
+        );
     }
     assert_eq!(set.next_expiry(time(BEFORE)), Some(time(END)));
     assert_eq!(set.next_expiry(time(END)), None);
