@@ -2,8 +2,10 @@
 //!
 //! Invariant: nothing that a peer does makes this table, or what is sent from it, grow past its limits; what did not fit is counted.
 
+mod id;
+mod told;
+
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,16 +13,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use weft_identity::{ServiceName, ServicePort, SpiffeId};
-use weft_policy::{EncodedSlashes, FoldedPath, Reason};
+use weft_policy::Reason;
 use weft_wire::v1;
 
+pub use self::id::DecisionId;
+use self::told::{bounded, folded};
 use crate::control_plane::ControlPlane;
 use crate::enforce::Side;
 use crate::metrics::{Metrics, ReasonLabel};
-
-/// Names a refusal: what its client is told, and what an operator asks with. A ULID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DecisionId([u8; 26]);
 
 /// One refusal, as the place that refused knows it.
 #[derive(Debug, Clone)]
@@ -326,61 +326,6 @@ impl Entry {
     }
 }
 
-impl DecisionId {
-    pub const LENGTH: usize = 26;
-
-    /// `None`: these are not the characters of an id.
-    pub fn read(bytes: [u8; Self::LENGTH]) -> Option<Self> {
-        bytes
-            .iter()
-            .all(|byte| CROCKFORD.contains(byte))
-            .then_some(Self(bytes))
-    }
-
-    fn new(now: Timestamp) -> Self {
-        let mut random = [0_u8; 10];
-        if aws_lc_rs::rand::fill(&mut random).is_err() {
-            // The id must only be unlikely to repeat; the time is in it too.
-            let fraction = weft_daemon::backoff::random_fraction().to_be_bytes();
-            random
-                .iter_mut()
-                .zip(fraction)
-                .for_each(|(to, from)| *to = from);
-        }
-        Self::from_parts(u64::try_from(now.as_millisecond()).unwrap_or(0), random)
-    }
-
-    /// 48 bits of milliseconds and 80 random bits, five bits a character, most significant first.
-    fn from_parts(millis: u64, random: [u8; 10]) -> Self {
-        let tail = random
-            .iter()
-            .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
-        let bits = u128::from(millis & 0xffff_ffff_ffff) << 80 | tail;
-        let mut text = [b'0'; 26];
-        for (at, character) in text.iter_mut().rev().enumerate() {
-            let five = usize::try_from(bits >> (5 * at) & 31).unwrap_or(0);
-            *character = CROCKFORD.get(five).copied().unwrap_or(b'0');
-        }
-        Self(text)
-    }
-
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
     let (source, detail) = match &key.source {
         Source::Verified(id) => (id.to_string(), entry.detail.to_string()),
@@ -414,61 +359,6 @@ fn message(key: &Key, entry: &Entry, instance: &str) -> v1::Decision {
     }
 }
 
-/// Folded, without its query, and of bounded length. Of a path that is not in canonical form an operator must see why, so of
-/// that only those segments go that could be secrets.
-fn folded(path: &str) -> String {
-    if path.is_empty() {
-        return String::new();
-    }
-    let whole = FoldedPath::fold(path, EncodedSlashes::Keep, |_| false);
-    if whole.is_not_canonical() {
-        without_secrets(path)
-    } else {
-        whole.to_string()
-    }
-}
-
-fn without_secrets(path: &str) -> String {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let folded: Vec<&str> = path
-        .split('/')
-        .take(SEGMENT_LIMIT)
-        .map(hide_secret)
-        .collect();
-    bounded(&folded.join("/")).to_owned()
-}
-
-fn hide_secret(segment: &str) -> &str {
-    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
-    let is_long = segment.len() > LONG_SEGMENT;
-    let is_identifier = segment.len() >= IDENTIFIER_AT_LEAST && digits >= IDENTIFIER_DIGITS;
-    if is_long || is_identifier {
-        FOLDED
-    } else {
-        segment
-    }
-}
-
-/// At most `FIELD_LIMIT` bytes, cut between characters.
-fn bounded(text: &str) -> &str {
-    if text.len() <= FIELD_LIMIT {
-        return text;
-    }
-    let end = (0..=FIELD_LIMIT)
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
-    text.get(..end).unwrap_or_default()
-}
-
-const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Stands for a folded segment: unreserved, so that the path stays in canonical form.
-const FOLDED: &str = "~";
-const LONG_SEGMENT: usize = 32;
-const IDENTIFIER_AT_LEAST: usize = 12;
-const IDENTIFIER_DIGITS: usize = 4;
-const SEGMENT_LIMIT: usize = 16;
-const FIELD_LIMIT: usize = 256;
 /// New refusals that are logged in one second; all are counted and reported.
 const LOGGED_PER_SECOND: usize = 20;
 const TABLE_LIMIT: usize = 1024;
@@ -479,102 +369,4 @@ const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused<'a>(source: Peer<'a>, path: &'a str) -> Refused<'a> {
-        Refused {
-            side: Side::Server,
-            source,
-            service: "shop/api",
-            port: "http",
-            method: "GET",
-            path,
-            host: "",
-            upgrade: "",
-            reason: Reason::NoRule,
-            revision: 7,
-            detail: "",
-        }
-    }
-
-    /// A word of its own for each number.
-    fn word(number: usize) -> String {
-        let digits = format!("{number}").into_bytes();
-        let letters = digits
-            .iter()
-            .map(|digit| char::from(b"aeiouybdgt"[usize::from(digit - b'0')]));
-        letters.collect()
-    }
-
-    fn decisions() -> Decisions {
-        Decisions::new(Arc::new(Metrics::default()))
-    }
-
-    #[test]
-    fn equal_refusals_share_an_id_and_a_count() {
-        let decisions = decisions();
-        let web: SpiffeId = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
-        let first = decisions.refuse(&refused(Peer::Verified(&web), "/orders/1?token=secret"));
-        let second = decisions.refuse(&refused(Peer::Verified(&web), "/orders/2"));
-        let other = decisions.refuse(&refused(Peer::Verified(&web), "/orders/open"));
-        assert_eq!(first, second);
-        assert_ne!(first, other);
-        let mut unreported = decisions.unreported("api-1");
-        unreported.sort_by_key(|(_, count, _)| *count);
-        assert_eq!(unreported.len(), 2);
-        assert_eq!(unreported[1].2.count, 2);
-        assert_eq!(unreported[1].2.path, "/orders/{number}");
-        decisions.mark_reported(
-            unreported
-                .into_iter()
-                .map(|(key, count, _)| (key, count))
-                .collect(),
-        );
-        assert!(decisions.unreported("api-1").is_empty());
-    }
-
-    #[test]
-    fn row_11_floods_of_refusals_keep_within_the_table() {
-        let decisions = decisions();
-        let web: SpiffeId = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
-        decisions.refuse(&refused(Peer::Verified(&web), "/kept"));
-        for n in 0..5_000_u32 {
-            let address = IpAddr::from(n.to_be_bytes());
-            decisions.refuse(&refused(Peer::Unauthenticated(address), ""));
-        }
-        assert_eq!(decisions.table().entries.len(), UNAUTHENTICATED_LIMIT + 1);
-        for n in 0..5_000 {
-            decisions.refuse(&refused(Peer::Verified(&web), &format!("/{}", word(n))));
-        }
-        assert_eq!(decisions.table().entries.len(), TABLE_LIMIT);
-        assert_eq!(decisions.table().order.len(), TABLE_LIMIT);
-    }
-
-    #[test]
-    fn long_and_identifying_segments_are_folded_and_short_ones_stay() {
-        for (path, folded) in [
-            ("/orders/1?card=4111", "/orders/{number}"),
-            ("/t/aVeryLongTokenWithoutAnyDigitsInItAtAll", "/t/{text}"),
-            (
-                "/a/../t/aVeryLongTokenWithoutAnyDigitsInItAtAll?x",
-                "/a/../t/~",
-            ),
-            ("", ""),
-        ] {
-            assert_eq!(super::folded(path), folded);
-        }
-        assert!(super::folded(&"/ä".repeat(10_000)).len() <= FIELD_LIMIT);
-    }
-
-    #[test]
-    fn an_id_is_a_ulid() {
-        // The time of the specification's example, and no randomness.
-        let id = DecisionId::from_parts(1_469_918_176_385, [0; 10]);
-        assert_eq!(id.as_str(), "01ARYZ6S410000000000000000");
-        assert_eq!(
-            DecisionId::from_parts(u64::MAX, [255; 10]).as_str(),
-            "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
-        );
-    }
-}
+mod tests;
