@@ -165,6 +165,27 @@ fn sentence_57_an_explanation_of_what_was_learned_still_shows_the_rules() {
     assert!(learned.suggested_yaml.is_some());
 }
 
+#[test]
+fn live_connections_are_judged_again_at_the_first_end_of_a_rule_or_of_learning() {
+    let ends = |expires: &str| {
+        rule(
+            &format!("until-{}", &expires[..10]),
+            &format!("{{to: {{service: api}}, from: [shop/web], expires: {expires}}}"),
+        )
+    };
+    let lasting = rule("lasting", "{to: {service: api}, from: [shop/web]}");
+    let rules = [ends(SOON), ends(LATER), lasting];
+    let set = set(&rules, END);
+    for (now, next) in [
+        ("2026-12-22T23:59:59Z", Some(SOON)),
+        (SOON, Some(END)),
+        (END, Some(LATER)),
+        (LATER, None),
+    ] {
+        assert_eq!(set.next_expiry(time(now)), next.map(time), "{now}");
+    }
+}
+
 fn explained(rule: &Arc<Rule>, now: &str) -> Explanation {
     let web = id("shop/web");
     let question = Question {
@@ -229,6 +250,8 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
+const SOON: &str = "2026-12-23T00:00:00Z";
 const BEFORE: &str = "2026-12-23T23:59:59Z";
 const END: &str = "2026-12-24T00:00:00Z";
 const AFTER: &str = "2026-12-24T00:00:01Z";
+const LATER: &str = "2026-12-25T00:00:00Z";

@@ -12,6 +12,7 @@ use weft_policy::{
     ALLOW, AllowSpec, Condition, Connection, ConnectionVerdict, EncodedSlashes, HostPattern,
     HttpCondition, HttpRequest, Match, Mode, NoHeaders, NonEmpty, PathPattern, PolicySet, Question,
     Reason, Rule, Source, SourcePattern, Sources, Verdict, explain, is_canonical, lint,
+    required_schema,
 };
 
 /// Sentences 22 to 25, tried out one character after the other.
@@ -307,6 +308,19 @@ fn compile(rules: &[Arc<Rule>]) -> PolicySet {
         rules.iter().cloned(),
         EncodedSlashes::Refuse,
     )
+}
+
+#[test]
+fn sentence_22_only_a_pattern_without_a_star_is_one_path() {
+    for (pattern, one) in [
+        ("/a/b", true),
+        ("/a/*", false),
+        ("/a/b*", false),
+        ("/a/**", false),
+    ] {
+        let read: PathPattern = pattern.parse().unwrap();
+        assert_eq!((read.is_literal(), read.as_str()), (one, pattern));
+    }
 }
 
 #[test]
@@ -614,14 +628,31 @@ fn sentence_73_a_rule_names_somebody_and_is_written_as_it_was_read() {
     .unwrap();
     let error = Rule::from_document(&nobody).unwrap_err().to_string();
     assert!(error.contains("`from` or `fromAddresses`"), "{error}");
-    for spec in [
-        "{to: {service: api}, from: [shop/web]}",
-        "{to: {service: api}, fromAddresses: [10.1.0.0/16]}",
-        "{to: {service: api}, from: [shop/web], fromAddresses: [10.1.2.3/32, \"fd00::/8\"]}",
+    for (spec, schema, mode) in [
+        ("{to: {service: api}, from: [shop/web]}", 1, None),
+        (
+            "{to: {service: api}, from: [shop/web], mode: Audit}",
+            1,
+            Some("Audit"),
+        ),
+        (
+            "{to: {service: api}, fromAddresses: [10.1.0.0/16]}",
+            4,
+            None,
+        ),
+        (
+            "{to: {service: api}, from: [shop/web], fromAddresses: [10.1.2.3/32, \"fd00::/8\"]}",
+            4,
+            None,
+        ),
     ] {
         let rule = allow("a", spec);
-        let again = Rule::from_document(&rule.to_document()).unwrap();
+        let document = rule.to_document();
+        let again = Rule::from_document(&document).unwrap();
         assert_eq!(again, *rule);
+        assert_eq!(required_schema(&rule), schema, "{spec}");
+        let written = serde_json::to_value(&document.spec).unwrap();
+        assert_eq!(written["mode"].as_str(), mode, "{spec}");
     }
 }
 
