@@ -311,12 +311,6 @@ string_form!(
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Upgrade(Box<str>);
 
-impl Upgrade {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for Upgrade {
     type Err = PatternError;
 

@@ -497,6 +497,26 @@ proptest! {
 }
 
 #[test]
+fn sentence_42_what_is_suggested_for_an_identity_names_no_other() {
+    for (id, pattern) in [
+        ("spiffe://weft.local/ns/shop/sa/web", "shop/web"),
+        (
+            "spiffe://other.example/ns/shop/sa/web",
+            "spiffe://other.example/ns/shop/sa/web",
+        ),
+        (
+            "spiffe://weft.local/build/runner",
+            "spiffe://weft.local/build/runner",
+        ),
+    ] {
+        let id: SpiffeId = id.parse().unwrap();
+        let narrowest = SourcePattern::for_id(&id, &trust_domain());
+        assert_eq!(narrowest.to_string(), pattern);
+        assert!(narrowest.matches(&id, &trust_domain()));
+    }
+}
+
+#[test]
 fn sentence_41_the_nearest_rule_comes_first_with_what_failed() {
     let rules = [
         allow(
