@@ -22,6 +22,8 @@ use std::{
 };
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
 
 use self::{edit::Edit, grants::Grants, peers::Matched, port::Port, sources::Part};
@@ -44,8 +46,8 @@ struct Compiled {
     trust_domain: TrustDomain,
     service: ServiceName,
     encoded_slashes: EncodedSlashes,
-    /// Ports that some rule names, sorted, each with the rules for any port too.
-    named: Box<[(DnsLabel, Arc<Port>)]>,
+    /// Ports that some rule names, each with the rules for any port too. They are few, and lie here: a pointer less to follow.
+    named: SmallVec<[(SmolStr, Arc<Port>); 2]>,
     /// For all other ports: the rules for any port.
     others: Arc<Port>,
     /// By name.
@@ -64,7 +66,7 @@ impl PolicySet {
             trust_domain,
             service: service.clone(),
             encoded_slashes,
-            named: Box::default(),
+            named: SmallVec::new(),
             others: Arc::default(),
             rules: Box::default(),
         });
@@ -104,7 +106,9 @@ impl PolicySet {
                 others.edited(&Edit::adding(named.cloned().collect()), &old.trust_domain)
             }
         };
-        let named = ports.into_iter().map(|name| (name.clone(), port(name)));
+        let named = ports
+            .into_iter()
+            .map(|name| (SmolStr::new(name), port(name)));
         let compiled = Compiled {
             trust_domain: old.trust_domain.clone(),
             service: old.service.clone(),
@@ -251,8 +255,8 @@ impl PolicySet {
 
 impl Compiled {
     fn named_port(&self, name: &DnsLabel) -> Option<&Arc<Port>> {
-        let place = self.named.binary_search_by(|(named, _)| named.cmp(name));
-        self.named.get(place.ok()?).map(|(_, port)| port)
+        let is_it = |(named, _): &&(SmolStr, Arc<Port>)| named == name.as_str();
+        self.named.iter().find(is_it).map(|(_, port)| port)
     }
 }
 

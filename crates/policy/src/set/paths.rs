@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use smol_str::SmolStr;
+
 use super::{
     Index,
     alternatives::{Alternative, Methods, Search},
@@ -20,7 +22,7 @@ pub(super) struct Paths {
     /// Conditions that state no path.
     any: Option<Box<Methods>>,
     /// The segments, each with the `/` before it, with which all patterns begin: most paths end here.
-    common: Box<str>,
+    common: SmolStr,
     /// Where they go on.
     root: Branch,
 }
@@ -98,7 +100,7 @@ struct Branch {
     here: Methods,
     /// Patterns of which the rest is `**`.
     rest: Option<Box<Methods>>,
-    literal: Index<Box<str>, Self>,
+    literal: Index<SmolStr, Self>,
     /// `*` as a whole segment.
     any: Option<Box<Self>>,
     /// Segments with a `*` in them.
