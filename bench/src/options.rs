@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::peers::{self, Peer};
@@ -65,10 +65,13 @@ impl Options {
         }
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let out = self.out.clone().unwrap_or_else(|| here.join("results"));
-        let binaries = self
-            .binaries
-            .clone()
-            .unwrap_or_else(|| here.join("../target/dist"));
+        // the programs are started in folders of their own, where a relative path would mean something else
+        let binaries = match &self.binaries {
+            Some(given) => given
+                .canonicalize()
+                .with_context(|| format!("--binaries: `{}` cannot be opened", given.display()))?,
+            None => here.join("../target/dist"),
+        };
         Ok(Plan {
             rounds,
             peers: selected("--only", &self.only, peers::ALL, |peer, name| {
