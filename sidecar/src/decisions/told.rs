@@ -1,4 +1,4 @@
-//! What of a refused request may leave the sidecar: never a query, a secret or more than some hundred bytes.
+//! What of a refused request may leave the sidecar: no query, nothing that looks like a secret, and some hundred bytes at most.
 
 use weft_policy::{EncodedSlashes, FoldedPath};
 
