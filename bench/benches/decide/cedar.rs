@@ -10,7 +10,9 @@ use cedar_policy::{
     PolicyId, PolicySet, Request, RestrictedExpression,
 };
 use weft_identity::ServiceName;
-use weft_policy::{HeaderTest, HttpCondition, PathPattern, Rule, SourcePattern};
+use weft_policy::{
+    HeaderLookup, HeaderTest, HeaderValue, HttpCondition, PathPattern, Rule, SourcePattern,
+};
 
 use crate::corpus::{Asked, Corpus, now, trust_domain};
 
@@ -43,15 +45,17 @@ impl Cedar {
         let principal = uid("Workload", asked.source.as_str());
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let mut context = vec![
-            ("path".to_owned(), text(&asked.path)),
-            ("host".to_owned(), text(&asked.host)),
+            ("path".to_owned(), text(asked.path())),
+            ("host".to_owned(), text(asked.host())),
             (
                 "now".to_owned(),
                 RestrictedExpression::new_long(now().as_second()),
             ),
         ];
-        let tenant = asked.headers.iter().find(|(name, _)| name == TENANT);
-        context.extend(tenant.map(|(name, value)| (name.clone(), text(value))));
+        if let HeaderValue::One(tenant) = asked.lookup(TENANT) {
+            let tenant = std::str::from_utf8(tenant).expect("it is a part of a text");
+            context.push((TENANT.to_owned(), text(tenant)));
+        }
         let request = Request::new(
             principal.clone(),
             uid("Action", asked.method),

@@ -1,13 +1,16 @@
 //! The rules and requests that are measured: 10,000 rules over 2,000 identities, half of them with HTTP conditions, 1,000 of them
 //! for one service. Drawn from a fixed seed, so that every run measures the same.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 use weft_identity::{ServiceName, SpiffeId, TrustDomain};
 use weft_policy::{
-    EncodedSlashes, HeaderCondition, HeaderTest, HttpCondition, Match, Mode, NonEmpty, PolicySet,
-    Rule, SourcePattern,
+    EncodedSlashes, HeaderCondition, HeaderLookup, HeaderTest, HeaderValue, HttpCondition, Match,
+    Mode, NonEmpty, PolicySet, Rule, SourcePattern,
 };
 
 pub(crate) const RULES: usize = 10_000;
@@ -24,17 +27,21 @@ pub(crate) struct Corpus {
     pub(crate) asked: Vec<Asked>,
 }
 
-/// A request and its way to a service.
+/// A request and its way to a service, as a proxy has it: its head, and where in it each part stands.
 #[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) service: ServiceName,
     pub(crate) source: SpiffeId,
     pub(crate) port: weft_identity::DnsLabel,
     pub(crate) method: &'static str,
-    pub(crate) path: String,
-    pub(crate) host: String,
-    pub(crate) headers: Vec<(String, String)>,
+    head: Box<str>,
+    path: Span,
+    host: Span,
+    headers: [(Span, Span); HEADERS.len()],
 }
+
+/// From a byte to one behind the last.
+type Span = (u16, u16);
 
 impl Asked {
     /// The same, with nothing of it shared.
@@ -45,14 +52,43 @@ impl Asked {
             ..self.clone()
         }
     }
+
+    pub(crate) fn path(&self) -> &str {
+        self.text(self.path)
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        self.text(self.host)
+    }
+
+    fn text(&self, (from, to): Span) -> &str {
+        &self.head[usize::from(from)..usize::from(to)]
+    }
+}
+
+impl HeaderLookup for Asked {
+    fn lookup(&self, name: &str) -> HeaderValue<'_> {
+        let is_it = |(other, _): &&(Span, Span)| {
+            let other = self.text(*other);
+            other == name || other.eq_ignore_ascii_case(name)
+        };
+        let mut found = self.headers.iter().filter(is_it);
+        match (found.next(), found.next()) {
+            (None, _) => HeaderValue::Absent,
+            (Some((_, value)), None) => HeaderValue::One(self.text(*value).as_bytes()),
+            (Some(_), Some(_)) => HeaderValue::Many,
+        }
+    }
 }
 
 pub(crate) fn now() -> Timestamp {
     parsed("2026-11-29T12:00:00Z")
 }
 
+/// One for all, as a mesh has it.
 pub(crate) fn trust_domain() -> TrustDomain {
-    parsed("weft.local")
+    static DOMAIN: LazyLock<TrustDomain> = LazyLock::new(|| parsed("weft.local"));
+    DOMAIN.clone()
 }
 
 pub(crate) fn compile(service: &ServiceName, rules: &[Arc<Rule>]) -> PolicySet {
@@ -199,23 +235,44 @@ fn asked(draw: &mut Draw, like: &Rule) -> Asked {
             draw.below(90)
         ),
     };
-    let headers = [
-        ("host", "api.example.com"),
-        ("user-agent", "curl/8.5.0"),
-        ("accept", "application/json"),
-        ("x-request-id", "0d9e5a1c-9f3b-4b7e"),
-        ("x-tenant", ["t0", "t1", "t2", "t3"][draw.below(4)]),
-    ];
+    let tenant = ["t0", "t1", "t2", "t3"][draw.below(4)];
+    let port = port.unwrap_or_else(|| parsed(PORTS[draw.below(PORTS.len())]));
+    let method = METHODS[draw.below(METHODS.len())];
+    let host = ["api.example.com", "api.example.org"][draw.below(2)];
+    let mut head = Head(format!("{method} "));
+    let path = head.push(&path, " HTTP/1.1\r\n");
+    let headers = HEADERS.map(|(name, value)| {
+        let value = match name {
+            "host" => host,
+            "x-tenant" => tenant,
+            _ => value,
+        };
+        (head.push(name, ": "), head.push(value, "\r\n"))
+    });
     Asked {
         service: like.service.clone(),
         source,
-        port: port.unwrap_or_else(|| parsed(PORTS[draw.below(PORTS.len())])),
-        method: METHODS[draw.below(METHODS.len())],
+        port,
+        method,
+        head: head.0.into(),
         path,
-        host: ["api.example.com", "api.example.org"][draw.below(2)].to_owned(),
-        headers: headers
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
+        host: headers[0].1,
+        headers,
+    }
+}
+
+/// A head in the making.
+struct Head(String);
+
+impl Head {
+    /// Where `part` stands; `after` comes behind it.
+    fn push(&mut self, part: &str, after: &str) -> Span {
+        let end = |head: &String| u16::try_from(head.len()).expect("heads are short");
+        let from = end(&self.0);
+        self.0.push_str(part);
+        let to = end(&self.0);
+        self.0.push_str(after);
+        (from, to)
     }
 }
 
@@ -256,6 +313,14 @@ impl Draw {
 }
 
 const PORTS: [&str; 3] = ["http", "grpc", "admin"];
+/// The values of some differ from request to request.
+const HEADERS: [(&str, &str); 5] = [
+    ("host", ""),
+    ("user-agent", "curl/8.5.0"),
+    ("accept", "application/json"),
+    ("x-request-id", "0d9e5a1c-9f3b-4b7e"),
+    ("x-tenant", ""),
+];
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 const RESOURCES: [&str; 12] = [
     "orders",

@@ -108,9 +108,9 @@ fn decide<'s>(set: &'s PolicySet, asked: &Asked) -> Option<&'s Arc<Rule>> {
     };
     let request = HttpRequest {
         method: asked.method,
-        path: &asked.path,
-        authority: Some(&asked.host),
-        headers: &asked.headers,
+        path: asked.path(),
+        authority: Some(asked.host()),
+        headers: asked,
         upgrade: None,
         connect: false,
     };
@@ -125,7 +125,7 @@ fn agree(asked: &[(&PolicySet, &Asked)], cedar: &Cedar) {
     for (set, asked) in asked {
         let ours = decide(set, asked).map(|rule| rule.name.to_string());
         let (theirs, errors) = cedar.prepared(asked).first();
-        let question = format!("{} {} by {}", asked.method, asked.path, asked.source);
+        let question = format!("{} {} by {}", asked.method, asked.path(), asked.source);
         assert_eq!((&ours, errors), (&theirs, 0), "{question}");
     }
     println!("Both gave the same answers to {} requests.\n", asked.len());

@@ -120,6 +120,12 @@ impl SpiffeId {
         Some((self.text.get(namespace)?, self.text.get(name_start..)?))
     }
 
+    /// `shop/sa/web`: what tells the workloads of one trust domain apart, if this has their layout.
+    pub fn workload_path(&self) -> Option<&str> {
+        self.name_start?;
+        self.text.get(self.path_start + NAMESPACE.len()..)
+    }
+
     pub fn operator(&self) -> Option<DnsLabel> {
         self.path().strip_prefix(OPERATOR_PREFIX)?.parse().ok()
     }

@@ -42,41 +42,34 @@ pub fn is_canonical(path: &str, encoded_slashes: EncodedSlashes) -> bool {
 
 /// Whether it holds nothing that would have to be looked at more closely, as most paths do. `rest` comes after a slash.
 fn is_plain(rest: &[u8]) -> bool {
-    let mut begins = true;
-    rest.iter().all(|byte| {
-        let kind = KINDS
-            .get(usize::from(*byte))
-            .copied()
-            .unwrap_or(Kind::Other);
-        let is_plain = kind == Kind::Inside || (kind != Kind::Other && !begins);
-        begins = kind == Kind::Slash;
-        is_plain
-    })
+    // all is looked at and nothing branched on, since nearly all paths are plain
+    let (found, _) = rest.iter().fold((0, SLASH), |(found, before), byte| {
+        let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or(OTHER);
+        let refused = OTHER | ((before & SLASH) >> 1);
+        (found | (kind & refused), kind)
+    });
+    found == 0
 }
 
-/// What a byte is to [`is_plain`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Wherever it stands, nothing needs a closer look.
-    Inside,
-    /// A dot: not where a segment begins.
-    Dot,
-    /// Not where a segment begins, for that would be empty.
-    Slash,
-    Other,
-}
+/// Wherever it stands, nothing needs a closer look.
+const INSIDE: u8 = 0;
+/// Not where a segment begins: a dot there may be a dot segment, a slash ends an empty one.
+const NOT_FIRST: u8 = 1;
+/// After it a segment begins.
+const SLASH: u8 = NOT_FIRST << 1;
+const OTHER: u8 = 1 << 2;
 
-/// By byte: one load where a match takes a chain of comparisons.
+/// What each byte is to [`is_plain`].
 #[expect(clippy::indexing_slicing, reason = "a byte is less than 256")]
-static KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Other; 256];
+static KINDS: [u8; 256] = {
+    let mut kinds = [OTHER; 256];
     let mut byte = u8::MAX;
     loop {
         kinds[byte as usize] = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => Kind::Inside,
-            b'.' => Kind::Dot,
-            b'/' => Kind::Slash,
-            _ => Kind::Other,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => INSIDE,
+            b'.' => NOT_FIRST,
+            b'/' => NOT_FIRST | SLASH,
+            _ => OTHER,
         };
         if byte == 0 {
             break kinds;

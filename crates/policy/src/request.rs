@@ -72,7 +72,8 @@ impl HeaderLookup for [(String, String)] {
     fn lookup(&self, name: &str) -> HeaderValue<'_> {
         let mut values = self
             .iter()
-            .filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            // most often it is spelled as asked for, and to compare that takes less
+            .filter(|(other, _)| other == name || other.eq_ignore_ascii_case(name));
         match (values.next(), values.next()) {
             (None, _) => HeaderValue::Absent,
             (Some((_, value)), None) => HeaderValue::One(value.as_bytes()),

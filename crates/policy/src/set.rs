@@ -9,33 +9,31 @@ mod edit;
 mod form;
 mod grants;
 mod lasting;
+mod methods;
 mod paths;
 mod peers;
 mod port;
 mod sources;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 use weft_identity::{DnsLabel, RuleName, ServiceName, TrustDomain};
 
-use self::{edit::Edit, grants::Grants, peers::Matched, port::Port, sources::Part};
+use self::{
+    edit::Edit, grants::Grants, methods::Methods, peers::Matched, port::Port, sources::Part,
+};
 use crate::{
     canonical::EncodedSlashes,
     lists::Match,
     request::{Connection, ConnectionVerdict, HttpRequest, Reason, Verdict},
     rule::Rule,
 };
-
-/// A hash that is quick, and no defence: keys are what rules say, and only questions are what peers say.
-type Index<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Cheap to clone and share. Beside the rules stands until when the namespace learns.
 #[derive(Debug, Clone)]
@@ -47,9 +45,9 @@ struct Compiled {
     service: ServiceName,
     encoded_slashes: EncodedSlashes,
     /// Ports that some rule names, each with the rules for any port too. They are few, and lie here: a pointer less to follow.
-    named: SmallVec<[(SmolStr, Arc<Port>); 2]>,
+    named: SmallVec<[(SmolStr, Port); 3]>,
     /// For all other ports: the rules for any port.
-    others: Arc<Port>,
+    others: Port,
     /// By name.
     rules: Box<[Arc<Rule>]>,
 }
@@ -67,7 +65,7 @@ impl PolicySet {
             service: service.clone(),
             encoded_slashes,
             named: SmallVec::new(),
-            others: Arc::default(),
+            others: Port::default(),
             rules: Box::default(),
         });
         let nothing = Self(nothing, None);
@@ -173,11 +171,15 @@ impl PolicySet {
         if let Some(reason) = port.form.ambiguity(request, self.0.encoded_slashes, now) {
             return Verdict::Deny(reason);
         }
+        let method = Methods::one(request.method);
         let mut first: Option<&Arc<Rule>> = None;
         let mut but_upgrade = false;
         for grants in grants {
-            let judged = grants.judge(request, now);
-            first = first.into_iter().chain(judged.rule).reduce(first_by_name);
+            let judged = grants.judge(request, method, now);
+            first = match (first, judged.rule) {
+                (Some(one), Some(other)) => Some(first_by_name(one, other)),
+                (one, other) => one.or(other),
+            };
             but_upgrade |= judged.but_upgrade;
         }
         match first {
@@ -248,14 +250,14 @@ impl PolicySet {
         (port, matching)
     }
 
-    fn port(&self, name: &DnsLabel) -> &Arc<Port> {
+    fn port(&self, name: &DnsLabel) -> &Port {
         self.0.named_port(name).unwrap_or(&self.0.others)
     }
 }
 
 impl Compiled {
-    fn named_port(&self, name: &DnsLabel) -> Option<&Arc<Port>> {
-        let is_it = |(named, _): &&(SmolStr, Arc<Port>)| named == name.as_str();
+    fn named_port(&self, name: &DnsLabel) -> Option<&Port> {
+        let is_it = |(named, _): &&(SmolStr, Port)| named == name.as_str();
         self.named.iter().find(is_it).map(|(_, port)| port)
     }
 }

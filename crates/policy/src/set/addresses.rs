@@ -10,7 +10,7 @@ use crate::address::{AddressRange, Bits};
 
 /// Ranges either lie in one another or apart: those that hold an address are one of them and those that it lies in.
 #[derive(Debug)]
-pub(super) struct Addresses<P>(Box<[Range<P>]>);
+pub(super) struct Addresses<P>(Arc<[Range<P>]>);
 
 #[derive(Debug)]
 struct Range<P> {
@@ -22,7 +22,13 @@ struct Range<P> {
 
 impl<P> Default for Addresses<P> {
     fn default() -> Self {
-        Self(Box::default())
+        Self(Arc::default())
+    }
+}
+
+impl<P> Clone for Addresses<P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -65,14 +71,19 @@ impl<P> Addresses<P> {
     }
 
     #[cfg(test)]
-    pub(super) fn by_text(&self) -> impl Iterator<Item = (String, &Arc<P>)> {
-        self.0
-            .iter()
-            .map(|entry| (entry.range.to_string(), &entry.part))
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Arc<P>> {
-        self.0.iter().map(|entry| &entry.part)
+    #[cfg(test)]
+    pub(super) fn by_text(&self) -> impl Iterator<Item = (String, &P)> {
+        self.0
+            .iter()
+            .map(|entry| (entry.range.to_string(), &*entry.part))
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = &P> {
+        self.0.iter().map(|entry| &*entry.part)
     }
 }
 
@@ -81,9 +92,9 @@ impl<P: Part> Addresses<P> {
     pub(super) fn edited(&self, edit: &Edit) -> Self {
         let mut parts = self.by_range();
         for (range, edit) in edit.by(|rule| rule.from.addresses().to_vec()) {
-            let old = parts.get(&key(&range)).map(|(_, part)| part);
+            let old = parts.get(&key(&range)).map(|(_, part)| &**part);
             match recompiled(old, &edit) {
-                Some(part) => drop(parts.insert(key(&range), (range, part))),
+                Some(part) => drop(parts.insert(key(&range), (range, Arc::new(part)))),
                 None => drop(parts.remove(&key(&range))),
             }
         }
@@ -112,7 +123,7 @@ impl<P> Clone for Enclosing<'_, P> {
 }
 
 impl<'s, P> Iterator for Enclosing<'s, P> {
-    type Item = &'s Arc<P>;
+    type Item = &'s P;
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.all.get(self.next?)?;

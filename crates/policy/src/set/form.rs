@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::lasting::Lasting;
 use crate::{
@@ -12,12 +14,12 @@ use crate::{
     rule::Rule,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Form {
     /// How long some rule has path conditions.
     paths: Lasting,
     /// Headers that rules match, and how long.
-    headers: Box<[(HeaderName, Lasting)]>,
+    headers: SmallVec<[(SmolStr, Lasting); 1]>,
 }
 
 impl Form {
@@ -37,17 +39,6 @@ impl Form {
         demands.into()
     }
 
-    pub(super) fn demanded_by_all<'f>(forms: impl Iterator<Item = &'f Self>) -> Self {
-        let mut demands = Demands::default();
-        for form in forms {
-            demands.paths.extend(form.paths);
-            for (name, lasting) in &form.headers {
-                demands.header(name, *lasting);
-            }
-        }
-        demands.into()
-    }
-
     /// What makes a request ambiguous to the rules.
     pub(super) fn ambiguity(
         &self,
@@ -61,7 +52,7 @@ impl Form {
             return Some(Reason::PathNotCanonical);
         }
         let doubled = self.headers.iter().any(|(name, lasting)| {
-            lasting.holds(now) && request.headers.lookup(name.as_str()) == HeaderValue::Many
+            lasting.holds(now) && request.headers.lookup(name) == HeaderValue::Many
         });
         doubled.then_some(Reason::Malformed)
     }
@@ -86,7 +77,7 @@ impl From<Demands<'_>> for Form {
         Self {
             paths: demands.paths,
             headers: headers
-                .map(|(name, lasting)| (name.clone(), lasting))
+                .map(|(name, lasting)| (name.as_str().into(), lasting))
                 .collect(),
         }
     }

@@ -5,24 +5,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    alternatives::{MethodKey, Search},
-    form::Form,
+    alternatives::Search,
     lasting::{Earliest, Lasting},
+    methods::Methods,
     paths::Paths,
     sources::Part,
 };
 use crate::{request::HttpRequest, rule::Rule};
 
-/// The enforced rules that name one source.
+/// The enforced rules that name one source, laid out as a decision reads them.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Grants {
-    rules: Box<[Arc<Rule>]>,
-    /// Rules without HTTP conditions.
-    whole: Earliest,
     /// How long there is a rule with HTTP conditions.
     conditional: Lasting,
+    /// Rules without HTTP conditions.
+    whole: Earliest,
     conditions: Paths,
-    form: Form,
+    rules: Box<[Arc<Rule>]>,
 }
 
 impl Part for Grants {
@@ -30,18 +30,16 @@ impl Part for Grants {
         let mut whole = Earliest::default();
         let mut conditional = Lasting::default();
         for (place, rule) in rules.iter().enumerate() {
-            let lasting = Lasting::of(rule);
             if rule.http.is_any() {
-                whole.push(place, lasting);
+                whole.push(place, rule);
             } else {
-                conditional.extend(lasting);
+                conditional.extend(Lasting::of(rule));
             }
         }
         Self {
             whole,
             conditional,
             conditions: Paths::compile(&rules),
-            form: Form::demanded_by(rules.iter().map(|rule| &**rule)),
             rules: rules.into(),
         }
     }
@@ -54,7 +52,7 @@ impl Part for Grants {
 impl Grants {
     /// The first rule in force that allows all there is.
     pub(super) fn whole(&self, now: Timestamp) -> Option<&Arc<Rule>> {
-        self.rules.get(self.whole.in_force(now)?)
+        self.whole.in_force(now).map(|first| &first.rule)
     }
 
     pub(super) fn has_conditions(&self, now: Timestamp) -> bool {
@@ -65,26 +63,27 @@ impl Grants {
         self.has_conditions(now) || self.whole.in_force(now).is_some()
     }
 
-    pub(super) fn form(&self) -> &Form {
-        &self.form
-    }
-
-    pub(super) fn judge(&self, request: &HttpRequest<'_>, now: Timestamp) -> Judged<'_> {
+    /// `method` is the request's.
+    pub(super) fn judge(
+        &self,
+        request: &HttpRequest<'_>,
+        method: Methods,
+        now: Timestamp,
+    ) -> Judged<'_> {
         let mut search = Search {
-            rules: &self.rules,
             request,
-            method: MethodKey::of(request.method),
+            method,
             now,
             first: self.whole.in_force(now),
             but_upgrade: false,
         };
         if request.connect {
             search.but_upgrade = self.has_conditions(now);
-        } else if self.has_conditions(now) && search.first != Some(0) {
+        } else if self.has_conditions(now) && search.first.is_none_or(|first| first.place > 0) {
             self.conditions.search(&mut search);
         }
         Judged {
-            rule: search.first.and_then(|place| self.rules.get(place)),
+            rule: search.first.map(|first| &first.rule),
             but_upgrade: search.but_upgrade,
         }
     }

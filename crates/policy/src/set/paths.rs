@@ -7,149 +7,193 @@ use std::{collections::BTreeMap, sync::Arc};
 use smol_str::SmolStr;
 
 use super::{
-    Index,
-    alternatives::{Alternative, Methods, Search},
-    lasting::Lasting,
+    alternatives::{Alternative, Alternatives, Search},
+    table::{Keyed, Table},
 };
 use crate::{
     lists::Match,
-    path::{PathPattern, Segment, match_segment},
+    path::{Segment, match_segment},
     rule::Rule,
 };
 
+/// Laid out as a search reads it, and so is what it holds.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Paths {
     /// Conditions that state no path.
-    any: Option<Box<Methods>>,
-    /// The segments, each with the `/` before it, with which all patterns begin: most paths end here.
-    common: SmolStr,
-    /// Where they go on.
+    any: Option<Box<Alternatives>>,
     root: Branch,
+}
+
+/// Where patterns that begin alike part.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Branch {
+    /// The segments, each with the `/` before it, that all of them have up to here.
+    text: SmolStr,
+    /// Patterns that end here.
+    here: Alternatives,
+    more: Option<Box<More>>,
+}
+
+/// Patterns that go on.
+#[derive(Debug)]
+#[repr(C)]
+struct More {
+    /// Of which the rest is `**`.
+    rest: Alternatives,
+    /// With `*` as the next segment.
+    any: Option<Branch>,
+    /// By their next segment.
+    literal: Table<Box<Branch>>,
+    /// With a `*` in it.
+    part: Box<[(Box<str>, Branch)]>,
 }
 
 impl Paths {
     pub(super) fn compile(rules: &[Arc<Rule>]) -> Self {
-        let patterns = || {
-            let conditions = rules.iter().flat_map(|rule| rule.http.listed());
-            conditions.flat_map(|condition| condition.paths.listed())
-        };
-        let common = common_segments(patterns());
-        let mut paths = Self {
-            common: common.iter().flat_map(|segment| ["/", *segment]).collect(),
-            ..Self::default()
-        };
+        let mut any = Alternatives::default();
+        let mut tree = Tree::default();
         for (place, rule) in rules.iter().enumerate() {
             for (index, condition) in rule.http.listed().iter().enumerate() {
                 let alternative = Alternative {
+                    rule,
                     place,
+                    condition,
                     index,
-                    lasting: Lasting::of(rule),
                 };
                 match &condition.paths {
-                    Match::Any => {
-                        let any = paths.any.get_or_insert_default();
-                        any.add(condition, alternative);
-                    }
-                    Match::OneOf(patterns) => patterns.iter().for_each(|pattern| {
-                        let own = pattern.segments().skip(common.len());
-                        paths.root.end_of(own).add(condition, alternative);
-                    }),
+                    Match::Any => any.add(alternative),
+                    Match::OneOf(patterns) => patterns
+                        .iter()
+                        .for_each(|pattern| tree.end_of(pattern.segments()).add(alternative)),
                 }
             }
         }
-        paths
+        Self {
+            any: (!any.is_empty()).then(|| Box::new(any)),
+            root: tree.branch(String::new()),
+        }
     }
 
-    pub(super) fn search(&self, search: &mut Search<'_>) {
+    pub(super) fn search<'s>(&'s self, search: &mut Search<'s, '_>) {
         if let Some(any) = &self.any {
-            search.methods(any);
+            search.alternatives(any);
         }
-        match search.request.path.strip_prefix(&*self.common) {
-            None => {}
-            Some("") => search.methods(&self.root.here),
-            Some(own) => {
-                if let Some(own) = own.strip_prefix('/') {
-                    self.root.search(own, search);
-                }
-            }
-        }
+        self.root.search(search.request.path, search);
     }
-}
-
-fn common_segments<'p>(mut patterns: impl Iterator<Item = &'p PathPattern>) -> Vec<&'p str> {
-    let literal = |segment| match segment {
-        Segment::Literal(text) => Some(text),
-        Segment::Any | Segment::Part(_) | Segment::Rest => None,
-    };
-    let Some(first) = patterns.next() else {
-        return Vec::new();
-    };
-    let mut common: Vec<_> = first.segments().map_while(literal).collect();
-    for pattern in patterns {
-        let segments = pattern.segments().map_while(literal).zip(&common);
-        let shared = segments.take_while(|(own, common)| own == *common).count();
-        common.truncate(shared);
-    }
-    common
-}
-
-/// Where patterns that begin with the same segments go on.
-#[derive(Debug, Default)]
-struct Branch {
-    /// Patterns that end here.
-    here: Methods,
-    /// Patterns of which the rest is `**`.
-    rest: Option<Box<Methods>>,
-    literal: Index<SmolStr, Self>,
-    /// `*` as a whole segment.
-    any: Option<Box<Self>>,
-    /// Segments with a `*` in them.
-    part: BTreeMap<Box<str>, Self>,
 }
 
 impl Branch {
-    /// Where a pattern ends that goes on so from here.
-    fn end_of<'p>(&mut self, segments: impl Iterator<Item = Segment<'p>>) -> &mut Methods {
-        let mut branch = self;
-        for segment in segments {
-            branch = match segment {
-                Segment::Rest => return branch.rest.get_or_insert_default(),
-                Segment::Any => branch.any.get_or_insert_default(),
-                Segment::Literal(text) => branch.literal.entry(text.into()).or_default(),
-                Segment::Part(text) => branch.part.entry(text.into()).or_default(),
-            };
-        }
-        &mut branch.here
-    }
-
-    /// `path` is what comes after the `/` before this branch.
-    fn search(&self, path: &str, search: &mut Search<'_>) {
-        if let Some(rest) = &self.rest {
-            search.methods(rest);
-        }
-        let (segment, after) = first_segment(path);
-        let mut go_on = |branch: &Self| match after {
-            Some(after) => branch.search(after, search),
-            None => search.methods(&branch.here),
+    /// `path` is what is left of the request's: nothing, or it begins with a `/`.
+    fn search<'s>(&'s self, path: &str, search: &mut Search<'s, '_>) {
+        let Some(path) = path.strip_prefix(&*self.text) else {
+            return;
         };
-        if let Some(branch) = self.literal.get(segment) {
-            go_on(branch);
+        if path.is_empty() {
+            return search.alternatives(&self.here);
+        }
+        if let Some(more) = &self.more
+            && let Some(segments) = path.strip_prefix('/')
+        {
+            more.search(path, segments, search);
+        }
+    }
+}
+
+impl More {
+    /// `segments` are those of `path`, which begins with a `/`.
+    fn search<'s>(&'s self, path: &str, segments: &str, search: &mut Search<'s, '_>) {
+        search.alternatives(&self.rest);
+        let (segment, after) = first_segment(segments);
+        if let Some(branch) = self.literal.get(segment.as_bytes()) {
+            branch.search(path, search);
         }
         if let Some(branch) = self.any.as_ref().filter(|_| !segment.is_empty()) {
-            go_on(branch);
+            branch.search(after, search);
         }
         for (part, branch) in &self.part {
             if match_segment(part, segment) {
-                go_on(branch);
+                branch.search(after, search);
             }
         }
     }
 }
 
-/// A segment, and what comes after the `/` that ends it.
-fn first_segment(path: &str) -> (&str, Option<&str>) {
+impl Keyed for Branch {
+    /// The first segment.
+    fn key(&self) -> &[u8] {
+        let text = self.text.strip_prefix('/').unwrap_or_default();
+        first_segment(text).0.as_bytes()
+    }
+}
+
+/// The first of some segments, and what comes after it: nothing, or it begins with a `/`.
+fn first_segment(segments: &str) -> (&str, &str) {
     // segments are short: a plain loop finds the end sooner than a search made for long texts
-    let end = path.bytes().position(|byte| byte == b'/');
-    let split = end.and_then(|end| Some((path.get(..end)?, path.get(end + 1..)?)));
-    split.map_or((path, None), |(segment, after)| (segment, Some(after)))
+    let end = segments.bytes().position(|byte| byte == b'/');
+    let split = end.and_then(|end| segments.split_at_checked(end));
+    split.unwrap_or((segments, ""))
+}
+
+/// A [`Branch`] in the making, with one segment to each step.
+#[derive(Default)]
+struct Tree<'p> {
+    here: Alternatives,
+    rest: Alternatives,
+    literal: BTreeMap<&'p str, Self>,
+    any: Option<Box<Self>>,
+    part: BTreeMap<&'p str, Self>,
+}
+
+impl<'p> Tree<'p> {
+    /// Where a pattern ends that goes on so from here.
+    fn end_of(&mut self, segments: impl Iterator<Item = Segment<'p>>) -> &mut Alternatives {
+        let mut tree = self;
+        for segment in segments {
+            tree = match segment {
+                Segment::Rest => return &mut tree.rest,
+                Segment::Any => tree.any.get_or_insert_default(),
+                Segment::Literal(text) => tree.literal.entry(text).or_default(),
+                Segment::Part(text) => tree.part.entry(text).or_default(),
+            };
+        }
+        &mut tree.here
+    }
+
+    /// `text` are the segments that led here from where patterns last parted. Where all go on alike, they part later.
+    fn branch(mut self, mut text: String) -> Branch {
+        let goes_on = self.any.is_some()
+            || !self.rest.is_empty()
+            || !self.literal.is_empty()
+            || !self.part.is_empty();
+        let parts = !self.here.is_empty()
+            || self.any.is_some()
+            || !self.rest.is_empty()
+            || self.literal.len() > 1
+            || !self.part.is_empty();
+        if !parts && let Some((segment, only)) = self.literal.pop_first() {
+            text.push('/');
+            text.push_str(segment);
+            return only.branch(text);
+        }
+        Branch {
+            text: text.into(),
+            here: std::mem::take(&mut self.here),
+            more: goes_on.then(|| Box::new(self.more())),
+        }
+    }
+
+    fn more(self) -> More {
+        let literal = self.literal.into_iter();
+        let literal = literal.map(|(segment, tree)| Box::new(tree.branch(format!("/{segment}"))));
+        let part = self.part.into_iter();
+        let part = part.map(|(part, tree)| (part.into(), tree.branch(String::new())));
+        More {
+            rest: self.rest,
+            any: self.any.map(|tree| tree.branch(String::new())),
+            literal: Table::new(literal.collect()),
+            part: part.collect(),
+        }
+    }
 }

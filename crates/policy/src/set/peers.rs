@@ -1,7 +1,5 @@
 //! Rules by who is at the other end: a verified identity, or the address of a plaintext source. Neither ever looks at the other's.
 
-use std::sync::Arc;
-
 use weft_identity::TrustDomain;
 
 use super::{
@@ -12,6 +10,7 @@ use super::{
 use crate::sources::Source;
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Peers<P> {
     pub(super) identities: Sources<P>,
     pub(super) addresses: Addresses<P>,
@@ -22,6 +21,15 @@ impl<P> Default for Peers<P> {
         Self {
             identities: Sources::default(),
             addresses: Addresses::default(),
+        }
+    }
+}
+
+impl<P> Clone for Peers<P> {
+    fn clone(&self) -> Self {
+        Self {
+            identities: self.identities.clone(),
+            addresses: self.addresses.clone(),
         }
     }
 }
@@ -39,14 +47,18 @@ impl<P> Peers<P> {
         }
     }
 
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Arc<P>> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = &P> {
         self.identities.parts().chain(self.addresses.parts())
     }
 }
 
 #[cfg(test)]
 impl<P> Peers<P> {
-    pub(super) fn by_pattern(&self) -> std::collections::BTreeMap<String, &Arc<P>> {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.identities.is(&other.identities) && self.addresses.is(&other.addresses)
+    }
+
+    pub(super) fn by_pattern(&self) -> std::collections::BTreeMap<String, &P> {
         let mut parts = self.identities.by_pattern();
         parts.extend(self.addresses.by_text());
         parts
@@ -80,7 +92,7 @@ impl<P> Clone for Matched<'_, P> {
 }
 
 impl<'s, P> Iterator for Matched<'s, P> {
-    type Item = &'s Arc<P>;
+    type Item = &'s P;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {

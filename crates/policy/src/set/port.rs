@@ -9,30 +9,33 @@ use super::{
     form::Form,
     grants::{Audited, Grants},
     peers::Peers,
+    sources::Part,
 };
 use crate::rule::Mode;
 
-#[derive(Debug, Default)]
+/// Cheap to clone, and laid out as a decision reads it.
+#[derive(Debug, Clone, Default)]
+#[repr(C)]
 pub(super) struct Port {
     pub(super) enforced: Peers<Grants>,
-    pub(super) audited: Peers<Audited>,
     /// Of all enforced rules.
     pub(super) form: Form,
+    pub(super) audited: Arc<Peers<Audited>>,
 }
 
 impl Port {
-    /// This after an edit of the rules for it, or this itself where there is nothing to edit.
-    pub(super) fn edited(self: &Arc<Self>, edit: &Edit, trust_domain: &TrustDomain) -> Arc<Self> {
+    /// This after an edit of the rules for it.
+    pub(super) fn edited(&self, edit: &Edit, trust_domain: &TrustDomain) -> Self {
         if edit.is_empty() {
-            return Arc::clone(self);
+            return self.clone();
         }
         let enforced = edit.only(|rule| rule.mode == Mode::Enforce);
         let audited = edit.only(|rule| rule.mode == Mode::Audit);
         let enforced = self.enforced.edited(&enforced, trust_domain);
-        Arc::new(Self {
-            form: Form::demanded_by_all(enforced.parts().map(|grants| grants.form())),
+        Self {
+            form: Form::demanded_by(enforced.parts().flat_map(Part::rules).map(|rule| &**rule)),
             enforced,
-            audited: self.audited.edited(&audited, trust_domain),
-        })
+            audited: Arc::new(self.audited.edited(&audited, trust_domain)),
+        }
     }
 }

@@ -5,9 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 use weft_identity::{DnsLabel, SpiffeId, TrustDomain, WorkloadName};
 
-use super::{Index, edit::Edit};
+use super::{
+    edit::Edit,
+    table::{Keyed, Table, Text},
+};
 use crate::{
     rule::Rule,
     source::{NamePattern, SourcePattern},
@@ -21,18 +26,53 @@ pub(super) trait Part {
 
 #[derive(Debug)]
 pub(super) struct Sources<P> {
-    exact: Index<SpiffeId, Arc<P>>,
+    /// By what [`exact_key`] says.
+    exact: Table<Arc<Exact<P>>>,
     /// By namespace.
-    prefixes: Index<DnsLabel, Prefixes<P>>,
+    prefixes: Table<Arc<Prefixes<P>>>,
     any_local: Option<Arc<P>>,
+}
+
+/// What is compiled for one identity, after the text that names it: whoever has compared that has this at hand.
+#[derive(Debug)]
+#[repr(C)]
+struct Exact<P> {
+    key: Text,
+    part: P,
+}
+
+impl<P> Keyed for Exact<P> {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// Workloads of the trust domain go by what names them in it, which has no `:`; others by the whole ID, which has one.
+fn exact_key<'i>(id: &'i SpiffeId, trust_domain: &TrustDomain) -> &'i str {
+    local_path(id, trust_domain).unwrap_or(id.as_str())
+}
+
+fn local_path<'i>(id: &'i SpiffeId, trust_domain: &TrustDomain) -> Option<&'i str> {
+    let is_local = id.is_in(trust_domain);
+    is_local.then(|| id.workload_path()).flatten()
 }
 
 impl<P> Default for Sources<P> {
     fn default() -> Self {
         Self {
-            exact: Index::default(),
-            prefixes: Index::default(),
+            exact: Table::default(),
+            prefixes: Table::default(),
             any_local: None,
+        }
+    }
+}
+
+impl<P> Clone for Sources<P> {
+    fn clone(&self) -> Self {
+        Self {
+            exact: self.exact.clone(),
+            prefixes: self.prefixes.clone(),
+            any_local: self.any_local.clone(),
         }
     }
 }
@@ -44,38 +84,56 @@ impl<P> Sources<P> {
         source: &SpiffeId,
         trust_domain: &TrustDomain,
     ) -> Matching<'s, P> {
-        let mut matching = Matching {
-            exact: self.exact.get(source),
-            any_local: None,
-            prefixes: Chain::default(),
+        let exact = |key: &str| self.exact.get(key.as_bytes()).map(|exact| &exact.part);
+        let Some(path) = local_path(source, trust_domain) else {
+            return Matching {
+                exact: exact(source.as_str()),
+                ..Matching::default()
+            };
         };
-        let has_patterns = self.any_local.is_some() || !self.prefixes.is_empty();
-        if has_patterns
-            && source.is_in(trust_domain)
-            && let Some((namespace, name)) = source.workload_parts()
-        {
-            matching.any_local = self.any_local.as_ref();
-            if let Some(prefixes) = self.prefixes.get(namespace) {
-                matching.prefixes = prefixes.of(name);
+        let prefixes = match source.workload_parts() {
+            Some((namespace, name)) if !self.prefixes.is_empty() => {
+                let prefixes = self.prefixes.get(namespace.as_bytes());
+                prefixes.map_or_else(Chain::default, |prefixes| prefixes.of(name))
             }
+            _ => Chain::default(),
+        };
+        Matching {
+            exact: exact(path),
+            any_local: self.any_local.as_deref(),
+            prefixes,
         }
-        matching
     }
 
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Arc<P>> {
-        let prefixes = self.prefixes.values();
-        let prefixed = prefixes.flat_map(|prefixes| prefixes.0.iter().map(|entry| &entry.part));
-        self.exact.values().chain(prefixed).chain(&self.any_local)
+    pub(super) fn parts(&self) -> impl Iterator<Item = &P> {
+        let exact = self.exact.iter().map(|exact| &exact.part);
+        let prefixes = self.prefixes.iter().flat_map(|prefixes| &prefixes.all);
+        let prefixed = prefixes.map(|prefix| &*prefix.part);
+        exact.chain(prefixed).chain(self.any_local.as_deref())
     }
 
     #[cfg(test)]
-    pub(super) fn by_pattern(&self) -> BTreeMap<String, &Arc<P>> {
-        let exact = self.exact.iter().map(|(id, part)| (id.to_string(), part));
-        let prefixes = self.prefixes.iter().flat_map(|(namespace, prefixes)| {
-            let entries = prefixes.0.iter();
-            entries.map(move |entry| (format!("{namespace}/{}*", entry.text), &entry.part))
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let any_local = self.any_local.as_ref().map(Arc::as_ptr);
+        self.exact.is(&other.exact)
+            && self.prefixes.is(&other.prefixes)
+            && any_local == other.any_local.as_ref().map(Arc::as_ptr)
+    }
+
+    #[cfg(test)]
+    pub(super) fn by_pattern(&self) -> BTreeMap<String, &P> {
+        let exact = self.exact.iter().map(|exact| {
+            let key = String::from_utf8(exact.key.to_vec()).unwrap();
+            (key, &exact.part)
         });
-        let any_local = self.any_local.iter().map(|part| ("*".to_owned(), part));
+        let prefixes = self.prefixes.iter().flat_map(|prefixes| {
+            let entries = prefixes.all.iter();
+            entries.map(|entry| {
+                let pattern = format!("{}/{}*", prefixes.namespace, entry.text);
+                (pattern, &*entry.part)
+            })
+        });
+        let any_local = self.any_local.iter().map(|part| ("*".to_owned(), &**part));
         exact.chain(prefixes).chain(any_local).collect()
     }
 }
@@ -83,10 +141,9 @@ impl<P> Sources<P> {
 impl<P: Part> Sources<P> {
     /// These after an edit. Parts of sources that the edit does not name are the same ones.
     pub(super) fn edited(&self, edit: &Edit, trust_domain: &TrustDomain) -> Self {
-        let mut exact = self.exact.clone();
-        let mut prefixes = self.prefixes.clone();
+        let mut exact = HashMap::new();
+        let mut by_namespace = HashMap::<DnsLabel, Vec<(SmolStr, Edit)>>::new();
         let mut any_local = self.any_local.clone();
-        let mut by_namespace = HashMap::<DnsLabel, Vec<(Box<str>, Edit)>>::new();
         let parts = edit.by(|rule| {
             let sources = rule.from.identities().iter();
             sources
@@ -95,47 +152,50 @@ impl<P: Part> Sources<P> {
         });
         for (key, edit) in parts {
             match key {
-                Key::Exact(id) => match recompiled(exact.get(&id), &edit) {
-                    Some(part) => drop(exact.insert(id, part)),
-                    None => drop(exact.remove(&id)),
-                },
-                Key::Prefix(namespace, prefix) => {
-                    by_namespace
-                        .entry(namespace)
-                        .or_default()
-                        .push((prefix, edit));
+                Key::Exact(id) => {
+                    let key = Text::from(exact_key(&id, trust_domain).as_bytes());
+                    let old = self.exact.get(&key).map(|exact| &exact.part);
+                    let part = recompiled(old, &edit);
+                    let new = part.map(|part| Exact {
+                        key: key.clone(),
+                        part,
+                    });
+                    exact.insert(key, new);
                 }
-                Key::AnyLocal => any_local = recompiled(any_local.as_ref(), &edit),
+                Key::Prefix(namespace, prefix) => {
+                    let edits = by_namespace.entry(namespace).or_default();
+                    edits.push((prefix, edit));
+                }
+                Key::AnyLocal => {
+                    any_local = recompiled(any_local.as_deref(), &edit).map(Arc::new);
+                }
             }
         }
-        for (namespace, edits) in by_namespace {
-            let edited = prefixes
-                .remove(&namespace)
-                .unwrap_or_default()
-                .edited(edits);
-            if !edited.0.is_empty() {
-                prefixes.insert(namespace, edited);
-            }
-        }
+        let prefixes = by_namespace.into_iter().map(|(namespace, edits)| {
+            let key = Text::from(namespace.as_str().as_bytes());
+            let old = self.prefixes.get(&key);
+            let all = old.map(|old| old.by_text()).unwrap_or_default();
+            (key, Prefixes::edited(&namespace, all, edits))
+        });
         Self {
-            exact,
-            prefixes,
+            prefixes: self.prefixes.with(prefixes.collect()),
+            exact: self.exact.with(exact),
             any_local,
         }
     }
 }
 
 /// `None` when no rule is left.
-pub(super) fn recompiled<P: Part>(old: Option<&Arc<P>>, edit: &Edit) -> Option<Arc<P>> {
+pub(super) fn recompiled<P: Part>(old: Option<&P>, edit: &Edit) -> Option<P> {
     let rules = edit.applied_to(old.map_or(&[], |part| part.rules()));
-    (!rules.is_empty()).then(|| Arc::new(P::compile(rules)))
+    (!rules.is_empty()).then(|| P::compile(rules))
 }
 
 /// A source pattern in the form in which it is looked up.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Exact(SpiffeId),
-    Prefix(DnsLabel, Box<str>),
+    Prefix(DnsLabel, SmolStr),
     AnyLocal,
 }
 
@@ -156,7 +216,7 @@ impl Key {
             SourcePattern::Local {
                 namespace,
                 name: NamePattern::Prefix(prefix),
-            } => Self::Prefix(namespace.clone(), prefix.clone()),
+            } => Self::Prefix(namespace.clone(), SmolStr::new(prefix)),
             SourcePattern::Exact(id) => Self::Exact(id.clone()),
         }
     }
@@ -164,50 +224,50 @@ impl Key {
 
 /// Prefixes of one namespace, sorted. Those that begin a name are one of them and those that begin that one in turn.
 #[derive(Debug)]
-struct Prefixes<P>(Box<[Prefix<P>]>);
+struct Prefixes<P> {
+    namespace: SmolStr,
+    all: SmallVec<[Prefix<P>; 1]>,
+}
 
 #[derive(Debug)]
 struct Prefix<P> {
-    text: Box<str>,
+    text: SmolStr,
     /// Where the longest other one stands that this begins with.
     shorter: Option<usize>,
     part: Arc<P>,
 }
 
-impl<P> Default for Prefixes<P> {
-    fn default() -> Self {
-        Self(Box::default())
-    }
-}
-
-impl<P> Clone for Prefixes<P> {
-    fn clone(&self) -> Self {
-        Self::new(self.by_text())
+impl<P> Keyed for Prefixes<P> {
+    fn key(&self) -> &[u8] {
+        self.namespace.as_bytes()
     }
 }
 
 impl<P> Prefixes<P> {
-    fn new(parts: BTreeMap<Box<str>, Arc<P>>) -> Self {
-        let mut prefixes = Vec::<Prefix<P>>::with_capacity(parts.len());
+    fn new(namespace: &DnsLabel, parts: BTreeMap<SmolStr, Arc<P>>) -> Self {
+        let mut all = SmallVec::<[Prefix<P>; 1]>::with_capacity(parts.len());
         for (text, part) in parts {
-            let mut shorter = prefixes.len().checked_sub(1);
-            while let Some(before) = shorter.and_then(|place| prefixes.get(place)) {
+            let mut shorter = all.len().checked_sub(1);
+            while let Some(before) = shorter.and_then(|place| all.get(place)) {
                 if text.starts_with(&*before.text) {
                     break;
                 }
                 shorter = before.shorter;
             }
-            prefixes.push(Prefix {
+            all.push(Prefix {
                 text,
                 shorter,
                 part,
             });
         }
-        Self(prefixes.into())
+        Self {
+            namespace: namespace.as_str().into(),
+            all,
+        }
     }
 
-    fn by_text(&self) -> BTreeMap<Box<str>, Arc<P>> {
-        let entries = self.0.iter();
+    fn by_text(&self) -> BTreeMap<SmolStr, Arc<P>> {
+        let entries = self.all.iter();
         entries
             .map(|entry| (entry.text.clone(), Arc::clone(&entry.part)))
             .collect()
@@ -215,28 +275,35 @@ impl<P> Prefixes<P> {
 
     fn of(&self, name: &str) -> Chain<'_, P> {
         // whatever begins the name is not after it, and begins all that lies between
-        let after = self.0.partition_point(|entry| *entry.text <= *name);
+        let after = self.all.partition_point(|entry| *entry.text <= *name);
         let mut next = after.checked_sub(1);
-        while let Some(entry) = next.and_then(|place| self.0.get(place)) {
+        while let Some(entry) = next.and_then(|place| self.all.get(place)) {
             if name.starts_with(&*entry.text) {
                 break;
             }
             next = entry.shorter;
         }
-        Chain { all: &self.0, next }
+        Chain {
+            all: &self.all,
+            next,
+        }
     }
 }
 
 impl<P: Part> Prefixes<P> {
-    fn edited(&self, edits: Vec<(Box<str>, Edit)>) -> Self {
-        let mut parts = self.by_text();
+    /// `None` when no prefix is left.
+    fn edited(
+        namespace: &DnsLabel,
+        mut parts: BTreeMap<SmolStr, Arc<P>>,
+        edits: Vec<(SmolStr, Edit)>,
+    ) -> Option<Self> {
         for (text, edit) in edits {
-            match recompiled(parts.get(&text), &edit) {
-                Some(part) => drop(parts.insert(text, part)),
+            match recompiled(parts.get(&text).map(|part| &**part), &edit) {
+                Some(part) => drop(parts.insert(text, Arc::new(part))),
                 None => drop(parts.remove(&text)),
             }
         }
-        Self::new(parts)
+        (!parts.is_empty()).then(|| Self::new(namespace, parts))
     }
 }
 
@@ -263,21 +330,31 @@ impl<P> Clone for Chain<'_, P> {
 }
 
 impl<'s, P> Iterator for Chain<'s, P> {
-    type Item = &'s Arc<P>;
+    type Item = &'s P;
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.all.get(self.next?)?;
         self.next = entry.shorter;
-        Some(&entry.part)
+        Some(&*entry.part)
     }
 }
 
 /// The parts that match one source, in no order.
 #[derive(Debug)]
 pub(super) struct Matching<'s, P> {
-    exact: Option<&'s Arc<P>>,
-    any_local: Option<&'s Arc<P>>,
+    exact: Option<&'s P>,
+    any_local: Option<&'s P>,
     prefixes: Chain<'s, P>,
+}
+
+impl<P> Default for Matching<'_, P> {
+    fn default() -> Self {
+        Self {
+            exact: None,
+            any_local: None,
+            prefixes: Chain::default(),
+        }
+    }
 }
 
 impl<P> Clone for Matching<'_, P> {
@@ -290,7 +367,7 @@ impl<P> Clone for Matching<'_, P> {
 }
 
 impl<'s, P> Iterator for Matching<'s, P> {
-    type Item = &'s Arc<P>;
+    type Item = &'s P;
 
     fn next(&mut self) -> Option<Self::Item> {
         let single = self.exact.take().or_else(|| self.any_local.take());
