@@ -58,7 +58,7 @@ impl PathPattern {
 }
 
 /// One segment of a pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Segment<'p> {
     Literal(&'p str),
     /// `*`

@@ -10,7 +10,7 @@ use super::{
     methods::Methods,
 };
 use crate::{
-    http::{HttpCondition, PARTS},
+    http::{HttpCondition, Method, PARTS},
     request::{Condition, HttpRequest},
     rule::Rule,
 };
@@ -30,47 +30,79 @@ pub(super) struct Alternative<'r> {
 #[derive(Debug, Default)]
 pub(super) struct Alternatives(SmallVec<[Group; 1]>);
 
-/// Conditions that state the same methods and nothing but methods and paths, or one condition that states more.
+/// Conditions that state the same and nothing but methods and paths, or one condition that states more.
 #[derive(Debug)]
 struct Group {
     methods: Methods,
-    /// Whether there is more to look at: in the condition, which stands at `index` in its rule.
-    guarded: bool,
-    index: usize,
+    guard: Guard,
     rules: Earliest,
+}
+
+/// What there is to look at beside the bits of the method.
+#[derive(Debug, PartialEq, Eq)]
+enum Guard {
+    Nothing,
+    /// The method's name, of which there is no bit.
+    Name(Box<Method>),
+    /// All of the condition, which stands there in its rule.
+    Condition(usize),
+}
+
+impl Guard {
+    fn is_condition(&self) -> bool {
+        matches!(self, Self::Condition(_))
+    }
 }
 
 impl Alternatives {
     /// They are added in the order of their places.
     pub(super) fn add(&mut self, alternative: Alternative<'_>) {
-        let Alternative {
-            rule,
-            place,
-            condition,
-            index,
-        } = alternative;
-        let methods = Methods::of(&condition.methods);
-        let guarded = !methods.is_certain() || states_more(condition);
-        // in front stand those without a guard: few, one for each set of methods
-        let plain = self.0.iter().take_while(|group| !group.guarded).count();
-        let is_alike = |group: &&mut Group| !guarded && group.methods == methods;
-        if let Some(group) = self.0.iter_mut().take(plain).find(is_alike) {
-            return group.rules.push(place, rule);
+        let methods = &alternative.condition.methods;
+        if states_more(alternative.condition) {
+            let group = Group::of(
+                &alternative,
+                Methods::of(methods),
+                Guard::Condition(alternative.index),
+            );
+            return self.0.push(group);
         }
-        let mut rules = Earliest::default();
-        rules.push(place, rule);
-        let group = Group {
-            methods,
-            guarded,
-            index,
-            rules,
-        };
-        let at = if guarded { self.0.len() } else { plain };
-        self.0.insert(at, group);
+        let known = Methods::known(methods);
+        if known != Methods::NONE {
+            self.add_plain(&alternative, known, Guard::Nothing);
+        }
+        for method in methods.listed() {
+            if Methods::one(method.as_str()) == Methods::OTHER {
+                let name = Guard::Name(Box::new(method.clone()));
+                self.add_plain(&alternative, Methods::OTHER, name);
+            }
+        }
+    }
+
+    /// In front of the whole conditions stand the others, one group for all that state the same.
+    fn add_plain(&mut self, alternative: &Alternative<'_>, methods: Methods, guard: Guard) {
+        let conditions = self.0.iter().position(|group| group.guard.is_condition());
+        let end = conditions.unwrap_or(self.0.len());
+        let mut plain = self.0.iter_mut().take(end);
+        match plain.find(|group| group.methods == methods && group.guard == guard) {
+            Some(group) => group.rules.push(alternative.place, alternative.rule),
+            None => self.0.insert(end, Group::of(alternative, methods, guard)),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Group {
+    fn of(alternative: &Alternative<'_>, methods: Methods, guard: Guard) -> Self {
+        let mut rules = Earliest::default();
+        rules.push(alternative.place, alternative.rule);
+        Self {
+            methods,
+            guard,
+            rules,
+        }
     }
 }
 
@@ -110,24 +142,22 @@ impl<'s> Search<'s, '_> {
                 continue;
             };
             if self.first.is_some_and(|first| first.place <= ranked.place) {
+                if group.guard.is_condition() {
+                    // those that follow stand later still
+                    return;
+                }
                 continue;
             }
-            let admits_upgrade = if group.guarded {
-                let conditions = ranked.rule.http.listed();
-                let Some(condition) = conditions.get(group.index) else {
-                    continue;
-                };
-                let matches = |part: Condition| condition.part_matches(part, self.request);
-                // the path is the one by which it was found
-                let guards = PARTS
-                    .iter()
-                    .filter(|part| !matches!(part, Condition::Path | Condition::Upgrade));
-                if !guards.copied().all(matches) {
-                    continue;
+            let admits_upgrade = match &group.guard {
+                Guard::Nothing => self.request.upgrade.is_none(),
+                Guard::Name(method) if method.as_str() == self.request.method => {
+                    self.request.upgrade.is_none()
                 }
-                matches(Condition::Upgrade)
-            } else {
-                self.request.upgrade.is_none()
+                Guard::Name(_) => continue,
+                Guard::Condition(index) => match self.admits_upgrade(ranked, *index) {
+                    Some(admits_upgrade) => admits_upgrade,
+                    None => continue,
+                },
             };
             if admits_upgrade {
                 self.first = Some(ranked);
@@ -135,5 +165,17 @@ impl<'s> Search<'s, '_> {
                 self.but_upgrade = true;
             }
         }
+    }
+
+    /// Whether a condition that all else meets admits the upgrade, if there is one.
+    fn admits_upgrade(&self, ranked: &Ranked, index: usize) -> Option<bool> {
+        let condition = ranked.rule.http.listed().get(index)?;
+        let matches = |part: Condition| condition.part_matches(part, self.request);
+        // the path is the one by which it was found
+        let others = PARTS
+            .iter()
+            .filter(|part| !matches!(part, Condition::Path | Condition::Upgrade));
+        let matches_others = others.copied().all(matches);
+        matches_others.then(|| matches(Condition::Upgrade))
     }
 }

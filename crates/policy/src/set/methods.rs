@@ -1,22 +1,23 @@
-//! Methods as a set of bits: whether a condition's methods may hold a request's is one instruction.
+//! Methods as a set of bits: whether a condition's methods hold a request's is one instruction.
 
 use crate::{http::Method, lists::Match};
 
-/// The methods that are known by name, a bit for each, and one bit for all others.
+/// The methods that are known by name, a bit for each, and one bit for all others, which have to be told apart by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Methods(u16);
 
 impl Methods {
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const OTHER: Self = Self(1);
     const ANY: Self = Self(u16::MAX);
-    const OTHER: Self = Self(1);
 
     pub(super) fn of(methods: &Match<Method>) -> Self {
         match methods {
             Match::Any => Self::ANY,
-            Match::OneOf(methods) => {
-                let methods = methods.iter().map(|method| Self::one(method.as_str()));
-                methods.fold(Self(0), |all, one| Self(all.0 | one.0))
-            }
+            Match::OneOf(methods) => methods
+                .iter()
+                .map(|method| Self::one(method.as_str()))
+                .fold(Self::NONE, |all, one| Self(all.0 | one.0)),
         }
     }
 
@@ -29,17 +30,22 @@ impl Methods {
             "HEAD" => Self(1 << 5),
             "PATCH" => Self(1 << 6),
             "OPTIONS" => Self(1 << 7),
+            "TRACE" => Self(1 << 8),
             _ => Self::OTHER,
         }
     }
 
-    /// Whether they have a method in common, or others that may be the same.
-    pub(super) fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    /// Those of a list that are known by name, or any.
+    pub(super) fn known(methods: &Match<Method>) -> Self {
+        let all = Self::of(methods);
+        if all == Self::ANY {
+            all
+        } else {
+            Self(all.0 & !Self::OTHER.0)
+        }
     }
 
-    /// Whether what [`Methods::meets`] says of them is certain.
-    pub(super) fn is_certain(self) -> bool {
-        self == Self::ANY || !self.meets(Self::OTHER)
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }

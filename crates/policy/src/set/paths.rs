@@ -2,7 +2,7 @@
 //!
 //! Invariant: a request walks each branch at most once, so no path costs more than the patterns are long together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use smol_str::SmolStr;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     lists::Match,
-    path::{Segment, match_segment},
+    path::{PathPattern, Segment, match_segment},
     rule::Rule,
 };
 
@@ -53,7 +53,7 @@ struct More {
 impl Paths {
     pub(super) fn compile(rules: &[Arc<Rule>]) -> Self {
         let mut any = Alternatives::default();
-        let mut tree = Tree::default();
+        let mut tree = Tree::new();
         for (place, rule) in rules.iter().enumerate() {
             for (index, condition) in rule.http.listed().iter().enumerate() {
                 let alternative = Alternative {
@@ -66,13 +66,13 @@ impl Paths {
                     Match::Any => any.add(alternative),
                     Match::OneOf(patterns) => patterns
                         .iter()
-                        .for_each(|pattern| tree.end_of(pattern.segments()).add(alternative)),
+                        .for_each(|pattern| tree.add(pattern, alternative)),
                 }
             }
         }
         Self {
             any: (!any.is_empty()).then(|| Box::new(any)),
-            root: tree.branch(String::new()),
+            root: tree.branch(),
         }
     }
 
@@ -136,64 +136,228 @@ fn first_segment(segments: &str) -> (&str, &str) {
     split.unwrap_or((segments, ""))
 }
 
-/// A [`Branch`] in the making, with one segment to each step.
-#[derive(Default)]
+/// The branches in the making, one for each segment. Nothing here calls itself: a pattern may have a thousand segments.
 struct Tree<'p> {
+    /// Each after the one that leads to it.
+    nodes: Vec<Node<'p>>,
+    /// Where a segment leads from a node.
+    steps: HashMap<(usize, Segment<'p>), usize>,
+}
+
+#[derive(Default)]
+struct Node<'p> {
+    /// The node that leads here, and by which segment. Nothing leads to the root.
+    from: Option<(usize, Segment<'p>)>,
     here: Alternatives,
     rest: Alternatives,
-    literal: BTreeMap<&'p str, Self>,
-    any: Option<Box<Self>>,
-    part: BTreeMap<&'p str, Self>,
+    any: Option<Branch>,
+    literal: Vec<Draft<'p>>,
+    part: Vec<(Box<str>, Branch)>,
+}
+
+/// A [`Branch`] to which segments may be added in front.
+struct Draft<'p> {
+    /// From the last to the first.
+    segments: Vec<&'p str>,
+    here: Alternatives,
+    more: Option<Box<More>>,
 }
 
 impl<'p> Tree<'p> {
-    /// Where a pattern ends that goes on so from here.
-    fn end_of(&mut self, segments: impl Iterator<Item = Segment<'p>>) -> &mut Alternatives {
-        let mut tree = self;
-        for segment in segments {
-            tree = match segment {
-                Segment::Rest => return &mut tree.rest,
-                Segment::Any => tree.any.get_or_insert_default(),
-                Segment::Literal(text) => tree.literal.entry(text).or_default(),
-                Segment::Part(text) => tree.part.entry(text).or_default(),
+    fn new() -> Self {
+        Self {
+            nodes: vec![Node::default()],
+            steps: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, pattern: &'p PathPattern, alternative: Alternative<'_>) {
+        let mut at = 0;
+        let mut is_open = false;
+        for segment in pattern.segments() {
+            if segment == Segment::Rest {
+                is_open = true;
+                break;
+            }
+            let step = (at, segment);
+            at = *self.steps.entry(step).or_insert_with(|| {
+                self.nodes.push(Node {
+                    from: Some(step),
+                    ..Node::default()
+                });
+                self.nodes.len() - 1
+            });
+        }
+        if let Some(node) = self.nodes.get_mut(at) {
+            let end = if is_open {
+                &mut node.rest
+            } else {
+                &mut node.here
             };
-        }
-        &mut tree.here
-    }
-
-    /// `text` are the segments that led here from where patterns last parted. Where all go on alike, they part later.
-    fn branch(mut self, mut text: String) -> Branch {
-        let goes_on = self.any.is_some()
-            || !self.rest.is_empty()
-            || !self.literal.is_empty()
-            || !self.part.is_empty();
-        let parts = !self.here.is_empty()
-            || self.any.is_some()
-            || !self.rest.is_empty()
-            || self.literal.len() > 1
-            || !self.part.is_empty();
-        if !parts && let Some((segment, only)) = self.literal.pop_first() {
-            text.push('/');
-            text.push_str(segment);
-            return only.branch(text);
-        }
-        Branch {
-            text: text.into(),
-            here: std::mem::take(&mut self.here),
-            more: goes_on.then(|| Box::new(self.more())),
+            end.add(alternative);
         }
     }
 
-    fn more(self) -> More {
+    /// The root. Each node is ready when those are to which it leads.
+    fn branch(mut self) -> Branch {
+        while let Some(mut node) = self.nodes.pop() {
+            let from = node.from.take();
+            let mut draft = node.draft();
+            let from = from.and_then(|(at, segment)| Some((self.nodes.get_mut(at)?, segment)));
+            match from {
+                None => return draft.branch(),
+                Some((from, Segment::Literal(text))) => {
+                    draft.segments.push(text);
+                    from.literal.push(draft);
+                }
+                Some((from, Segment::Part(text))) => {
+                    from.part.push((text.into(), draft.branch()));
+                }
+                Some((from, Segment::Any | Segment::Rest)) => from.any = Some(draft.branch()),
+            }
+        }
+        Branch::default()
+    }
+}
+
+impl<'p> Node<'p> {
+    fn draft(mut self) -> Draft<'p> {
+        let goes_on_otherwise =
+            !self.rest.is_empty() || self.any.is_some() || !self.part.is_empty();
+        if self.here.is_empty()
+            && !goes_on_otherwise
+            && self.literal.len() == 1
+            && let Some(only) = self.literal.pop()
+        {
+            // all patterns go on alike: they part later
+            return only;
+        }
+        let goes_on = goes_on_otherwise || !self.literal.is_empty();
         let literal = self.literal.into_iter();
-        let literal = literal.map(|(segment, tree)| Box::new(tree.branch(format!("/{segment}"))));
-        let part = self.part.into_iter();
-        let part = part.map(|(part, tree)| (part.into(), tree.branch(String::new())));
-        More {
+        let more = More {
             rest: self.rest,
-            any: self.any.map(|tree| tree.branch(String::new())),
-            literal: Table::new(literal.collect()),
-            part: part.collect(),
+            any: self.any,
+            literal: Table::new(literal.map(|draft| Box::new(draft.branch())).collect()),
+            part: self.part.into(),
+        };
+        Draft {
+            segments: Vec::new(),
+            here: self.here,
+            more: goes_on.then(|| Box::new(more)),
+        }
+    }
+}
+
+impl Draft<'_> {
+    fn branch(self) -> Branch {
+        let segments = self.segments.iter().rev();
+        Branch {
+            text: segments.flat_map(|segment| ["/", *segment]).collect(),
+            here: self.here,
+            more: self.more,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use weft_identity::document::{Origin, read};
+
+    use super::{super::methods::Methods, *};
+    use crate::{
+        documents::ALLOW,
+        request::{HttpRequest, NoHeaders},
+    };
+
+    /// Paths and patterns of few different segments, so that they often begin alike.
+    fn path(segments: &'static [&'static str]) -> impl Strategy<Value = String> {
+        vec(select(segments), 1..5).prop_map(|segments| format!("/{}", segments.join("/")))
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        let end = select(vec!["", "", "/", "/**"]);
+        let body = path(&["a", "b", "ab", "a", "*", "a*", "*b"]);
+        prop_oneof![
+            (body, end).prop_map(|(body, end)| body + end),
+            Just("/**".to_owned()),
+            Just("/".to_owned()),
+        ]
+    }
+
+    /// Rules of one source, each with some patterns.
+    fn rules(patterns: &[Vec<String>]) -> Vec<Arc<Rule>> {
+        let rules = patterns.iter().enumerate().map(|(number, patterns)| {
+            let yaml = format!(
+                "apiVersion: weft.dev/v1\nkind: Allow\nmetadata: {{name: r{number}, namespace: shop}}\nspec: {{to: {{service: api}}, from: [shop/web], http: [{{paths: {patterns:?}}}]}}\n"
+            );
+            let document = read(&yaml, &Origin::file("f"), ALLOW).unwrap();
+            Arc::new(Rule::from_document(&document).unwrap())
+        });
+        rules.collect()
+    }
+
+    fn get(path: &str) -> HttpRequest<'_> {
+        HttpRequest {
+            method: "GET",
+            path,
+            authority: None,
+            headers: &NoHeaders,
+            upgrade: None,
+            connect: false,
+        }
+    }
+
+    /// The place of the first rule that allows the path.
+    fn found(paths: &Paths, path: &str) -> Option<usize> {
+        let request = get(path);
+        let mut search = Search {
+            request: &request,
+            method: Methods::one(request.method),
+            now: Timestamp::UNIX_EPOCH,
+            first: None,
+            but_upgrade: false,
+        };
+        paths.search(&mut search);
+        search.first.map(|found| found.place)
+    }
+
+    #[test]
+    fn the_longest_patterns_need_little_stack() {
+        let ladder = (1..=1024).map(|depth| "/*".repeat(depth)).collect();
+        let patterns = [
+            vec!["/*".repeat(1024)],
+            vec!["/*a".repeat(682)],
+            vec!["/a".repeat(1024), "/a".repeat(1023) + "/b"],
+            ladder,
+        ];
+        let rules = rules(&patterns);
+        let compile = move || {
+            let paths = Paths::compile(&rules);
+            let path = "/a".repeat(1024);
+            assert_eq!(found(&paths, &path), Some(0));
+        };
+        let thread = std::thread::Builder::new().stack_size(512 * 1024);
+        thread.spawn(compile).unwrap().join().unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn the_first_rule_of_which_a_pattern_matches_is_found(
+            patterns in vec(vec(pattern(), 1..4), 0..6),
+            asked in vec(path(&["a", "b", "ab", "aab", "c", ""]), 1..30),
+        ) {
+            let rules = rules(&patterns);
+            let paths = Paths::compile(&rules);
+            for path in &asked {
+                let request = get(path);
+                let matches = |rule: &Arc<Rule>| rule.http.listed()[0].matches(&request);
+                let first = rules.iter().position(matches);
+                prop_assert_eq!(found(&paths, path), first, "{}", path);
+            }
         }
     }
 }

@@ -91,17 +91,14 @@ impl<P> Sources<P> {
                 ..Matching::default()
             };
         };
-        let prefixes = match source.workload_parts() {
-            Some((namespace, name)) if !self.prefixes.is_empty() => {
-                let prefixes = self.prefixes.get(namespace.as_bytes());
-                prefixes.map_or_else(Chain::default, |prefixes| prefixes.of(name))
-            }
-            _ => Chain::default(),
-        };
+        let prefixes = source.workload_parts().and_then(|(namespace, name)| {
+            let prefixes = self.prefixes.get(namespace.as_bytes())?;
+            Some(prefixes.of(name))
+        });
         Matching {
             exact: exact(path),
             any_local: self.any_local.as_deref(),
-            prefixes,
+            prefixes: prefixes.unwrap_or_default(),
         }
     }
 

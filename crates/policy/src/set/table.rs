@@ -7,10 +7,10 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher},
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 /// What a table holds.
@@ -134,9 +134,10 @@ fn places(hash: u64, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |step| first.wrapping_add(step) & mask)
 }
 
-/// Quick, and no defence: keys are what rules say, and only questions are what peers say.
+/// Quick, and seeded anew in each process: who writes rules cannot choose keys that meet.
 fn hash(key: &[u8]) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let mut hasher = SEED.build_hasher();
     hasher.write(key);
     hasher.finish()
 }

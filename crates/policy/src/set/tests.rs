@@ -262,14 +262,30 @@ fn the_same_rules_again_are_the_same_set() {
     assert_same(&set.0.others, &slashes.0.others);
 }
 
-/// Why a request of `shop/web` to port `http` is refused.
-fn refused(set: &PolicySet, method: &str, path: &str) -> Option<Reason> {
+/// What is said of a request of `shop/web` to port `http`.
+fn verdict<'s>(set: &'s PolicySet, request: &HttpRequest<'_>, second: i64) -> Verdict<'s> {
     let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
     let connection = Connection {
         source: Source::Identity(&source),
         port: &"http".parse().unwrap(),
         quarantined: false,
     };
+    set.decide_request(
+        &connection,
+        request,
+        Timestamp::from_second(second).unwrap(),
+    )
+}
+
+/// The rule that allows it, or why it is refused.
+fn told(set: &PolicySet, request: &HttpRequest<'_>, second: i64) -> String {
+    match verdict(set, request, second) {
+        Verdict::Allow(rule) => rule.name.name.to_string(),
+        Verdict::Learn(reason) | Verdict::Deny(reason) => reason.to_string(),
+    }
+}
+
+fn refused(set: &PolicySet, method: &str, path: &str) -> Option<Reason> {
     let request = HttpRequest {
         method,
         path,
@@ -278,7 +294,7 @@ fn refused(set: &PolicySet, method: &str, path: &str) -> Option<Reason> {
         upgrade: None,
         connect: false,
     };
-    match set.decide_request(&connection, &request, Timestamp::MIN) {
+    match verdict(set, &request, 0) {
         Verdict::Allow(_) => None,
         Verdict::Learn(reason) | Verdict::Deny(reason) => Some(reason),
     }
@@ -298,6 +314,22 @@ fn the_same_rules_with_other_encoded_slashes_are_another_set() {
 }
 
 #[test]
+fn sentence_20_a_rule_for_one_method_allows_that_one_alone() {
+    let methods = [
+        "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "QUERY",
+    ];
+    for named in methods {
+        let spec =
+            format!("{{to: {{service: api}}, from: [shop/web], http: [{{methods: [{named}]}}]}}");
+        let set = compile(&[rule(0, &spec)]);
+        for asked in methods {
+            let expected = (asked != named).then_some(Reason::NoRule);
+            assert_eq!(refused(&set, asked, "/"), expected, "{named}: {asked}");
+        }
+    }
+}
+
+#[test]
 fn sentence_20_long_methods_are_compared_to_their_end() {
     let set = compile(&[rule(
         0,
@@ -313,6 +345,36 @@ fn sentence_20_long_methods_are_compared_to_their_end() {
         ("PROPFIN\0", Some(Reason::NoRule)),
     ] {
         assert_eq!(refused(&set, method, "/"), expected, "{method:?}");
+    }
+}
+
+#[test]
+fn what_states_more_keeps_its_guard_when_a_rule_for_the_same_path_expires() {
+    let set = compile(&[
+        rule(
+            0,
+            "{to: {service: api}, from: [shop/web], http: [{paths: [/a], methods: [GET]}], expires: 1970-01-01T00:00:05Z}",
+        ),
+        rule(
+            1,
+            "{to: {service: api}, from: [shop/web], http: [{paths: [/a], methods: [GET], hosts: [x.example]}]}",
+        ),
+        rule(
+            2,
+            "{to: {service: api}, from: [shop/web], http: [{paths: [/a], methods: [GET, TRACE], hosts: [y.example]}]}",
+        ),
+    ]);
+    for (second, host, expected) in [
+        (4, "z.example", "r0"),
+        (5, "z.example", "noRule"),
+        (5, "x.example", "r1"),
+        (5, "y.example", "r2"),
+    ] {
+        let request = HttpRequest {
+            authority: Some(host),
+            ..requests().next().unwrap()
+        };
+        assert_eq!(told(&set, &request, second), expected, "{second} {host}");
     }
 }
 
@@ -442,21 +504,9 @@ fn the_rule_that_is_named_is_the_first_by_name_that_is_in_force() {
         ),
         rule(3, "{to: {service: api}, from: [shop/web]}"),
     ];
-    let source = "spiffe://weft.local/ns/shop/sa/web".parse().unwrap();
-    let connection = Connection {
-        source: Source::Identity(&source),
-        port: &"http".parse().unwrap(),
-        quarantined: false,
-    };
     let request = requests().next().unwrap();
     let set = compile(&rules);
-    let named = |second, request: &HttpRequest<'_>| {
-        let now = Timestamp::from_second(second).unwrap();
-        match set.decide_request(&connection, request, now) {
-            Verdict::Allow(rule) => rule.name.name.to_string(),
-            Verdict::Learn(reason) | Verdict::Deny(reason) => reason.to_string(),
-        }
-    };
+    let named = |second, request: &HttpRequest<'_>| told(&set, request, second);
     assert_eq!(named(4, &request), "r0");
     assert_eq!(named(5, &request), "r1");
     let other_host = HttpRequest {
