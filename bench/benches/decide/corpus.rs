@@ -44,7 +44,7 @@ pub(crate) struct Asked {
 type Span = (u16, u16);
 
 impl Asked {
-    /// The same, with nothing of it shared.
+    /// Read anew: nothing that a decision reads of it is shared.
     pub(crate) fn fresh(&self) -> Self {
         Self {
             source: parsed(self.source.as_str()),

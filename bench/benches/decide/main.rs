@@ -71,6 +71,7 @@ fn main() {
                 caches,
             };
             let cedar = cedar.figures(&prepared, Clone::clone, cedar::Prepared::is_allowed);
+            assert_eq!(weft.allocations, 0.0, "a decision allocates nothing");
             table(&format!("{name}, {manner}"), &weft, &cedar);
         }
     }

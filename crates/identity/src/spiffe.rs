@@ -297,6 +297,11 @@ mod tests {
         assert_eq!(web.path(), "/ns/shop/sa/web");
         assert_eq!(web.trust_domain(), td);
         assert_eq!(web.workload().unwrap().to_string(), "shop/web");
+        assert_eq!(web.workload_path(), Some("shop/sa/web"));
+        for other in ["/operator/ops", "/ns/Shop/sa/web", "/ns/a/sa/b/c", ""] {
+            let id: SpiffeId = format!("spiffe://weft.local{other}").parse().unwrap();
+            assert_eq!(id.workload_path(), None, "{id}");
+        }
         assert_eq!(web.operator(), None);
         assert!(SpiffeId::for_control_plane(&td).is_control_plane());
         assert_eq!(

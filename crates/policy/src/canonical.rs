@@ -40,9 +40,10 @@ pub fn is_canonical(path: &str, encoded_slashes: EncodedSlashes) -> bool {
     !segment.is_dots()
 }
 
-/// Whether it holds nothing that would have to be looked at more closely, as most paths do. `rest` comes after a slash.
+/// Whether it holds nothing that would have to be looked at more closely, as most paths do; `false` only means that it must be. `rest` comes after a slash.
 fn is_plain(rest: &[u8]) -> bool {
-    // all is looked at and nothing branched on, since nearly all paths are plain
+    // All is looked at and nothing branched on, since nearly all paths are plain. SLASH is NOT_FIRST shifted by one: after a slash,
+    // what may not come first is refused.
     let (found, _) = rest.iter().fold((0, SLASH), |(found, before), byte| {
         let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or(OTHER);
         let refused = OTHER | ((before & SLASH) >> 1);

@@ -42,9 +42,9 @@ struct Group {
 #[derive(Debug, PartialEq, Eq)]
 enum Guard {
     Nothing,
-    /// The method's name, of which there is no bit.
+    /// The method has no bit of its own: its name is compared. In a box, for it is rare and would widen every group.
     Name(Box<Method>),
-    /// All of the condition, which stands there in its rule.
+    /// The condition of this index in its rule, all but its paths.
     Condition(usize),
 }
 
@@ -143,18 +143,15 @@ impl<'s> Search<'s, '_> {
             };
             if self.first.is_some_and(|first| first.place <= ranked.place) {
                 if group.guard.is_condition() {
-                    // those that follow stand later still
+                    // conditions stand in the order of their rules
                     return;
                 }
                 continue;
             }
             let admits_upgrade = match &group.guard {
-                Guard::Nothing => self.request.upgrade.is_none(),
-                Guard::Name(method) if method.as_str() == self.request.method => {
-                    self.request.upgrade.is_none()
-                }
-                Guard::Name(_) => continue,
-                Guard::Condition(index) => match self.admits_upgrade(ranked, *index) {
+                Guard::Name(method) if method.as_str() != self.request.method => continue,
+                Guard::Nothing | Guard::Name(_) => self.request.upgrade.is_none(),
+                Guard::Condition(index) => match self.met_but_for_upgrade(ranked, *index) {
                     Some(admits_upgrade) => admits_upgrade,
                     None => continue,
                 },
@@ -167,8 +164,8 @@ impl<'s> Search<'s, '_> {
         }
     }
 
-    /// Whether a condition that all else meets admits the upgrade, if there is one.
-    fn admits_upgrade(&self, ranked: &Ranked, index: usize) -> Option<bool> {
+    /// `None`: something else fails. Otherwise whether the condition admits the upgrade, or there is none.
+    fn met_but_for_upgrade(&self, ranked: &Ranked, index: usize) -> Option<bool> {
         let condition = ranked.rule.http.listed().get(index)?;
         let matches = |part: Condition| condition.part_matches(part, self.request);
         // the path is the one by which it was found

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{request::HttpRequest, rule::Rule};
 
-/// The enforced rules that name one source, laid out as a decision reads them.
+/// The enforced rules that name one source.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Grants {

@@ -9,7 +9,7 @@ use crate::rule::Rule;
 
 /// Until when something holds: the latest expiry of the rules that make it hold.
 ///
-/// A point in time, so that one comparison tells; its ends lie beyond all that clocks can say.
+/// A point in time: both parts have one sign, so that they are ordered as time is, before 1970 too. The ends lie beyond all timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lasting {
     second: i64,
@@ -57,7 +57,7 @@ impl Default for Lasting {
 pub(super) struct Ranked {
     /// Among them, by name.
     pub(super) place: usize,
-    pub(super) lasting: Lasting,
+    lasting: Lasting,
     pub(super) rule: Arc<Rule>,
 }
 

@@ -37,11 +37,9 @@ impl Methods {
 
     /// Those of a list that are known by name, or any.
     pub(super) fn known(methods: &Match<Method>) -> Self {
-        let all = Self::of(methods);
-        if all == Self::ANY {
-            all
-        } else {
-            Self(all.0 & !Self::OTHER.0)
+        match methods {
+            Match::Any => Self::ANY,
+            Match::OneOf(_) => Self(Self::of(methods).0 & !Self::OTHER.0),
         }
     }
 

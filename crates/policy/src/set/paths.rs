@@ -16,7 +16,6 @@ use crate::{
     rule::Rule,
 };
 
-/// Laid out as a search reads it, and so is what it holds.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Paths {
@@ -213,9 +212,11 @@ impl<'p> Tree<'p> {
                 Some((from, Segment::Part(text))) => {
                     from.part.push((text.into(), draft.branch()));
                 }
+                // `**` leads nowhere: see `add`
                 Some((from, Segment::Any | Segment::Rest)) => from.any = Some(draft.branch()),
             }
         }
+        // not reached: the last node is the root, to which nothing leads
         Branch::default()
     }
 }
@@ -326,17 +327,19 @@ mod tests {
     #[test]
     fn the_longest_patterns_need_little_stack() {
         let ladder = (1..=1024).map(|depth| "/*".repeat(depth)).collect();
-        let patterns = [
-            vec!["/*".repeat(1024)],
-            vec!["/*a".repeat(682)],
-            vec!["/a".repeat(1024), "/a".repeat(1023) + "/b"],
-            ladder,
+        let forked = || vec!["/a".repeat(1024), "/a".repeat(1023) + "/b"];
+        let cases = [
+            (vec!["/*".repeat(1024)], "/a".repeat(1024), Some(0)),
+            (vec!["/*a".repeat(682)], "/ba".repeat(682), Some(0)),
+            (forked(), "/a".repeat(1023) + "/b", Some(0)),
+            (forked(), "/a".repeat(1023) + "/c", None),
+            (ladder, "/a".repeat(700), Some(0)),
         ];
-        let rules = rules(&patterns);
+        let cases = cases.map(|(patterns, path, expected)| (rules(&[patterns]), path, expected));
         let compile = move || {
-            let paths = Paths::compile(&rules);
-            let path = "/a".repeat(1024);
-            assert_eq!(found(&paths, &path), Some(0));
+            for (rules, path, expected) in &cases {
+                assert_eq!(found(&Paths::compile(rules), path), *expected);
+            }
         };
         let thread = std::thread::Builder::new().stack_size(512 * 1024);
         thread.spawn(compile).unwrap().join().unwrap();

@@ -13,13 +13,14 @@ use super::{
 };
 use crate::rule::Mode;
 
-/// Cheap to clone, and laid out as a decision reads it.
+/// A clone shares its tables.
 #[derive(Debug, Clone, Default)]
 #[repr(C)]
 pub(super) struct Port {
     pub(super) enforced: Peers<Grants>,
     /// Of all enforced rules.
     pub(super) form: Form,
+    /// For logs alone, and so out of the way.
     pub(super) audited: Arc<Peers<Audited>>,
 }
 

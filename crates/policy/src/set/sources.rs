@@ -47,14 +47,11 @@ impl<P> Keyed for Exact<P> {
     }
 }
 
-/// Workloads of the trust domain go by what names them in it, which has no `:`; others by the whole ID, which has one.
+/// A local workload goes by its path without `/ns/`, any other identity by its whole ID. Only that holds a `:`, so that they never collide.
 fn exact_key<'i>(id: &'i SpiffeId, trust_domain: &TrustDomain) -> &'i str {
-    local_path(id, trust_domain).unwrap_or(id.as_str())
-}
-
-fn local_path<'i>(id: &'i SpiffeId, trust_domain: &TrustDomain) -> Option<&'i str> {
-    let is_local = id.is_in(trust_domain);
-    is_local.then(|| id.workload_path()).flatten()
+    let local = id.workload_path();
+    let local = local.filter(|_| id.is_in(trust_domain));
+    local.unwrap_or(id.as_str())
 }
 
 impl<P> Default for Sources<P> {
@@ -84,20 +81,16 @@ impl<P> Sources<P> {
         source: &SpiffeId,
         trust_domain: &TrustDomain,
     ) -> Matching<'s, P> {
-        let exact = |key: &str| self.exact.get(key.as_bytes()).map(|exact| &exact.part);
-        let Some(path) = local_path(source, trust_domain) else {
-            return Matching {
-                exact: exact(source.as_str()),
-                ..Matching::default()
-            };
-        };
-        let prefixes = source.workload_parts().and_then(|(namespace, name)| {
+        let key = exact_key(source, trust_domain).as_bytes();
+        let local = source.workload_parts();
+        let local = local.filter(|_| source.is_in(trust_domain));
+        let prefixes = local.and_then(|(namespace, name)| {
             let prefixes = self.prefixes.get(namespace.as_bytes())?;
             Some(prefixes.of(name))
         });
         Matching {
-            exact: exact(path),
-            any_local: self.any_local.as_deref(),
+            exact: self.exact.get(key).map(|exact| &exact.part),
+            any_local: local.and(self.any_local.as_deref()),
             prefixes: prefixes.unwrap_or_default(),
         }
     }
@@ -342,16 +335,6 @@ pub(super) struct Matching<'s, P> {
     exact: Option<&'s P>,
     any_local: Option<&'s P>,
     prefixes: Chain<'s, P>,
-}
-
-impl<P> Default for Matching<'_, P> {
-    fn default() -> Self {
-        Self {
-            exact: None,
-            any_local: None,
-            prefixes: Chain::default(),
-        }
-    }
 }
 
 impl<P> Clone for Matching<'_, P> {

@@ -1,7 +1,7 @@
 //! A table of shared values by a text that each of them holds, made so that a question meets few cache lines: the one of the slot, and
 //! those of the value itself.
 //!
-//! Invariant: at least half of the slots are empty, so that every search ends, and soon.
+//! Invariant: at least half of the slots are empty, so that a search soon meets an empty one.
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,13 @@ pub(super) trait Keyed {
     fn key(&self) -> &[u8];
 }
 
-/// A key. Most are short and lie beside what they name.
+/// A key. Most are short and lie beside what they name: 36 bytes take as much room as 40 would, and hold nearly all namespaces with a name.
 pub(super) type Text = SmallVec<[u8; 36]>;
 
 /// Of what can be shared or owned: `Arc<T>` or `Box<T>`. Cheap to clone.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    /// A bit for each of 64 classes of hashes: most questions about keys of a class that nobody has end here.
+    /// A Bloom filter with one bit for each key: what has a bit that is not set is not here. Of use up to some dozens of keys.
     classes: u64,
     slots: Arc<[Slot<T>]>,
 }
@@ -62,6 +62,7 @@ impl<T: Deref<Target: Keyed>> Table<T> {
         for value in values {
             let hash = hash(value.key());
             classes |= class(hash);
+            // always found, for half of them are
             let empty = places(hash, count).find(|at| slots.get(*at).is_some_and(Option::is_none));
             if let Some(slot) = empty.and_then(|at| slots.get_mut(at)) {
                 *slot = Some((hash, value));
@@ -122,7 +123,7 @@ impl<T> Table<T> {
     }
 }
 
-/// By the end of a hash that does not say where in a small table it stands.
+/// The top six bits; [`places`] uses the low 32, so that one says nothing about the other.
 fn class(hash: u64) -> u64 {
     1 << (hash >> 58)
 }
@@ -134,7 +135,7 @@ fn places(hash: u64, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |step| first.wrapping_add(step) & mask)
 }
 
-/// Quick, and seeded anew in each process: who writes rules cannot choose keys that meet.
+/// Quick, and seeded anew in each process: who writes rules cannot choose keys that collide.
 fn hash(key: &[u8]) -> u64 {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     let mut hasher = SEED.build_hasher();
@@ -161,6 +162,7 @@ mod tests {
             let table = Table::new(names(0).map(|name| Box::new(Named(name))).collect());
             assert_eq!(table.iter().count(), count);
             assert_eq!(table.is_empty(), count == 0);
+            assert!(table.slots.len() >= 2 * count);
             for name in names(0) {
                 let found = table.get(name.as_bytes());
                 assert_eq!(found.map(|named| named.0.clone()), Some(name));
@@ -169,6 +171,31 @@ mod tests {
                 assert!(table.get(name.as_bytes()).is_none(), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_no_change_names_stays_as_it_is() {
+        let name = |number: usize| format!("w{number}");
+        let old = Table::new(
+            (0..1000)
+                .map(|number| Arc::new(Named(name(number))))
+                .collect(),
+        );
+        let key = |number: usize| Text::from(name(number).as_bytes());
+        let changes = [
+            (key(1), None),
+            (key(2), Some(Named(name(2)))),
+            (key(1000), Some(Named(name(1000)))),
+        ];
+        let new = old.with(changes.into());
+        assert_eq!(new.iter().count(), 1000);
+        assert!(new.get(&key(1)).is_none() && new.get(&key(1000)).is_some());
+        for number in (0..1000).filter(|number| *number != 1) {
+            let (before, after) = (old.get(&key(number)), new.get(&key(number)));
+            let is_same = Arc::ptr_eq(before.unwrap(), after.unwrap());
+            assert_eq!(is_same, number != 2, "{number}");
+        }
+        assert!(old.with(HashMap::new()).is(&old));
     }
 
     #[test]

@@ -301,6 +301,16 @@ fn refused(set: &PolicySet, method: &str, path: &str) -> Option<Reason> {
 }
 
 #[test]
+fn an_edit_of_audited_rules_leaves_the_tables_of_enforced_ones() {
+    let enforced = rule(0, "{to: {service: api}, from: [shop/web, \"crm/*\"]}");
+    let audited = rule(1, "{mode: Audit, to: {service: api}, from: [shop/web]}");
+    let set = compile(&[Arc::clone(&enforced)]);
+    let updated = set.updated([enforced, audited], EncodedSlashes::Refuse);
+    let identities = |set: &PolicySet| set.0.others.enforced.identities.clone();
+    assert!(identities(&set).is(&identities(&updated)));
+}
+
+#[test]
 fn the_same_rules_with_other_encoded_slashes_are_another_set() {
     let rules = [rule(
         0,

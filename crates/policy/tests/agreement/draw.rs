@@ -56,9 +56,17 @@ impl Draw {
         };
         // names in another order than the rules stand in
         let (first, step) = (self.below(29), 1 + self.below(28));
-        let rules: Vec<_> = (0..count)
+        let mut rules: Vec<_> = (0..count)
             .map(|at| self.rule(format!("shop/r{:02}", (first + at * step) % 29)))
             .collect();
+        if count >= 12 && self.chance(60) {
+            // one source with many rules
+            let from = self.pick(&FROM).to_owned();
+            for rule in &mut rules {
+                rule.from = vec![from.clone()];
+                rule.addresses.clear();
+            }
+        }
         let like = self.pick(&rules);
         let near =
             |draw: &mut Self, port| like.ports.as_ref().map_or(port, |ports| draw.pick(ports));
@@ -119,7 +127,10 @@ impl Draw {
 
     fn condition(&mut self) -> ConditionText {
         let mut condition = ConditionText {
-            methods: self.listed(35, &["GET", "GET", "POST", "PURGE"]),
+            methods: self.listed(
+                35,
+                &["GET", "GET", "POST", "PUT", "PURGE", "TRACE", "PROPFIND"],
+            ),
             paths: self.chance(65).then(|| {
                 let count = [1, 1, 1, 2][self.below(4)];
                 (0..count).map(|_| self.pattern()).collect()
@@ -267,7 +278,7 @@ impl Draw {
                 _ if connect => "CONNECT",
                 Some(methods) if self.chance(85) => self.pick(methods),
                 None if condition.grpc.is_some() && self.chance(60) => "POST",
-                _ => self.pick(&["GET", "HEAD", "POST", "get", "get", "PURGE"]),
+                _ => self.pick(&["GET", "HEAD", "POST", "get", "get", "PURGE", "PROPFIND"]),
             },
             path: if connect && self.chance(50) {
                 String::new()
