@@ -129,7 +129,7 @@ impl Draw {
         let mut condition = ConditionText {
             methods: self.listed(
                 35,
-                &["GET", "GET", "POST", "PUT", "PURGE", "TRACE", "PROPFIND"],
+                &["GET", "GET", "GET", "POST", "PURGE", "TRACE", "PROPFIND"],
             ),
             paths: self.chance(65).then(|| {
                 let count = [1, 1, 1, 2][self.below(4)];
@@ -278,7 +278,9 @@ impl Draw {
                 _ if connect => "CONNECT",
                 Some(methods) if self.chance(85) => self.pick(methods),
                 None if condition.grpc.is_some() && self.chance(60) => "POST",
-                _ => self.pick(&["GET", "HEAD", "POST", "get", "get", "PURGE", "PROPFIND"]),
+                _ => self.pick(&[
+                    "GET", "HEAD", "HEAD", "POST", "get", "get", "PURGE", "PROPFIND",
+                ]),
             },
             path: if connect && self.chance(50) {
                 String::new()
